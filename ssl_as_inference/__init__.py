@@ -1,0 +1,8 @@
+"""Self-supervised learning written as probabilistic inference on the sphere.
+
+The package holds the mathematics and the graphical model of arXiv:2203.11437v1: spherical distributions for PyTorch
+and Pyro (`ssl_as_inference.distributions`) and the model/guide pair whose Kullback–Leibler divergence is the loss of
+SimSiam, BYOL and VI-SimSiam (`ssl_as_inference.graphical_model`).
+"""
+
+__version__ = "0.1.0"

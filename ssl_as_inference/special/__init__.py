@@ -1,0 +1,19 @@
+"""Normalisers and moments of the spherical distributions, as functions of the dimension and the concentration."""
+
+from ssl_as_inference.special.power_spherical import (
+    power_spherical_log_normalizer,
+    power_spherical_mean_log_height,
+    power_spherical_mean_resultant_length,
+)
+from ssl_as_inference.special.von_mises_fisher import (
+    von_mises_fisher_log_normalizer,
+    von_mises_fisher_mean_resultant_length,
+)
+
+__all__ = [
+    "power_spherical_log_normalizer",
+    "power_spherical_mean_log_height",
+    "power_spherical_mean_resultant_length",
+    "von_mises_fisher_log_normalizer",
+    "von_mises_fisher_mean_resultant_length",
+]
