@@ -45,7 +45,8 @@ class RotationallySymmetric(TorchDistribution):
     ) -> None:
         if mean_direction.dim() < 1 or mean_direction.size(-1) < _MIN_DIM:
             raise ValueError(
-                f"mean_direction must have shape (*batch, dim) with dim >= {_MIN_DIM}, got {tuple(mean_direction.shape)}"
+                f"mean_direction must have shape (*batch, dim) with dim >= {_MIN_DIM}, "
+                f"got {tuple(mean_direction.shape)}"
             )
         if not isinstance(concentration, Tensor):
             concentration = mean_direction.new_tensor(concentration)

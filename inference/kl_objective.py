@@ -1,0 +1,124 @@
+r"""The paper's loss as an objective for Pyro: the divergence between guide and model, Eqs. (5), (9) and (12)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, stack_experts
+from ssl_as_inference.graphical_model import LATENT, SharedEncodings, ViewGivenLatent
+
+Pairs = Literal["cross", "all"]
+
+
+class KLObjective(ELBO):
+    r"""$\mathrm{KL}(q_\phi\,\|\,p_\psi)$ up to the constant entropy of q, exactly, by enumerating the guide's atoms.
+
+    With the views' experts $p_i = p_\psi(z\mid x_i)$ and the guide's atoms $f_j$:
+
+    - `pairs="all"`: $-\frac1M\sum_i\sum_j \log p_i(f_j)$. This is Eq. (9) for von Mises–Fisher experts and Eq. (12)
+      for Power Spherical ones, with the 1/M that Eq. (8) asks for and the sign of Eq. (12)'s second term corrected
+      (C12). It equals Pyro's `TraceEnum_ELBO` plus log M an image (C29).
+    - `pairs="cross"` (default): $-\sum_i \frac1{M-1}\sum_{j\ne i}\log p_i(f_j)$, Algorithm 1 for M = 2 and what the
+      paper trains. It is a sum of proper divergences: each expert against the guide over the *other* views (C13).
+
+    `normalized=True` adds $\log Z(\mathbb{X})$, so that the product of experts is a density (C4, C16). Under `"all"`
+    the result is then Eq. (5) itself up to the entropy of q.
+
+    As everywhere in Pyro the loss is a sum over the plate of images; divide by their number for a mean. Nothing here
+    waits for the device, and densities are evaluated with autocast off on the float32 (or better) vectors that model
+    and guide provide. `KLObjective()(model, guide)` is an `nn.Module`; `SVI(model, guide, optim, loss=KLObjective())`
+    works as well.
+
+    Args:
+        pairs: Which (expert, atom) pairs count: `"cross"` or `"all"`.
+        normalized: Whether the product of experts is normalised.
+        max_plate_nesting: Number of nested plates around the latent, 1 for the plate of images.
+
+    Raises:
+        ValueError: At construction for unknown `pairs`; when called, if model and guide do not fit the objective.
+
+    Example:
+        >>> loss = KLObjective()(pair.model, pair.guide)(views) / len(views[0])  # doctest: +SKIP
+    """
+
+    def __init__(self, pairs: Pairs = "cross", *, normalized: bool = False, max_plate_nesting: int = 1) -> None:
+        if pairs not in get_args(Pairs):
+            raise ValueError(f'pairs must be "cross" or "all", got {pairs!r}')
+        super().__init__(max_plate_nesting=max_plate_nesting)  # type: ignore[no-untyped-call]
+        self.pairs = pairs
+        self.normalized = normalized
+
+    def differentiable_loss(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss as a scalar tensor, a sum over images; `args` go to model and guide."""
+        model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
+        atoms = self._atoms(guide_trace)
+        sites: list[Any] = [site for site in model_trace.nodes.values() if isinstance(site.get("fn"), ViewGivenLatent)]
+        if not sites:
+            raise ValueError("model must observe views (sites with a ViewGivenLatent distribution), got none")
+        with torch.autocast(atoms.device.type, enabled=False):
+            table = torch.stack([_scaled(site["fn"].log_prob(site["value"]), site) for site in sites])
+            loss = -self._mean_over_pairs(table)
+            if self.normalized:
+                experts = stack_experts([site["fn"].posterior for site in sites])
+                loss = loss + _scaled(ProductOfExperts(experts).log_normalizer(), sites[0])
+            return loss.sum()
+
+    def _mean_over_pairs(self, table: Tensor) -> Tensor:
+        """Reduce log p_i(f_j), shape (M, atoms, *plates), over its pairs to shape (*plates,)."""
+        views, atoms = table.shape[:2]
+        if self.pairs == "all":
+            return table.mean(1).sum(0)
+        if min(views, atoms) < 2:
+            raise ValueError(
+                f'pairs="cross" compares different views and needs at least 2 of them, got {views} view(s) and '
+                f'{atoms} atom(s); pairs="all" works with one'
+            )
+        # Select, do not multiply by zero: a log density of −∞ at i = j must not become a NaN. An atom j belongs to view
+        # j; views beyond the atoms (a guide over fewer views) keep every atom.
+        rows = [table[i, [j for j in range(atoms) if j != i]].mean(0) for i in range(views)]
+        return torch.stack(rows).sum(0)
+
+    @staticmethod
+    def _atoms(guide_trace: poutine.Trace) -> Tensor:
+        if LATENT not in guide_trace.nodes:
+            raise ValueError(
+                f"guide must sample a site named {LATENT!r}, got sites {sorted(guide_trace.stochastic_nodes)}"
+            )
+        site: dict[str, Any] = dict(guide_trace.nodes[LATENT])
+        if not isinstance(site["fn"], DeltaMixture) or site["infer"].get("enumerate") != "parallel":
+            raise ValueError(
+                f"guide must draw {LATENT!r} from a DeltaMixture with infer={{'enumerate': 'parallel'}}, "
+                f"got {type(site['fn']).__name__}: its atoms are what the expectation sums over"
+            )
+        atoms: Tensor = site["value"]
+        return atoms
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
+        """Traces of model and guide with the guide's atoms enumerated in a new leftmost dimension."""
+        with SharedEncodings(), poutine.enum(first_available_dim=-1 - int(self.max_plate_nesting)):
+            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+            model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+        return model_trace, guide_trace
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """The loss as a number."""
+        with torch.no_grad():
+            return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """The loss as a number, its gradient accumulated into the parameters: what `pyro.infer.SVI` calls."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return float(loss.detach())
+
+
+def _scaled(log_prob: Tensor, site: dict[str, Any]) -> Tensor:
+    """Apply the scale of a subsampled plate and the mask of the handlers around a site, as Pyro does."""
+    scaled: Tensor = scale_and_mask(log_prob, site["scale"], site["mask"])
+    return scaled

@@ -1,0 +1,80 @@
+"""Target rules: where the guide's network comes from, and what becomes of it after each step of the optimiser."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ssl_as_inference.graphical_model import FullGradientGuide, MultiViewGuide, MultiViewPair
+
+
+class TargetRule(ABC):
+    """How the guide q_φ of a pair is tied to its model."""
+
+    @abstractmethod
+    def guide(self, pair: MultiViewPair) -> MultiViewGuide:
+        """The guide to fit the pair's model with.
+
+        Raises:
+            ValueError: If the pair's guide does not suit the rule.
+        """
+
+    def update(self, pair: MultiViewPair) -> None:  # noqa: B027  # most rules have nothing to update
+        """Bring the guide's network up to date after a step of the optimiser; nothing to do by default."""
+
+
+class StopGradientCopy(TargetRule):
+    """SimSiam: the guide's network is the online encoder itself, behind the stop-gradient that stands in the guide."""
+
+    def guide(self, pair: MultiViewPair) -> MultiViewGuide:
+        """The pair's own guide, which must share its encoder with the model."""
+        _require_shared(pair, type(self).__name__)
+        return pair.guide
+
+
+class NoStopGradient(TargetRule):
+    """For showing collapse (C28): the gradient also flows into the guide. Not a method to train with."""
+
+    def guide(self, pair: MultiViewPair) -> MultiViewGuide:
+        """A guide over the same network without the stop-gradient."""
+        _require_shared(pair, type(self).__name__)
+        return FullGradientGuide(pair.guide.network)
+
+
+class ExponentialMovingAverage(TargetRule):
+    r"""BYOL: $\phi \leftarrow m\,\phi + (1-m)\,\psi$ after each step, with momentum m.
+
+    Momentum 0 is SimSiam, momentum 1 a target that never moves (C26). The parameters are averaged; the target's batch
+    normalisation keeps running statistics of its own, as in BYOL.
+
+    Args:
+        momentum: m in [0, 1]; BYOL starts at 0.996.
+    """
+
+    def __init__(self, momentum: float = 0.996) -> None:
+        if not 0.0 <= momentum <= 1.0:
+            raise ValueError(f"momentum must be in [0, 1], got {momentum}")
+        self.momentum = momentum
+        self._average = get_ema_multi_avg_fn(momentum)
+
+    def guide(self, pair: MultiViewPair) -> MultiViewGuide:
+        """The pair's own guide, whose network must be separate from the model's encoder."""
+        if pair.guide.network is pair.model.encoder:
+            raise ValueError(
+                "ExponentialMovingAverage needs a guide with a network of its own, such as BYOL's; this pair's guide "
+                "shares the model's encoder"
+            )
+        return pair.guide
+
+    def update(self, pair: MultiViewPair) -> None:
+        """Move the target's parameters towards the online encoder's."""
+        self._average(list(pair.guide.network.parameters()), list(pair.model.encoder.parameters()), 0)
+
+
+def _require_shared(pair: MultiViewPair, rule: str) -> None:
+    if pair.guide.network is not pair.model.encoder:
+        raise ValueError(
+            f"{rule} needs a guide that shares the model's encoder, such as SimSiam's; this pair's guide has a network "
+            "of its own (ExponentialMovingAverage updates it)"
+        )

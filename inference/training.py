@@ -1,0 +1,103 @@
+"""Fitting a model/guide pair with Lightning: the step, the optimiser, what is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import lightning
+import pyro
+import torch
+from torch import Tensor
+
+from inference.kl_objective import KLObjective
+from inference.targets import TargetRule
+from ssl_as_inference.graphical_model import MultiViewPair
+
+Unit = Literal["image", "dimension"]
+Augment = Callable[[Tensor], Tensor]
+
+
+class SelfSupervisedLearner(lightning.LightningModule):
+    r"""Fit a pair by minimising the objective's mean over images with momentum SGD and a cosine schedule.
+
+    The recipe of Section 6.2 of arXiv:2203.11437v1 with its numbers as arguments. A batch is a tensor of images or
+    `(images, labels)`; labels are ignored. Each image is augmented `views` times, on the device.
+
+    Args:
+        pair: Model and guide.
+        objective: What is minimised.
+        target: The rule that provides the guide and updates its network.
+        augment: Images to one random view of each.
+        views: Number M of views.
+        learning_rate: At the start of the cosine schedule, which ends at zero with the last epoch.
+        momentum: Of SGD.
+        weight_decay: Of SGD.
+        nats_per: Unit of the loss, nats for an `"image"` or for a `"dimension"` of the sphere (d − 1 of them). A
+            concentration that fits the data grows with d, and the gradient with it (C23); the loss per dimension
+            makes one learning rate serve every d.
+    """
+
+    def __init__(
+        self,
+        pair: MultiViewPair,
+        objective: KLObjective,
+        target: TargetRule,
+        augment: Augment,
+        *,
+        views: int = 2,
+        learning_rate: float,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        nats_per: Unit = "image",
+    ) -> None:
+        super().__init__()
+        if views < 1:
+            raise ValueError(f"views must be at least 1, got {views}")
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        if nats_per not in get_args(Unit):
+            raise ValueError(f'nats_per must be "image" or "dimension", got {nats_per!r}')
+        self.pair = pair
+        self.target = target
+        self.augment = augment
+        self.elbo = objective(pair.model, target.guide(pair))
+        self.views = views
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.nats_per = nats_per
+
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """The loss of a batch: mean over images, in nats per `nats_per`."""
+        # Parameters stay in their modules instead of Pyro's global store, and Pyro's checks, which wait for the device
+        # at every site, are off: the arguments come from our own networks.
+        with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
+            loss: Tensor = self.elbo(views) / len(views[0])
+        return loss
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Augment, evaluate the objective, log."""
+        images = batch[0] if isinstance(batch, (list, tuple)) else batch
+        loss: Tensor = self(self._augmented(images))
+        self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def _augmented(self, images: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            return [self.augment(images) for _ in range(self.views)]
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then let the target rule follow."""
+        super().optimizer_step(*args, **kwargs)
+        self.target.update(self.pair)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Momentum SGD and a cosine schedule over all steps, as in Section 6.2."""
+        trainable = [parameter for parameter in self.pair.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.SGD(
+            trainable, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,155 @@
+"""The networks that the methods are built of: backbones, projector, predictor, and heads that return a distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet, resnet18
+
+from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
+from ssl_as_inference.sphere import normalize
+
+
+class BatchNormalizedMLP(nn.Sequential):
+    """Layers that contain batch normalisation over a batch of images."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name for it
+        """Apply the layers; in training the batch needs at least two images, or its statistics do not exist."""
+        if self.training and input.size(0) < 2:
+            raise ValueError(
+                f"views must hold at least 2 images in training, got {input.size(0)}: batch normalisation has no "
+                "statistics over one image (drop the last incomplete batch, or call .eval() to apply the network)"
+            )
+        output: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
+        return output
+
+
+class Encoder(nn.Module):
+    """f of the paper: backbone, whose features are used downstream, and projector, used in pretraining only.
+
+    Args:
+        backbone: View `(images, channels, height, width)` to features `(images, features)`.
+        projector: Features to projection `(images, dim)`.
+    """
+
+    def __init__(self, backbone: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+
+    def forward(self, view: Tensor) -> Tensor:
+        """Projection of a view, not normalised."""
+        projection: Tensor = self.projector(self.backbone(view))
+        return projection
+
+
+def small_convolutional_backbone(channels: int = 1, width: int = 32) -> nn.Sequential:
+    """Four 3×3 convolutions for images of about 16×16; the features are `4 * width` averages.
+
+    Args:
+        channels: Channels of the image.
+        width: Channels after the first layer.
+    """
+
+    def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
+        return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+    return nn.Sequential(
+        *block(channels, width, 1),
+        *block(width, 2 * width, 2),
+        *block(2 * width, 2 * width, 1),
+        *block(2 * width, 4 * width, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+
+
+def resnet18_backbone(*, small_images: bool = False, channels: int = 3) -> ResNet:
+    """ResNet-18 without its classifier (512 features), trained from scratch.
+
+    Args:
+        small_images: Replace the stem by a 3×3 convolution without max-pooling, for images of about 32×32.
+        channels: Channels of the image.
+    """
+    network: ResNet = resnet18(weights=None)
+    network.fc = nn.Identity()  # type: ignore[assignment]
+    if small_images:
+        network.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
+        network.maxpool = nn.Identity()  # type: ignore[assignment]
+    elif channels != 3:
+        network.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    return network
+
+
+def simsiam_projector(features: int, dim: int) -> BatchNormalizedMLP:
+    """Three layers as wide as the features, with a last batch normalisation that has no scale or shift.
+
+    Section 4.1 of SimSiam, arXiv:2011.10566. A bias before a batch normalisation has no effect, so there is none.
+    """
+    return BatchNormalizedMLP(
+        nn.Linear(features, features, bias=False),
+        nn.BatchNorm1d(features),
+        nn.ReLU(inplace=True),
+        nn.Linear(features, features, bias=False),
+        nn.BatchNorm1d(features),
+        nn.ReLU(inplace=True),
+        nn.Linear(features, dim, bias=False),
+        nn.BatchNorm1d(dim, affine=False),
+    )
+
+
+def two_layer_mlp(inputs: int, hidden: int, outputs: int) -> BatchNormalizedMLP:
+    """Linear, batch normalisation, ReLU, linear: SimSiam's predictor and BYOL's projector and predictor."""
+    return BatchNormalizedMLP(
+        nn.Linear(inputs, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, outputs),
+    )
+
+
+class VonMisesFisherHead(nn.Module):
+    """An expert of constant concentration, Eq. (7): `network` predicts the mean direction.
+
+    Args:
+        network: Projection to an unnormalised mean direction, shape `(images, dim)`.
+        concentration: The constant κ > 0. It scales the gradient and nothing else (C9).
+    """
+
+    concentration: Tensor
+
+    def __init__(self, network: nn.Module, concentration: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < concentration < float("inf"):
+            raise ValueError(f"concentration must be positive and finite, got {concentration}")
+        self.network = network
+        self.register_buffer("concentration", torch.tensor(float(concentration)))
+
+    def forward(self, projection: Tensor) -> VonMisesFisher:
+        """The expert vMF(μ, κ)."""
+        mean_direction = normalize(self.network(projection))
+        return VonMisesFisher(mean_direction, self.concentration.to(mean_direction.dtype))
+
+
+class PowerSphericalHead(nn.Module):
+    """An expert of predicted concentration, Eq. (11): `network` predicts the mean direction and one number for κ.
+
+    Args:
+        network: Projection to `(images, dim + 1)`: an unnormalised mean direction and the raw concentration.
+        concentration_map: Raw concentration and dim to κ ≥ 0.
+    """
+
+    def __init__(self, network: nn.Module, concentration_map: Callable[[Tensor, int], Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self.concentration_map = concentration_map
+
+    def forward(self, projection: Tensor) -> PowerSpherical:
+        """The expert PS(μ, κ)."""
+        output = self.network(projection)
+        mean_direction = normalize(output[..., :-1])
+        raw = output[..., -1].to(mean_direction.dtype)
+        return PowerSpherical(mean_direction, self.concentration_map(raw, mean_direction.size(-1)))

@@ -1,0 +1,174 @@
+"""The product of experts that is the model's posterior, Eqs. (6) and (10) of arXiv:2203.11437v1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any, ClassVar, Self
+
+import torch
+from pyro.distributions import TorchDistribution, constraints
+from torch import Tensor
+
+from ssl_as_inference.distributions.von_mises_fisher import VonMisesFisher
+from ssl_as_inference.special import von_mises_fisher_log_normalizer
+
+
+class ProductOfExperts(TorchDistribution):
+    r"""$p(z\mid\mathbb{X}) \propto \prod_{i=1}^M p(z\mid x_i)$.
+
+    Eqs. (6) and (10) of arXiv:2203.11437v1, which print "=". The product of densities is not a density: it lacks
+    $1/Z(\mathbb{X})$. `log_prob` is the product as the paper uses it, without that factor; `log_normalizer` gives
+    $\log Z(\mathbb{X})$ and `normalized` the posterior itself, where a closed form is known (C4).
+
+    Args:
+        experts: A distribution whose rightmost batch dimension is the view: batch shape `(*batch, M)`.
+        validate_args: Check values given to `log_prob`; `None` follows the default of `torch.distributions`.
+
+    Raises:
+        ValueError: If `experts` has no batch dimension to multiply over.
+
+    Example:
+        >>> experts = VonMisesFisher(torch.eye(3)[:2], torch.tensor([3.0, 4.0]))
+        >>> posterior = ProductOfExperts(experts).normalized()
+        >>> posterior.concentration, posterior.mean_direction
+        (tensor(5.), tensor([0.6000, 0.8000, 0.0000]))
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+
+    experts: TorchDistribution
+
+    def __init__(self, experts: TorchDistribution, *, validate_args: bool | None = None) -> None:
+        if len(experts.batch_shape) < 1 or experts.batch_shape[-1] < 1:
+            raise ValueError(
+                "experts must have batch shape (*batch, M) with M >= 1 views in the rightmost dimension, "
+                f"got {tuple(experts.batch_shape)}"
+            )
+        self.experts = experts
+        super().__init__(experts.batch_shape[:-1], experts.event_shape, validate_args=validate_args)
+
+    @constraints.dependent_property
+    def support(self) -> constraints.Constraint | None:
+        """The support of the experts."""
+        return self.experts.support
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether the posterior can be sampled with pathwise derivatives."""
+        return isinstance(self.experts, VonMisesFisher)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
+        """Return the same product broadcast to `batch_shape`."""
+        new: Self = self._get_checked_instance(type(self), _instance)  # type: ignore[no-untyped-call]
+        batch_shape = torch.Size(batch_shape)
+        new.experts = self.experts.expand(batch_shape + self.experts.batch_shape[-1:])
+        super(ProductOfExperts, new).__init__(batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        r"""$\sum_i \log p(z\mid x_i)$, *without* $-\log Z(\mathbb{X})$; shape `batch_shape`."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return self.experts.log_prob(value.unsqueeze(-1 - len(self.event_shape))).sum(-1)
+
+    def log_normalizer(self) -> Tensor:
+        r"""$\log Z(\mathbb{X}) = \log\int\prod_i p(z\mid x_i)\,dz$, shape `batch_shape`.
+
+        Raises:
+            NotImplementedError: If no closed form is known for these experts.
+        """
+        return log_product_normalizer(self.experts)
+
+    def normalized(self) -> TorchDistribution:
+        r"""The exact posterior $\prod_i p(z\mid x_i)/Z(\mathbb{X})$.
+
+        Raises:
+            NotImplementedError: If the product of these experts is not of a known family.
+        """
+        return normalized_product(self.experts)
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Draw from the posterior, where `normalized` knows it."""
+        return self.normalized().rsample(sample_shape)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Draw from the posterior, where `normalized` knows it."""
+        return self.normalized().sample(sample_shape)
+
+
+def stack_experts(experts: Sequence[TorchDistribution]) -> TorchDistribution:
+    """Stack distributions of one family along a new rightmost batch dimension, the view.
+
+    Args:
+        experts: M ≥ 1 distributions of the same class and batch shape, whose constructor takes the names in
+            `arg_constraints`.
+
+    Returns:
+        One distribution of batch shape `(*batch, M)`.
+
+    Raises:
+        ValueError: If there is no expert or they are of different families.
+
+    Example:
+        >>> stack_experts([VonMisesFisher(torch.eye(3), 1.0), VonMisesFisher(torch.eye(3), 2.0)]).batch_shape
+        torch.Size([3, 2])
+    """
+    families = {type(expert) for expert in experts}
+    if len(families) != 1:
+        raise ValueError(
+            "experts must be one or more distributions of the same family, got "
+            f"{sorted(family.__name__ for family in families) or 'none'}"
+        )
+    family: Any = families.pop()
+    arguments = {}
+    for name, constraint in family.arg_constraints.items():
+        axis = -1 - constraint.event_dim
+        arguments[name] = torch.stack([getattr(expert, name) for expert in experts], dim=axis)
+    stacked: TorchDistribution = family(**arguments, validate_args=False)
+    return stacked
+
+
+@singledispatch
+def log_product_normalizer(experts: TorchDistribution) -> Tensor:
+    r"""$\log\int\prod_i p_i(z)\,dz$ over the rightmost batch dimension; register a family to add its form."""
+    raise NotImplementedError(
+        f"no closed form is registered for the normaliser of a product of {type(experts).__name__} experts; "
+        "use the unnormalised product, or register one with log_product_normalizer.register"
+    )
+
+
+@singledispatch
+def normalized_product(experts: TorchDistribution) -> TorchDistribution:
+    r"""The density proportional to $\prod_i p_i(z)$ over the rightmost batch dimension; register a family to add it."""
+    raise NotImplementedError(
+        f"a product of {type(experts).__name__} experts is not of a known family; "
+        "VonMisesFisher experts have a closed form"
+    )
+
+
+def _resultant(experts: VonMisesFisher) -> tuple[Tensor, Tensor]:
+    r"""$\eta = \sum_i\kappa_i\mu_i$ and its length R, whose derivative is zero, not undefined, at η = 0."""
+    eta = (experts.concentration.unsqueeze(-1) * experts.mean_direction).sum(-2)
+    squared = eta.square().sum(-1)
+    cancelled = squared == 0
+    return eta, torch.where(cancelled, 0.0, torch.where(cancelled, 1.0, squared).sqrt())
+
+
+@log_product_normalizer.register
+def _(experts: VonMisesFisher) -> Tensor:
+    # Π C(κ_i) exp(κ_i μ_iᵀz) = Π C(κ_i) exp(ηᵀz), and exp(ηᵀz) integrates to 1/C(R).
+    _, length = _resultant(experts)
+    single = von_mises_fisher_log_normalizer(experts.dim, experts.concentration).sum(-1)
+    return single - von_mises_fisher_log_normalizer(experts.dim, length)
+
+
+@normalized_product.register
+def _(experts: VonMisesFisher) -> VonMisesFisher:
+    # Experts that cancel (R = 0) leave the uniform law, for which any direction serves: the first expert's.
+    eta, length = _resultant(experts)
+    cancelled = (length == 0).unsqueeze(-1)
+    safe_length = torch.where(cancelled, 1.0, length.unsqueeze(-1))
+    direction = torch.where(cancelled, experts.mean_direction[..., 0, :], eta / safe_length)
+    return VonMisesFisher(direction, length, validate_args=False)

@@ -1,0 +1,211 @@
+r"""The graphical model of the paper (Fig. 2) as a Pyro model/guide pair.
+
+    z  ~ Uniform(sphere)                       one latent unit vector an image
+    x_i | z,  i = 1 … M                        its augmented views, observed
+
+The paper parametrises the posterior of one view, $p_\psi(z\mid x_i)$, instead of the likelihood $p(x_i\mid z)$ of a
+generative model. By Bayes' rule the two say the same about z: $p(x_i\mid z) = p_\psi(z\mid x_i)\,p(x_i)/p(z)$, where
+$p(x_i)$ does not depend on z and p(z) is uniform. Conditional independence of the views then gives the product of
+experts of Eqs. (6) and (10). The guide is the mixture of Dirac measures at the target network's outputs, Eq. (8).
+
+Equations are those of arXiv:2203.11437v1; C-numbers refer to the claims that the project verifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, ClassVar, Self
+
+import pyro
+import torch
+from pyro.distributions import TorchDistribution, constraints
+from pyro.nn import PyroModule
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import effectful
+from torch import Tensor, nn
+
+from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, SphericalUniform, stack_experts
+from ssl_as_inference.sphere import normalize
+
+LATENT = "z"
+"""Name of the latent site that model and guide share."""
+
+
+@effectful(type="encode")
+def encode(network: Callable[[Tensor], Tensor], view: Tensor) -> Tensor:
+    """`network(view)`, as an operation that an effect handler can see.
+
+    Model and guide of SimSiam pass each view through the same encoder. Under `SharedEncodings` the second request is
+    answered with the result of the first, so that a step costs one forward pass a view (and batch normalisation counts
+    each view once), as in the published algorithm. Without a handler this is a plain call.
+    """
+    return network(view)
+
+
+class SharedEncodings(Messenger):
+    """Effect handler under which `encode` computes each (network, view) once.
+
+    Enter it for one evaluation of an objective: it must not outlive a change of the weights.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The network and the view are kept with their encoding, so that no id is used again while the handler lives.
+        self._encodings: dict[Hashable, tuple[object, Tensor, Tensor]] = {}
+
+    def _pyro_encode(self, msg: dict[str, Any]) -> None:
+        known = self._encodings.get(self._key(msg))
+        if known is not None:
+            msg["value"] = known[-1]
+            msg["done"] = True
+
+    def _pyro_post_encode(self, msg: dict[str, Any]) -> None:
+        network, view = msg["args"]
+        self._encodings[self._key(msg)] = (network, view, msg["value"])
+
+    @staticmethod
+    def _key(msg: dict[str, Any]) -> Hashable:
+        network, view = msg["args"]
+        return id(network), id(view), torch.is_grad_enabled()
+
+
+class ViewGivenLatent(TorchDistribution):
+    r"""The likelihood of an observed view, known through the posterior that it induces.
+
+    $\log p(x\mid z) = \log p_\psi(z\mid x) + \text{a constant in } z$, by Bayes' rule under a uniform prior. The
+    constant, $\log p(x) - \log p(z)$, is left out, as in Eq. (6). There is no generator of images here: the
+    distribution can be conditioned on, not sampled.
+
+    Args:
+        posterior: $p_\psi(z\mid x)$, made from the very view that is observed; batch shape `(*batch,)`.
+        latent: z, shape `(*sample, *batch, dim)`.
+        view_shape: Shape of one view, such as `(channels, height, width)`.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+
+    def __init__(self, posterior: TorchDistribution, latent: Tensor, view_shape: Sequence[int]) -> None:
+        self.posterior = posterior
+        self.latent = latent
+        batch_shape = torch.broadcast_shapes(posterior.batch_shape, latent.shape[: latent.dim() - posterior.event_dim])
+        super().__init__(batch_shape, torch.Size(view_shape), validate_args=False)
+
+    @constraints.dependent_property
+    def support(self) -> constraints.Constraint:
+        """All images."""
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
+        """Return the same likelihood broadcast to `batch_shape`."""
+        batch_shape = torch.Size(batch_shape)
+        latent = self.latent.expand(batch_shape + self.latent.shape[self.latent.dim() - self.posterior.event_dim :])
+        return type(self)(self.posterior, latent, self.event_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:  # noqa: ARG002  # the view acts through its posterior
+        r"""$\log p_\psi(z\mid x)$, shape `batch_shape`."""
+        return self.posterior.log_prob(self.latent)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Not defined: the model knows how to infer z from a view, not how to draw a view."""
+        raise NotImplementedError("a view can be observed, not sampled: the model has no generator of images")
+
+
+class MultiViewModel(PyroModule):
+    r"""$p_\psi$: a uniform latent unit vector and M observed views, each with its expert $p_\psi(z\mid x_i)$.
+
+    Args:
+        encoder: View to projection: backbone and projector.
+        predictor: Projection to expert: returns a distribution on the sphere with batch shape `(images,)`. It needs an
+            attribute `dim`, the dimension of the latent space.
+    """
+
+    def __init__(self, encoder: nn.Module, predictor: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.predictor = predictor
+
+    def expert(self, view: Tensor) -> TorchDistribution:
+        r"""$p_\psi(z\mid x)$ for a batch of views, shape `(images, …)`."""
+        expert: TorchDistribution = self.predictor(encode(self.encoder, view))
+        return expert
+
+    def posterior(self, views: Sequence[Tensor]) -> ProductOfExperts:
+        r"""$p_\psi(z\mid\mathbb{X})$, Eqs. (6) and (10): the product of the views' experts."""
+        return ProductOfExperts(stack_experts([self.expert(view) for view in views]))
+
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """Draw z, observe the views. `views`: M tensors of shape `(images, …)`."""
+        images = _count_images(views)
+        experts = [self.expert(view) for view in views]
+        like = experts[0].mean
+        with pyro.plate("images", images, dim=-1):
+            # The prior's constant log C(0) is masked out, so that the log joint is Σ_i log p_ψ(z|x_i), the unnormalised
+            # product of Eq. (6), and no more.
+            prior = SphericalUniform(like.size(-1), dtype=like.dtype, device=like.device)
+            z = pyro.sample(LATENT, prior.mask(False))  # type: ignore[no-untyped-call]
+            for number, (view, expert) in enumerate(zip(views, experts, strict=True), start=1):
+                pyro.sample(f"x_{number}", ViewGivenLatent(expert, z, view.shape[1:]), obs=view)
+        return z
+
+
+class MultiViewGuide(PyroModule):
+    r"""$q_\phi(z\mid\mathbb{X}) = \frac1M\sum_j\delta(z - f_\phi(x_j))$, Eq. (8), with the stop-gradient on f.
+
+    Args:
+        network: The target network f: view to projection. SimSiam's is the online encoder itself, BYOL's its moving
+            average.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def locations(self, views: Sequence[Tensor]) -> Tensor:
+        """Unit vectors f(x_j), shape `(images, M, dim)`, with their gradient."""
+        return torch.stack([normalize(encode(self.network, view)) for view in views], dim=-2)
+
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """Draw z among the target's outputs. `views`: M tensors of shape `(images, …)`."""
+        _count_images(views)
+        # The stop-gradient. With it q is frozen and p is fitted to it. Without it q may move to meet p, and every
+        # encoder that ignores its input reaches the minimum, q = p: collapse is a global optimum of Eq. (5) (C28).
+        return self._draw(self.locations(views).detach())
+
+    @staticmethod
+    def _draw(locations: Tensor) -> Tensor:
+        with pyro.plate("images", locations.size(0), dim=-1):
+            z: Tensor = pyro.sample(LATENT, DeltaMixture(locations), infer={"enumerate": "parallel"})
+        return z
+
+
+class FullGradientGuide(MultiViewGuide):
+    """The guide without its stop-gradient: for showing the collapse that follows (C27, C28), not for training."""
+
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """Draw z among the target's outputs, with a gradient into the target."""
+        _count_images(views)
+        return self._draw(self.locations(views))
+
+
+class MultiViewPair(nn.Module):
+    """A model and a guide over the same latent z: a method of self-supervised learning.
+
+    Args:
+        model: Called with the views; samples `z` and observes the views.
+        guide: Called with the views; samples `z`.
+    """
+
+    def __init__(self, model: MultiViewModel, guide: MultiViewGuide) -> None:
+        super().__init__()
+        self.model = model
+        self.guide = guide
+
+
+def _count_images(views: Sequence[Tensor]) -> int:
+    if isinstance(views, Tensor) or len(views) == 0:
+        got = f"a tensor of shape {tuple(views.shape)}" if isinstance(views, Tensor) else "none"
+        raise ValueError(f"views must be a sequence of M >= 1 tensors of shape (images, ...), got {got}")
+    counts = [view.size(0) for view in views]
+    if len(set(counts)) != 1:
+        raise ValueError(f"views must show the same images: every view needs the same length, got lengths {counts}")
+    return counts[0]
