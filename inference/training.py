@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import lightning
 import pyro
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from inference.kl_objective import KLObjective
@@ -92,7 +93,7 @@ class SelfSupervisedLearner(lightning.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.target.update(self.pair)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Momentum SGD and a cosine schedule over all steps, as in Section 6.2."""
         trainable = [parameter for parameter in self.pair.parameters() if parameter.requires_grad]
         optimizer = torch.optim.SGD(

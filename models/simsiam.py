@@ -25,6 +25,7 @@ class SimSiam(MultiViewPair):
 
     Example:
         >>> from models.networks import small_convolutional_backbone
+        >>> import torch
         >>> pair = SimSiam(small_convolutional_backbone(), features=128, dim=64).eval()
         >>> pair.model.expert(torch.rand(2, 1, 16, 16)).mean_direction.shape
         torch.Size([2, 64])

@@ -2,27 +2,77 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from models.networks import Encoder, PowerSphericalHead, simsiam_projector, two_layer_mlp
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
 
-MIN_RELATIVE_CONCENTRATION = 0.5
-MAX_RELATIVE_CONCENTRATION = 99.0
+MAX_MEAN_RESULTANT_LENGTH = 0.99
 
 
-def bounded_concentration(raw: Tensor, dim: int) -> Tensor:
-    r"""Placeholder."""
-    positive = (raw + (raw.square() + 4).sqrt()) / 2
-    bounded = positive * MAX_RELATIVE_CONCENTRATION / (positive + MAX_RELATIVE_CONCENTRATION)
-    return (dim - 1) * (MIN_RELATIVE_CONCENTRATION + bounded)
+def relative_concentration(raw: Tensor, dim: int) -> Tensor:
+    r"""Map the predictor's raw output r to $\kappa = (d-1)\,k$, where k depends on r alone.
+
+    $$k = \Big(\frac1s + \frac1K\Big)^{-1}, \quad s = \frac{r + \sqrt{r^2+4}}{2},
+    \quad K = \frac{\rho_{max}}{1-\rho_{max}}$$
+
+    The paper does not say how κ is made positive. Three considerations lead here:
+
+    1. *Scale.* A Power Spherical expert with mean resultant length ρ, the cosine that it expects between its mean
+       direction and z, has $\kappa = (d-1)\rho/(1-\rho)$. So the relative concentration k = ρ/(1−ρ) is what a network
+       can predict with numbers of order one in every dimension: k = 1 expects a cosine of 1/2. The best κ at a cosine
+       c is close to (d−1)c/(1−c) (C23), which a plain softplus of the raw output could not reach.
+    2. *No trap at zero.* Early in training the views of an image do not agree yet, c ≈ 0, and the likelihood rightly
+       asks for κ = 0. The derivative of softplus or of an exponential vanishes exponentially there: a head that was
+       pushed down cannot come back when the views begin to agree, and because κ also multiplies the gradient on μ,
+       those images stop being learned. The map s ("squareplus") has the same shape and a derivative that falls only as
+       1/r², from which the head returns.
+    3. *A bound.* As views come to agree the loss falls without bound as κ → ∞ (C24). Since 1/k plays the part of a
+       variance, adding the constant 1/K is a floor under the variance: k < K, the expected cosine stays below
+       `MAX_MEAN_RESULTANT_LENGTH`, and no gradient is cut off.
+
+    Args:
+        raw: Any real numbers r.
+        dim: Dimension d of the latent space.
+
+    Returns:
+        κ, strictly between 0 and (d − 1)K, of the shape of `raw`.
+    """
+    root = (raw.square() + 4).sqrt()
+    # The two forms are equal; each is used where it adds numbers of one sign, so that no digit is lost.
+    positive = torch.where(raw < 0, 2 / (root - raw.clamp(max=0)), (root + raw.clamp(min=0)) / 2)
+    bound = MAX_MEAN_RESULTANT_LENGTH / (1 - MAX_MEAN_RESULTANT_LENGTH)
+    return (dim - 1) * positive * bound / (positive + bound)
 
 
 class VISimSiam(MultiViewPair):
-    r"""VI-SimSiam, Section 5 of arXiv:2203.11437v1."""
+    r"""VI-SimSiam, Section 5 of arXiv:2203.11437v1, as a model/guide pair.
+
+    SimSiam's architecture with one more output of the predictor: $g: x \mapsto (\mu, \kappa)$. The expert of a view is
+    $\mathrm{PS}(z; \mu(x), \kappa(x))$, Eq. (11); the guide is SimSiam's. A small κ says that the view foretells the
+    other views' representation badly; it also weighs the image's gradient down, which is how the method bears
+    uncertainty.
+
+    Train it with the loss in nats per dimension (κ, and with it the gradient, grows with d) and clip the gradient,
+    whose part along the cosine is κ/(1+c) (C23).
+
+    Args:
+        backbone: View to `features` numbers.
+        features: Width of the backbone's output; the projector is as wide.
+        dim: Dimension of the latent space, 2048 as in SimSiam.
+        hidden: Width of the predictor's bottleneck; a quarter of `dim` when not given, as in SimSiam (512).
+
+    Example:
+        >>> from models.networks import small_convolutional_backbone
+        >>> import torch
+        >>> pair = VISimSiam(small_convolutional_backbone(), features=128, dim=64).eval()
+        >>> pair.model.expert(torch.rand(2, 1, 16, 16)).concentration.shape
+        torch.Size([2])
+    """
 
     def __init__(self, backbone: nn.Module, features: int, *, dim: int = 2048, hidden: int | None = None) -> None:
         encoder = Encoder(backbone, simsiam_projector(features, dim))
         network = two_layer_mlp(dim, hidden or dim // 4, dim + 1)
-        predictor = PowerSphericalHead(network, bounded_concentration)
+        predictor = PowerSphericalHead(network, relative_concentration)
         super().__init__(MultiViewModel(encoder, predictor), MultiViewGuide(encoder))

@@ -1,0 +1,51 @@
+"""What the commands share on the command line: one clear line for a wrong argument, values that are checked."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+
+class CommandLineParser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line and exits with status 2."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message without the usage and exit."""
+        print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def whole_number(at_least: int) -> Callable[[str], int]:
+    """Make a type for `add_argument` that accepts whole numbers from `at_least` on."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = at_least - 1
+        if value < at_least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {at_least}, got {text!r}")
+        return value
+
+    return parse
+
+
+def writable_folder(text: str) -> Path:
+    """Create the folder if it is missing; a type for `add_argument`."""
+    folder = Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".writable").open("w"):
+            pass
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected a folder that can be written to, got {text!r}: {error.strerror}"
+        ) from error
+    return folder

@@ -1,0 +1,45 @@
+"""A progress bar over epochs."""
+
+from __future__ import annotations
+
+import lightning
+from tqdm import tqdm
+
+
+class EpochBar(lightning.Callback):
+    """One bar for a whole training: epochs done, time left, latest loss and neighbours' accuracy.
+
+    Args:
+        description: What is being trained.
+    """
+
+    def __init__(self, description: str) -> None:
+        super().__init__()
+        self.description = description
+        self._bar: tqdm[None] | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Open the bar."""
+        self._bar = tqdm(
+            total=trainer.max_epochs, desc=self.description, unit="epoch", disable=not trainer.is_global_zero
+        )
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Advance it."""
+        if self._bar is not None:
+            shown = {name: f"{float(value):.3f}" for name, value in sorted(trainer.progress_bar_metrics.items())}
+            self._bar.set_postfix(shown, refresh=False)
+            self._bar.update()
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Close the bar and leave it on the screen."""
+        self._close()
+
+    def on_exception(self, *_: object, **__: object) -> None:
+        """Close the bar, so that the error stands on a line of its own."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
