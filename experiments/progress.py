@@ -16,7 +16,7 @@ class EpochBar(lightning.Callback):
     def __init__(self, description: str) -> None:
         super().__init__()
         self.description = description
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
         """Open the bar."""

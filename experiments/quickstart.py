@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\nDone in {time.monotonic() - started:.0f} s. Next:")
     print(f"  look at {out / 'concentration.png'}: which digits does the model find uncertain, and are you surprised?")
     print("  python -m experiments.quickstart --seed 1         how much does the table change with the seed?")
-    print("  python -m experiments.digits_sweep --help         several seeds, learning rates, ablations")
+    print("  python -m experiments.digits_sweep --help         more seeds, other learning rates, ablations")
     print("  read ssl_as_inference/graphical_model.py          the model and the guide that were just fitted")
     return 0
 

@@ -40,8 +40,15 @@ def load(held_out: float = 0.25) -> tuple[LabelledImages, LabelledImages]:
     images = torch.from_numpy(digits.images).float().unsqueeze(1) / 16  # the originals count from 0 to 16
     images = interpolate(images, size=IMAGE_SIZE, mode="bilinear", align_corners=False)
     labels = torch.from_numpy(digits.target)
-    train, test = train_test_split(range(len(labels)), test_size=held_out, stratify=digits.target, random_state=0)
-    return LabelledImages(images[train], labels[train]), LabelledImages(images[test], labels[test])
+    return hold_out(LabelledImages(images, labels), held_out)
+
+
+def hold_out(data: LabelledImages, fraction: float) -> tuple[LabelledImages, LabelledImages]:
+    """Split in two parts with every class in equal proportion, the second holding `fraction`; always the same split."""
+    first, second = train_test_split(range(len(data)), test_size=fraction, stratify=data.labels, random_state=0)
+    return LabelledImages(data.images[first], data.labels[first]), LabelledImages(
+        data.images[second], data.labels[second]
+    )
 
 
 class DigitViews:
