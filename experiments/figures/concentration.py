@@ -1,0 +1,115 @@
+"""Fig. 4 of arXiv:2203.11437v1: which images the encoder is certain and uncertain about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from experiments.figures.style import HIGH, LOW, MUTED, styled
+
+_BINS = 40
+_DECADES = 30.0  # ratio of largest to smallest κ from which a linear axis would hide the small ones
+_SMALLEST_SHOWN = 1e-6  # κ below this fraction of the largest, 0 among them, is counted at the left end of a log axis
+_CHANNELS = (1, 3)
+
+
+@styled
+def concentration_figure(concentration: Tensor, images: Tensor, *, rows: int = 2, columns: int = 6) -> Figure:
+    """Draw the histogram of κ, and beside it the images of lowest and highest κ: Fig. 4 of arXiv:2203.11437v1.
+
+    The images are in order, κ written under each: the lowest κ of all comes first, and the highest κ of all first
+    among the highest. The histogram is coloured where the shown images lie; its axis has a logarithmic scale if the
+    largest κ is more than 30 times the smallest. With fewer than 2 × `rows` × `columns` images none is shown twice, and
+    slots stay empty.
+
+    Args:
+        concentration: κ ≥ 0, shape `(images,)`.
+        images: Shape `(images, channels, height, width)` with 1 (grey) or 3 (red, green, blue) channels; values
+            outside [0, 1] are clipped.
+        rows: Rows of images for each of the lowest and the highest κ.
+        columns: Images in a row.
+
+    Raises:
+        ValueError: If a shape does not fit, κ is negative or not finite, or `rows` or `columns` is less than 1.
+    """
+    _check(concentration, images, rows, columns)
+    order = concentration.detach().argsort(stable=True).cpu()
+    slots = rows * columns
+    lowest = order[: min(slots, (len(order) + 1) // 2)]
+    highest = order[len(order) - min(slots, len(order) // 2) :].flip(0)
+    kappa = concentration.detach().double().cpu()
+    pixels = images.detach().float().cpu().clamp(0, 1).permute(0, 2, 3, 1)
+
+    figure = Figure(figsize=(4.2 + 0.95 * columns, 1.0 + 2.3 * rows), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[4.0, 0.95 * columns], squeeze=False)[0]
+    _draw_histogram(left.subplots(), kappa, lowest, highest)
+    halves = right.subfigures(2, 1, squeeze=False)[:, 0]
+    for half, shown, name, colour in zip(halves, (lowest, highest), ("lowest", "highest"), (LOW, HIGH), strict=True):
+        half.suptitle(rf"{name} $\kappa$", color=colour, fontsize=12, x=0.02, horizontalalignment="left")
+        _draw_images(half.subplots(rows, columns, squeeze=False), kappa[shown], pixels[shown])
+    return figure
+
+
+def format_concentration(kappa: float) -> str:
+    """Write κ with three digits, or as a whole number from 1,000 on.
+
+    Example:
+        >>> [format_concentration(kappa) for kappa in (0.0, 0.01234, 1.5, 128.4, 23456.7)]
+        ['0', '0.0123', '1.5', '128', '23,457']
+    """
+    return f"{kappa:,.0f}" if kappa >= 999.5 else f"{kappa:.3g}"
+
+
+def _draw_histogram(axes: Axes, kappa: Tensor, lowest: Tensor, highest: Tensor) -> None:
+    smallest, largest = float(kappa.min()), float(kappa.max())
+    logarithmic = largest > _DECADES * smallest and largest > 0
+    if logarithmic:
+        smallest = max(smallest, _SMALLEST_SHOWN * largest)
+        edges: Any = np.geomspace(smallest, largest, _BINS + 1)
+        kappa = kappa.clamp_min(smallest)
+    elif largest > smallest:
+        edges = np.linspace(smallest, largest, _BINS + 1)
+    else:  # one value: a single bar around it
+        edges = np.array([smallest - 0.5, smallest + 0.5]) * max(1.0, 0.1 * smallest)
+        edges += smallest - edges.mean()
+    # geomspace and linspace may round their ends inwards, and would lose the extreme image.
+    if len(edges) > 2:
+        edges[0], edges[-1] = smallest, largest
+    axes.hist(kappa.numpy(), bins=edges, color="#BBBBBB", edgecolor="white", linewidth=0.4)
+    if len(highest):
+        axes.axvspan(edges[0], float(kappa[lowest].max()), color=LOW, alpha=0.22, linewidth=0, label=r"lowest $\kappa$")
+        axes.axvspan(
+            float(kappa[highest].min()), edges[-1], color=HIGH, alpha=0.22, linewidth=0, label=r"highest $\kappa$"
+        )
+    axes.axvline(float(kappa.median()), color=MUTED, linewidth=1, linestyle="dashed", label="median")
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set(xlabel=r"predicted concentration $\kappa$", ylabel="images")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2, handlelength=1.4)
+
+
+def _draw_images(slots: Any, kappa: Tensor, pixels: Tensor) -> None:
+    for slot in slots.flat:
+        slot.set_axis_off()
+    for slot, value, image in zip(slots.flat, kappa, pixels, strict=False):
+        slot.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)  # takes one channel or three
+        slot.text(0.5, -0.04, format_concentration(float(value)), transform=slot.transAxes, ha="center", va="top")
+
+
+def _check(concentration: Tensor, images: Tensor, rows: int, columns: int) -> None:
+    if concentration.dim() != 1 or len(concentration) == 0:
+        raise ValueError(f"concentration must have shape (images,), got {tuple(concentration.shape)}")
+    if not (torch.isfinite(concentration) & (concentration >= 0)).all():
+        raise ValueError("concentration must be finite and at least 0 for every image")
+    if images.dim() != 4 or images.size(1) not in _CHANNELS or len(images) != len(concentration):
+        raise ValueError(
+            f"images must have shape ({len(concentration)}, 1 or 3, height, width), one for each concentration, got "
+            f"{tuple(images.shape)}"
+        )
+    if rows < 1 or columns < 1:
+        raise ValueError(f"rows and columns must be at least 1, got {rows} and {columns}")
