@@ -86,4 +86,4 @@ class VISimSiam(MultiViewPair):
         encoder = Encoder(backbone, simsiam_projector(features, dim))
         network = two_layer_mlp(dim, hidden or dim // 4, dim + 1)
         predictor = PowerSphericalHead(network, concentration_map)
-        super().__init__(MultiViewModel(encoder, predictor), MultiViewGuide(encoder))
+        super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder))
