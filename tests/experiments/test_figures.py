@@ -98,9 +98,11 @@ def test_texts_stay_on_the_page_and_do_not_overlap(name: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_leave_matplotlib_settings_alone(name: str) -> None:
-    before = dict(mpl.rcParams)
-    FIGURES[name]()
-    assert dict(mpl.rcParams) == before
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a leak of an earlier figure would hide that of this one
+        before = dict(mpl.rcParams)
+        FIGURES[name]()
+        assert dict(mpl.rcParams) == before
 
 
 def test_figures_need_no_display_and_no_pyplot() -> None:
@@ -210,6 +212,15 @@ def test_panels_hold_one_quantity_each() -> None:
     assert [axes.get_yscale() for axes in figure.axes] == ["linear"] * 4 + ["log"]
     np.testing.assert_array_equal(figure.axes[2].lines[1].get_xydata(), HISTORIES["VI-SimSiam"]["kNN accuracy"])
     np.testing.assert_array_equal(figure.axes[4].lines[0].get_xydata(), HISTORIES["VI-SimSiam"]["concentration/q50"])
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 60])
+def test_epochs_are_marked_by_whole_numbers(epochs: int) -> None:
+    (axes,) = training_curves_figure({"BYOL": {"loss": [(e, 1.0) for e in range(epochs)]}}).axes
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert ticks
+    assert all(tick == round(tick) for tick in ticks)
 
 
 def test_quantities_can_share_a_panel_between_methods() -> None:
