@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from experiments.figures.style import HIGH, LOW, MUTED, styled
@@ -45,7 +46,7 @@ def concentration_figure(concentration: Tensor, images: Tensor, *, rows: int = 2
     kappa = concentration.detach().double().cpu()
     pixels = images.detach().float().cpu().clamp(0, 1).permute(0, 2, 3, 1)
 
-    figure = Figure(figsize=(4.2 + 0.95 * columns, 1.0 + 2.3 * rows), layout="constrained")
+    figure = Figure(figsize=(4.2 + 0.95 * columns, 0.8 + 2.25 * rows), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[4.0, 0.95 * columns], squeeze=False)[0]
     _draw_histogram(left.subplots(), kappa, lowest, highest)
     halves = right.subfigures(2, 1, squeeze=False)[:, 0]
@@ -60,9 +61,11 @@ def format_concentration(kappa: float) -> str:
 
     Example:
         >>> [format_concentration(kappa) for kappa in (0.0, 0.01234, 1.5, 128.4, 23456.7)]
-        ['0', '0.0123', '1.5', '128', '23,457']
+        ['0', '0.0123', '1.50', '128', '23,457']
     """
-    return f"{kappa:,.0f}" if kappa >= 999.5 else f"{kappa:.3g}"
+    if kappa >= 999.5:
+        return f"{kappa:,.0f}"
+    return f"{kappa:#.3g}".rstrip(".") if kappa else "0"
 
 
 def _draw_histogram(axes: Axes, kappa: Tensor, lowest: Tensor, highest: Tensor) -> None:
@@ -89,6 +92,7 @@ def _draw_histogram(axes: Axes, kappa: Tensor, lowest: Tensor, highest: Tensor) 
     axes.axvline(float(kappa.median()), color=MUTED, linewidth=1, linestyle="dashed", label="median")
     if logarithmic:
         axes.set_xscale("log")
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     axes.set(xlabel=r"predicted concentration $\kappa$", ylabel="images")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2, handlelength=1.4)
 

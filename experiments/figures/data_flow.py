@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from experiments.figures.style import HIGH, INK, LOW, MUTED, panel_title, styled
+from experiments.figures.style import HIGH, INK, LOW, MUTED, styled
 
 _ENCODER, _PREDICTOR, _DISTRIBUTION, _PLAIN = "#D6E6F2", "#FBE0CC", "#D5EDE3", "#F2F2F2"
 _LEFT, _MIDDLE, _RIGHT = 1.9, 4.1, 6.4  # columns: the view that predicts, the image, the view that is predicted
@@ -33,18 +33,17 @@ def data_flow_figure() -> Figure:
     """
     figure = Figure(figsize=(11, 7.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _draw_common(left)
+    _draw_common(left, "(a)  SimSiam")
     _draw_simsiam(left)
-    panel_title(left, "a", "SimSiam")
-    _draw_common(right)
+    _draw_common(right, "(b)  VI-SimSiam")
     _draw_vi_simsiam(right)
-    panel_title(right, "b", "VI-SimSiam")
     return figure
 
 
-def _draw_common(axes: Axes) -> None:
+def _draw_common(axes: Axes, title: str) -> None:
     axes.set(xlim=(0, 8.1), ylim=(-0.3, 10.5), aspect="equal")
     axes.set_axis_off()
+    axes.text(0.1, _IMAGE, title, ha="left", va="center", fontsize=_FONT_SIZE + 2)
     _box(axes, (_MIDDLE, _IMAGE), "image $x$", _PLAIN)
     for column, view in ((_LEFT, "1"), (_RIGHT, "2")):
         _box(axes, (column, _VIEW), f"view $x_{view}$", _PLAIN)

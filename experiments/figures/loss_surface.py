@@ -102,7 +102,7 @@ def _draw_surface(axes: Axes, dim: int) -> None:
 
 
 def _draw_sections(axes: Axes, dim: int) -> None:
-    cosine = torch.cat([torch.linspace(-0.999, 0.9, 300), 1 - torch.logspace(-1, -4, 100)]).double()
+    cosine = torch.cat([torch.linspace(-0.999, 0.899, 300), 1 - torch.logspace(-1, -4, 100)]).double()
     shades = mpl.colormaps["viridis"](np.linspace(0.85, 0.0, len(_CURVES)))
     for ratio, shade in zip(_CURVES, shades, strict=True):
         loss = relative_loss(dim, cosine, torch.tensor(dim * ratio, dtype=torch.float64))

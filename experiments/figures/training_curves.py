@@ -54,7 +54,7 @@ def training_curves_figure(histories: Histories, *, separate: Collection[str] = 
         for method in methods:
             _draw(axes, quantity, histories[method], colours[method])
         axes.set_title(_title(quantity, histories[methods[0]], methods[0] if quantity in separate else None))
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         if index + columns >= len(panels):
             axes.set_xlabel("epoch")
     if len(histories) > 1:
