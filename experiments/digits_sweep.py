@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from experiments.command_line import CommandLineParser, whole_number, writable_folder
+from experiments.command_line import CommandLineParser, quiet_lightning_on_one_thread, whole_number, writable_folder
 from experiments.data.digits import LabelledImages, hold_out, load
 from experiments.digits_study import HEADINGS, RECIPES, Measures, Recipe, train_and_measure
 from models.vi_simsiam import VISimSiam
@@ -76,15 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = CommandLineParser(prog="python -m experiments.digits_sweep", description=__doc__)
     parser.add_argument("--seeds", type=whole_number(1), default=5, help="number of seeds, counted from 0")
-    parser.add_argument("--epochs", type=whole_number(1), default=40, help="passes over the training images")
+    parser.add_argument("--epochs", type=whole_number(1), default=60, help="passes over the training images")
     parser.add_argument("--tune", action="store_true", help="compare learning rates on a part of the training images")
     parser.add_argument("--ablate", action="store_true", help="take VI-SimSiam's recipe apart")
     parser.add_argument("--out", type=writable_folder, default="runs/digits_sweep", help="folder for runs.csv")
     options = parser.parse_args(arguments)
     if options.tune and options.ablate:
         parser.error("--tune and --ablate are two different sweeps: give one of them")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-
     train, test = load()
     if options.tune:
         train, test = hold_out(train, 0.25)  # the test images play no part in choosing a learning rate
@@ -95,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         key = _key(run, options.epochs, tune=options.tune)
         if key not in done:
             print(f"[{number}/{len(runs)}] {run.label}, seed {run.seed}")
-            done[key] = _measure(run, train, test, options.epochs)
+            with quiet_lightning_on_one_thread():
+                done[key] = _measure(run, train, test, options.epochs)
             _append(record, key, done[key])
     print(f"\n{_summary(runs, lambda run: done[_key(run, options.epochs, tune=options.tune)])}\n")
     print(f"Mean (smallest to largest) of {options.seeds} seed(s), {options.epochs} epochs. Every run: {record}")

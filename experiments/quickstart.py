@@ -8,7 +8,6 @@ objective. The command prints one table and saves the figures, the numbers and t
 from __future__ import annotations
 
 import json
-import logging
 import platform
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ import pyro
 import torch
 
 import ssl_as_inference
-from experiments.command_line import CommandLineParser, whole_number, writable_folder
+from experiments.command_line import CommandLineParser, quiet_lightning_on_one_thread, whole_number, writable_folder
 from experiments.data.digits import LabelledImages, load
 from experiments.digits_study import (
     RECIPES,
@@ -38,7 +37,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[int, int, Path]:
     """Seed, epochs and output folder from the command line."""
     parser = CommandLineParser(prog="python -m experiments.quickstart", description=__doc__)
     parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of weights, order and augmentations")
-    parser.add_argument("--epochs", type=whole_number(1), default=40, help="passes over the 1,347 training images")
+    parser.add_argument("--epochs", type=whole_number(1), default=60, help="passes over the 1,347 training images")
     parser.add_argument("--out", type=writable_folder, default="runs/quickstart", help="folder for what is saved")
     options = parser.parse_args(arguments)
     return options.seed, options.epochs, options.out
@@ -46,10 +45,17 @@ def parse(arguments: Sequence[str] | None) -> tuple[int, int, Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    seed, epochs, out = parse(arguments)
+    with quiet_lightning_on_one_thread():
+        return _run(*parse(arguments))
+
+
+def _run(seed: int, epochs: int, out: Path) -> int:
     started = time.monotonic()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its notes on devices and services
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU ({platform.machine()}), {torch.get_num_threads()} thread"
+    )
     train, test = load()
     print(f"{len(train)} training and {len(test)} held-out digits, 16×16 pixels; {epochs} epochs on {device}")
 
