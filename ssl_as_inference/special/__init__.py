@@ -6,7 +6,11 @@ from ssl_as_inference.special.power_spherical import (
     power_spherical_mean_resultant_length,
 )
 from ssl_as_inference.special.von_mises_fisher import (
+    von_mises_fisher_entropy,
+    von_mises_fisher_kl_to_uniform,
     von_mises_fisher_log_normalizer,
+    von_mises_fisher_log_normalizer_plus_concentration,
+    von_mises_fisher_mean_resultant_complement,
     von_mises_fisher_mean_resultant_length,
 )
 
@@ -14,6 +18,10 @@ __all__ = [
     "power_spherical_log_normalizer",
     "power_spherical_mean_log_height",
     "power_spherical_mean_resultant_length",
+    "von_mises_fisher_entropy",
+    "von_mises_fisher_kl_to_uniform",
     "von_mises_fisher_log_normalizer",
+    "von_mises_fisher_log_normalizer_plus_concentration",
+    "von_mises_fisher_mean_resultant_complement",
     "von_mises_fisher_mean_resultant_length",
 ]
