@@ -1,7 +1,11 @@
 """Normalisers and moments of the spherical distributions, as functions of the dimension and the concentration."""
 
+from ssl_as_inference.special.gamma_differences import lgamma_difference, polygamma_difference
 from ssl_as_inference.special.power_spherical import (
+    power_spherical_entropy,
+    power_spherical_kl_to_uniform,
     power_spherical_log_normalizer,
+    power_spherical_log_normalizer_plus_peak,
     power_spherical_mean_log_height,
     power_spherical_mean_resultant_length,
 )
@@ -11,7 +15,12 @@ from ssl_as_inference.special.von_mises_fisher import (
 )
 
 __all__ = [
+    "lgamma_difference",
+    "polygamma_difference",
+    "power_spherical_entropy",
+    "power_spherical_kl_to_uniform",
     "power_spherical_log_normalizer",
+    "power_spherical_log_normalizer_plus_peak",
     "power_spherical_mean_log_height",
     "power_spherical_mean_resultant_length",
     "von_mises_fisher_log_normalizer",
