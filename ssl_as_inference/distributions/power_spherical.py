@@ -1,30 +1,187 @@
-"""The Power Spherical distribution, Eq. (11) of arXiv:2203.11437v1."""
+"""The Power Spherical distribution, Eq. (11) of arXiv:2203.11437v1; De Cao and Aziz (2020), arXiv:2006.04437."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssl_as_inference.distributions.rotationally_symmetric import RotationallySymmetric
-from ssl_as_inference.special import power_spherical_log_normalizer, power_spherical_mean_resultant_length
+from ssl_as_inference.special import (
+    polygamma_difference,
+    power_spherical_entropy,
+    power_spherical_log_normalizer_plus_peak,
+    power_spherical_mean_resultant_length,
+)
+from ssl_as_inference.special.beta_tails import beta_tail
 from ssl_as_inference.sphere import half_squared_chord
 
 
+def _at_least_single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in {torch.float16, torch.bfloat16} else tensor
+
+
+class _PowerOfHeight(torch.autograd.Function):
+    r"""$\kappa\log h$ with $h = (1+\mu^\top z)/2$, given by its distance to the nearer of 1 and 0.
+
+    Forward it is exact: −∞ at h = 0 (0 if κ = 0, too). Backward h is kept above `floor`, so that the derivatives
+    $\kappa/h$ and $\log h$ stay finite.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(concentration: Tensor, near: Tensor, ahead: Tensor, floor: float) -> Tensor:  # noqa: ARG004
+        log_height = torch.where(ahead, (-near / 2).log1p(), (near / 2).log())
+        return torch.where(concentration == 0, torch.zeros_like(log_height), concentration * log_height)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
+        ctx.save_for_backward(*inputs[:3])
+        ctx.floor = inputs[3]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        concentration, near, ahead = ctx.saved_tensors
+        behind = (near / 2).clamp_min(ctx.floor)
+        log_height = torch.where(ahead, (-near / 2).log1p(), behind.log())
+        slope = torch.where(ahead, -1 / (2 - near), 1 / (2 * behind))
+        return grad * log_height, grad * concentration * slope, None, None
+
+
+class _ImplicitGap(torch.autograd.Function):
+    """Carry a drawn gap w = 2h to the graph of κ: dw/dκ = −(∂F/∂κ)/p at fixed F, Figurnov et al. (2018)."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(concentration: Tensor, h: Tensor, c: Tensor, dim: int) -> Tensor:  # noqa: ARG004
+        return 2 * h
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
+        ctx.save_for_backward(*inputs[:3])
+        ctx.dim = inputs[3]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        concentration, h, c = ctx.saved_tensors
+        b = (ctx.dim - 1) / 2
+        a = concentration + b
+        _, _, moment = beta_tail(a, b, -polygamma_difference(0, a, b, lower=b), h, c)
+        return -2 * grad * c * moment, None, None, None
+
+
 class PowerSpherical(RotationallySymmetric):
-    r"""$\mathrm{PS}(z;\mu,\kappa) = C(\kappa)(1+\mu^\top z)^\kappa$."""
+    r"""$\mathrm{PS}(z;\mu,\kappa) = C(\kappa)(1+\mu^\top z)^\kappa$ on the unit sphere of R^d, d ≥ 2.
+
+    $(1+\mu^\top z)/2$ follows Beta(a, b), $a = \kappa+b$, $b = (d-1)/2$. For large κ it is close to a von Mises–Fisher
+    distribution of concentration κ/2, for κ = 0 it is uniform.
+
+    Args:
+        mean_direction: Unit vectors μ, shape `(*batch, dim)`, dim ≥ 2.
+        concentration: κ ≥ 0, broadcastable with `batch`.
+        validate_args: Check the arguments; `None` follows `torch.distributions`' default.
+
+    Raises:
+        ValueError: If an argument has the wrong shape, or (when validating) directions are not of unit length, or κ
+            is negative, infinite or not a number.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> law = PowerSpherical(torch.tensor([0.0, 0.0, 1.0]), 8.0)
+        >>> law.mean  # κ/(κ+d−1) μ
+        tensor([0.0000, 0.0000, 0.8000])
+        >>> law.rsample((4,)).norm(dim=-1)
+        tensor([1., 1., 1., 1.])
+    """
 
     @property
     def mean_resultant_length(self) -> Tensor:
-        """E[μᵀz], shape `batch_shape`."""
+        """E[μᵀz] = κ/(κ+d−1), shape `batch_shape`."""
         return power_spherical_mean_resultant_length(self.dim, self.concentration)
 
-    def _rsample_gap(self, shape: torch.Size) -> Tensor:
-        raise NotImplementedError
+    def _covariance_eigenvalues(self) -> tuple[Tensor, Tensor]:
+        """Variance across and along μ: 2a/{s(s+1)} and 4ab/{s²(s+1)}, s = a+b; nothing cancels at large κ."""
+        b = (self.dim - 1) / 2
+        a = self.concentration.double() + b
+        total = a + b
+        across = 2 * (a / total) / (total + 1)
+        along = across * (2 * b / total)
+        dtype = self.mean_direction.dtype
+        return across.to(dtype), along.to(dtype)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each coordinate, shape `(*batch, dim)`."""
+        across, along = self._covariance_eigenvalues()
+        square = self.mean_direction.square()
+        return across.unsqueeze(-1) * (1 - square).clamp_min(0) + along.unsqueeze(-1) * square
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        r"""$\alpha(I-\mu\mu^\top) + \beta\mu\mu^\top$, shape `(*batch, dim, dim)`."""
+        across, along = (value[..., None, None] for value in self._covariance_eigenvalues())
+        projector = self.mean_direction.unsqueeze(-1) * self.mean_direction.unsqueeze(-2)
+        identity = torch.eye(self.dim, dtype=projector.dtype, device=projector.device)
+        return across * (identity - projector) + along * projector
+
+    def entropy(self) -> Tensor:
+        """Differential entropy with respect to the surface measure, shape `batch_shape`."""
+        return power_spherical_entropy(self.dim, self.concentration)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density with respect to the surface measure."""
+        r"""Log density with respect to the surface measure.
+
+        The height $h = (1+\mu^\top z)/2$ is taken from the squared chord to the nearer of μ and −μ. It keeps its digits
+        near both and rounding cannot carry it below 0. What is left of the log density at the mode, log C + κ log 2,
+        has no term of the size of κ.
+
+        At z = −μ the value is −∞ for every κ > 0. The derivatives have a pole there, $\kappa/(2h)$ in the cosine and
+        $\log h$ in κ; they are those at $h = \epsilon$ wherever $h < \epsilon$, with ε = `torch.finfo(dtype).eps`.
+        That is the rounding error of an inner product of unit vectors, below which the slope follows noise. Nor could
+        ε be smaller for training: of a derivative κ/(2ε) along −μ the projection on the tangent space removes all
+        but its rounding, and what remains is of the size of κ, that of the slopes elsewhere.
+
+        Args:
+            value: Unit vectors z, shape broadcastable with `(*batch, dim)`.
+
+        Returns:
+            Broadcast batch shape, in the wider dtype of z, μ and κ, float32 at least.
+
+        Raises:
+            ValueError: When validating, if z has the wrong shape or is not of unit length.
+        """
         if self._validate_args:
             self._validate_sample(value)
-        log_c = power_spherical_log_normalizer(self.dim, self.concentration)
-        height = 2 - half_squared_chord(value, self.mean_direction)
-        return log_c + self.concentration * height.log()
+        value, mean_direction = _at_least_single(value), _at_least_single(self.mean_direction)
+        dtype = torch.promote_types(torch.promote_types(value.dtype, mean_direction.dtype), self.concentration.dtype)
+        ahead = (value.detach() * mean_direction.detach()).sum(-1) >= 0
+        sign = torch.where(ahead, 1.0, -1.0).to(mean_direction.dtype).unsqueeze(-1)
+        near = half_squared_chord(value, sign * mean_direction)
+        # Scalars alone are raised to float64: at d = 2048 two terms of 1e4 meet in a sum of the size of 1e3.
+        concentration = self.concentration.double()
+        peak = power_spherical_log_normalizer_plus_peak(self.dim, concentration)
+        concentration, near = torch.broadcast_tensors(concentration, near.double())
+        fall: Tensor = _PowerOfHeight.apply(concentration, near, ahead.expand(near.shape), torch.finfo(dtype).eps)
+        return (peak + fall).to(dtype)
+
+    def _rsample_gap(self, shape: torch.Size) -> Tensor:
+        """Draw w = 2h, h ~ Beta(b, a) as a ratio of gamma variates, which keeps its relative accuracy for small w.
+
+        The derivative in κ is the implicit one, by quadrature of the distribution function's, and once differentiable.
+        """
+        b = (self.dim - 1) / 2
+        concentration = self.concentration.double().expand(shape)
+        with torch.no_grad():
+            across = torch._standard_gamma(torch.full_like(concentration, b))  # noqa: SLF001  # as torch's own Gamma does
+            along = torch._standard_gamma(concentration + b)  # noqa: SLF001
+            total = across + along
+            h, c = across / total, along / total
+        gap: Tensor = _ImplicitGap.apply(concentration, h, c, self.dim)
+        # Strictly inside (0, 2): the sample's tangential part √(w(2−w)) has infinite slope at both ends, which
+        # rounding to float32 would reach (with probability 1e-4 at d = 2, κ = 0).
+        info = torch.finfo(_at_least_single(self.mean_direction).dtype)
+        return gap.clamp(info.tiny, 2 - 2 * info.eps).to(_at_least_single(self.mean_direction).dtype)

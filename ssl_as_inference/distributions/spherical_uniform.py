@@ -1,8 +1,8 @@
-"""The uniform distribution on the sphere (placeholder until the ps branch is merged)."""
+"""The uniform distribution on the unit sphere."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
@@ -10,9 +10,29 @@ from torch import Tensor
 
 from ssl_as_inference.sphere import log_surface_area, normalize
 
+_MIN_DIM = 2
+
 
 class SphericalUniform(TorchDistribution):
-    """Uniform on the unit sphere of R^dim."""
+    r"""Constant density 1/area on the unit sphere of R^d, $\text{area} = 2\pi^{d/2}/\Gamma(d/2)$.
+
+    The prior p(z) of the graphical model, and the limit κ → 0 of `VonMisesFisher` and `PowerSpherical`.
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        batch_shape: Shape of independent copies.
+        dtype: Floating dtype of samples, `torch.get_default_dtype()` if not given.
+        device: Device of samples.
+        validate_args: Check values given to `log_prob`; `None` follows `torch.distributions`' default.
+
+    Raises:
+        ValueError: If dim < 2 or the dtype is not a floating one of 32 bits at least.
+
+    Example:
+        >>> law = SphericalUniform(3)
+        >>> law.log_prob(torch.tensor([0.0, 0.0, 1.0])).exp() * 4 * torch.pi
+        tensor(1.)
+    """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     support = constraints.sphere
@@ -22,29 +42,92 @@ class SphericalUniform(TorchDistribution):
         self,
         dim: int,
         *,
-        batch_shape: Any = (),
-        dtype: Any = None,
-        device: Any = None,
+        batch_shape: tuple[int, ...] = (),
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        self._like = torch.empty(0, dtype=dtype, device=device)
-        super().__init__(torch.Size(batch_shape), torch.Size((dim,)), validate_args=validate_args)
+        if dim < _MIN_DIM:
+            raise ValueError(f"dim must be an integer >= {_MIN_DIM}, got {dim}")
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if dtype not in {torch.float32, torch.float64}:
+            raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+        # Its dtype and device are those of the distribution.
+        self._log_density = torch.tensor(-log_surface_area(dim), dtype=dtype, device=device)
+        super().__init__(torch.Size(batch_shape), torch.Size([dim]), validate_args=validate_args)
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the space around the sphere."""
+        return int(self.event_shape[0])
+
+    @staticmethod
+    def infer_shapes(dim: int) -> tuple[torch.Size, torch.Size]:  # type: ignore[override]
+        """Batch and event shape for this dimension."""
+        return torch.Size(), torch.Size([dim])
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
-        return type(self)(
-            self.event_shape[0], batch_shape=batch_shape, dtype=self._like.dtype, device=self._like.device
-        )
+        """Return the same distribution with another batch shape."""
+        new: Self = self._get_checked_instance(type(self), _instance)  # type: ignore[no-untyped-call]
+        new._log_density = self._log_density
+        super(SphericalUniform, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        return normalize(
-            torch.randn(
-                self._extended_shape(torch.Size(sample_shape)), dtype=self._like.dtype, device=self._like.device
-            )
-        )
+        """Draw as normalised normal vectors; there is no parameter to differentiate by."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return normalize(torch.randn(shape, dtype=self._log_density.dtype, device=self._log_density.device))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return torch.full(
-            torch.broadcast_shapes(self.batch_shape, value.shape[:-1]),
-            -log_surface_area(self.event_shape[0]),
-            dtype=value.dtype,
-        )
+        """Minus the log area, for every z.
+
+        Args:
+            value: Unit vectors z, shape broadcastable with `(*batch, dim)`.
+
+        Returns:
+            Broadcast batch shape.
+
+        Raises:
+            ValueError: If the last dimension is not d, or (when validating) z is not of unit length.
+        """
+        if value.dim() < 1 or value.shape[-1:] != self.event_shape:
+            raise ValueError(f"value must have event shape {tuple(self.event_shape)}, got shape {tuple(value.shape)}")
+        if self._validate_args:
+            valid = constraints.sphere.check(value)
+            if not valid.all():
+                norm = value.norm(dim=-1)[~valid].flatten()[0].item()
+                raise ValueError(
+                    f"value must have unit length along its last dimension, got a vector of length {norm:.6g}; "
+                    "ssl_as_inference.sphere.normalize projects onto the sphere"
+                )
+        return self._log_density.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+
+    def entropy(self) -> Tensor:
+        """Log area, the largest entropy on the sphere; shape `batch_shape`."""
+        return (-self._log_density).expand(self.batch_shape)
+
+    @property
+    def mean(self) -> Tensor:
+        """Zero, the centre of the ball; shape `(*batch, dim)`."""
+        return self._log_density.new_zeros(self.batch_shape + self.event_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """1/d in each coordinate; shape `(*batch, dim)`."""
+        return torch.full_like(self.mean, 1 / self.dim)
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """I/d, shape `(*batch, dim, dim)`."""
+        identity = torch.eye(self.dim, dtype=self._log_density.dtype, device=self._log_density.device)
+        return (identity / self.dim).expand(self.batch_shape + identity.shape)
+
+    @property
+    def mode(self) -> NoReturn:
+        """No point is more likely than another.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("the uniform density on the sphere is constant: it has no mode")

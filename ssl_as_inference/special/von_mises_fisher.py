@@ -1,26 +1,205 @@
-"""Normaliser and moments of the von Mises–Fisher distribution."""
+r"""Normaliser and moments of the von Mises–Fisher distribution, exact to rounding in every dimension.
+
+The density is $C(\kappa)\exp(\kappa\mu^\top z)$ with respect to the surface measure of the unit sphere of
+$\mathbb{R}^d$ (Mardia & Jupp, *Directional Statistics*, 2000, §9.3.2), and
+
+.. math:: \log C(\kappa) = \nu\log\kappa - \tfrac d2\log 2\pi - \log I_\nu(\kappa), \quad \nu = \tfrac d2 - 1, \qquad
+          A(\kappa) = \frac{I_{\nu+1}(\kappa)}{I_\nu(\kappa)} = -\frac{d\log C}{d\kappa}.
+
+All functions take the dimension d ≥ 2 and a tensor of concentrations κ ≥ 0 of any shape, compute in float64 (κ is a
+scalar per distribution, so this is cheap) and return the dtype of κ. Error, relative to max(1, |exact value|):
+≤ 1e-14 in float64, one rounding in float32; only next to a zero of log C in high dimension, where log C is a small
+difference of two numbers of order d, is the error relative to d rather than to 1. First and second derivatives are
+exact in the same sense and finite everywhere; higher ones come from differentiating the formulas.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
-from ssl_as_inference.sphere import log_surface_area
+from ssl_as_inference.special.log_bessel import evaluate
+
+_MIN_DIM = 2
+_DERIVATIVE = {  # each quantity's derivative: a factor, and the quantity that it multiplies
+    "log_normalizer": ("-1", "resultant"),
+    "log_normalizer_plus_concentration": ("1", "resultant_complement"),
+    "resultant": ("1", "resultant_slope"),
+    "resultant_complement": ("-1", "resultant_slope"),
+    "resultant_slope": ("1", "resultant_curvature"),
+    "kl_to_uniform": ("κ", "resultant_slope"),  # (κA − g)′ = κA′
+    "entropy": ("-κ", "resultant_slope"),
+}
+
+
+class _Quantity(torch.autograd.Function):
+    """One of the quantities of `log_bessel`, whose derivative is another one of them."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(kappa: Tensor, dim: int, quantity: str) -> Tensor:
+        return evaluate(quantity, dim, kappa)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, int, str], output: Tensor) -> None:
+        del output
+        kappa, dim, quantity = inputs
+        ctx.save_for_backward(kappa)
+        ctx.dim, ctx.quantity = dim, quantity  # type: ignore[attr-defined]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (kappa,) = ctx.saved_tensors
+        return grad * _slope(ctx.quantity, ctx.dim, kappa), None, None
+
+
+def _value(quantity: str, dim: int, kappa: Tensor) -> Tensor:
+    if quantity == "resultant_curvature":  # A″, whose own derivatives nobody has asked for in closed form
+        return evaluate(quantity, dim, kappa)
+    value: Tensor = _Quantity.apply(kappa, dim, quantity)
+    return value
+
+
+def _slope(quantity: str, dim: int, kappa: Tensor) -> Tensor:
+    factor, following = _DERIVATIVE[quantity]
+    value = _value(following, dim, kappa)
+    if factor.endswith("κ"):
+        value = kappa * value
+    return -value if factor.startswith("-") else value
+
+
+def _public(quantity: str, dim: int, concentration: Tensor) -> Tensor:
+    if dim < _MIN_DIM:
+        raise ValueError(f"dim must be at least {_MIN_DIM}, got {dim}")
+    if not concentration.is_floating_point():
+        raise ValueError(f"concentration must be a floating-point tensor, got dtype {concentration.dtype}")
+    return _value(quantity, dim, concentration.double()).to(concentration.dtype)
 
 
 def von_mises_fisher_log_normalizer(dim: int, concentration: Tensor) -> Tensor:
-    """Log C(κ) of vMF(z; μ, κ) = C(κ) exp(κ μᵀz)."""
-    k = torch.arange(400, dtype=torch.float64, device=concentration.device)
-    x = concentration.double().clamp_min(1e-300).unsqueeze(-1)
-    terms = (
-        2 * k * (x / 2).log() - torch.lgamma(k + 1) - torch.lgamma(k + dim / 2) + torch.lgamma(k.new_tensor(dim / 2))
-    )
-    return (-log_surface_area(dim) - terms.logsumexp(-1)).to(concentration.dtype)
+    r"""$\log C(\kappa)$; minus the logarithm of the sphere's area at κ = 0.
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        concentration: κ ≥ 0, any shape.
+
+    Returns:
+        Same shape and dtype as `concentration`.
+
+    Raises:
+        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+
+    Example:
+        >>> von_mises_fisher_log_normalizer(3, torch.tensor(0.0)).exp() * 4 * torch.pi  # 1 over the area
+        tensor(1.0000)
+    """
+    return _public("log_normalizer", dim, concentration)
+
+
+def von_mises_fisher_log_normalizer_plus_concentration(dim: int, concentration: Tensor) -> Tensor:
+    r"""$\log C(\kappa) + \kappa$, the log density at the mode, without the cancellation of the two terms.
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        concentration: κ ≥ 0, any shape.
+
+    Returns:
+        Same shape and dtype as `concentration`.
+
+    Raises:
+        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+
+    Example:
+        >>> kappa = torch.tensor(1e6)  # on the sphere in space the mode has height κ/2π
+        >>> von_mises_fisher_log_normalizer_plus_concentration(3, kappa) - (kappa / (2 * torch.pi)).log()
+        tensor(0.)
+    """
+    return _public("log_normalizer_plus_concentration", dim, concentration)
 
 
 def von_mises_fisher_mean_resultant_length(dim: int, concentration: Tensor) -> Tensor:
-    """A(κ) = I_{d/2}(κ)/I_{d/2−1}(κ)."""
-    with torch.enable_grad():
-        x = concentration.double().detach().requires_grad_()
-        (grad,) = torch.autograd.grad(-von_mises_fisher_log_normalizer(dim, x).sum(), x)
-    return grad.to(concentration.dtype)
+    r"""$A(\kappa) = \mathbb{E}[\mu^\top z] = I_{d/2}(\kappa)/I_{d/2-1}(\kappa)$, from 0 at κ = 0 to 1.
+
+    Its derivative $A'(\kappa) = 1 - A^2 - (d-1)A/\kappa$ is the variance of $\mu^\top z$.
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        concentration: κ ≥ 0, any shape.
+
+    Returns:
+        Same shape and dtype as `concentration`.
+
+    Raises:
+        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+
+    Example:
+        >>> von_mises_fisher_mean_resultant_length(3, torch.tensor(2.0))  # coth κ − 1/κ
+        tensor(0.5373)
+    """
+    return _public("resultant", dim, concentration)
+
+
+def von_mises_fisher_mean_resultant_complement(dim: int, concentration: Tensor) -> Tensor:
+    r"""$1 - A(\kappa) = \mathbb{E}[1-\mu^\top z]$, which keeps its digits for large κ, where it is (d−1)/2κ.
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        concentration: κ ≥ 0, any shape.
+
+    Returns:
+        Same shape and dtype as `concentration`.
+
+    Raises:
+        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+
+    Example:
+        >>> von_mises_fisher_mean_resultant_complement(3, torch.tensor(1e20))
+        tensor(1.0000e-20)
+    """
+    return _public("resultant_complement", dim, concentration)
+
+
+def von_mises_fisher_entropy(dim: int, concentration: Tensor) -> Tensor:
+    r"""$-\mathbb{E}\log p = -\log C(\kappa) - \kappa A(\kappa)$, with respect to the surface measure.
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        concentration: κ ≥ 0, any shape.
+
+    Returns:
+        Same shape and dtype as `concentration`.
+
+    Raises:
+        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+
+    Example:
+        >>> von_mises_fisher_entropy(2, torch.tensor(0.0)).exp() / torch.pi  # the circle has length 2π
+        tensor(2.0000)
+    """
+    return _public("entropy", dim, concentration)
+
+
+def von_mises_fisher_kl_to_uniform(dim: int, concentration: Tensor) -> Tensor:
+    r"""$\mathrm{KL}(\mathrm{vMF}(\mu,\kappa)\,\|\,\text{uniform}) = \log C(\kappa) - \log C(0) + \kappa A(\kappa)$.
+
+    It keeps its relative accuracy for small κ as well, where it is κ²/2d.
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        concentration: κ ≥ 0, any shape.
+
+    Returns:
+        Same shape and dtype as `concentration`.
+
+    Raises:
+        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+
+    Example:
+        >>> von_mises_fisher_kl_to_uniform(5, torch.tensor(1e-3)) * 2 * 5
+        tensor(1.0000e-06)
+    """
+    return _public("kl_to_uniform", dim, concentration)

@@ -1,0 +1,278 @@
+r"""The logarithm of the modified Bessel function of the first kind, its derivatives and what is built from them.
+
+Everything here is about $g(\kappa) = \log{}_0F_1(;\nu+1;\kappa^2/4)$ with $\nu = d/2-1$: up to constants
+$\log I_\nu(\kappa) - \nu\log\kappa$, the cumulant generating function of the cosine under the uniform law on the
+sphere of $\mathbb{R}^d$. Its slope is $A(\kappa) = I_{\nu+1}(\kappa)/I_\nu(\kappa)$, the mean resultant length.
+
+Two representations cover every ν ≥ 0 and κ ≥ 0 with a number of operations that depends on d alone:
+
+* d ≤ 61 and κ < 30: the power series of ₀F₁, all of whose terms are positive.
+* otherwise: the *logarithm* of Olver's uniform expansion (DLMF 10.41.3) in $q = \sqrt{\nu^2+\kappa^2} \ge 30$. With
+  $p = \nu/q$ the Riccati equation $A' = 1 - A^2 - (2\nu+1)A/\kappa$ is solved by
+
+  .. math:: A = \frac{\kappa}{q+\nu} + \frac{\kappa}{q^2} h, \qquad h = \sum_{k\ge0} \frac{h_k(p^2)}{q^k},
+            \qquad h_0 = -\tfrac12,
+
+  .. math:: h_{k+1} = -\tfrac12\Bigl[(1-p^2)\Bigl(\mathcal{E}h_k - 2h_k + \sum_{i=0}^k h_i h_{k-i}\Bigr) + 2h_k\Bigr],
+
+  where $\mathcal{E} = q\,\partial_q$ at fixed ν. The coefficients are computed exactly, in rationals, once for a
+  dimension; every sum needed is then one polynomial in 1/q. Each quantity has a formula of its own in which nothing
+  large cancels, rather than being a difference of two others.
+
+The functions take and return float64 and are not differentiated through: `von_mises_fisher.py` chains them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from ssl_as_inference.sphere import log_surface_area
+
+SWITCH = 30.0  # the power series serves below, Olver's expansion from here on; also the least q of the expansion
+_LAST_SERIES_DIM = 61  # from d = 62 on ν ≥ 30, so that the expansion serves at every κ
+_RELATIVE_ERROR = 2.0**-53
+
+
+def _order(dim: int) -> float:
+    return dim / 2 - 1
+
+
+@functools.cache
+def _expansion_terms(count: int) -> list[list[Fraction]]:
+    """Coefficients of h_0 … h_count as polynomials in p², lowest power first."""
+    h = [[Fraction(-1, 2)]]
+    for k in range(count):
+        bracket = [-(k + 2 * j + 2) * value for j, value in enumerate(h[k])]  # ℰ q^{-m} = −m q^{-m}
+        for i in range(k + 1):
+            for a, left in enumerate(h[i]):
+                for b, right in enumerate(h[k - i]):
+                    bracket[a + b] += left * right
+        following = [*bracket, Fraction(0)]
+        for j, value in enumerate(bracket):
+            following[j + 1] -= value
+        for j, value in enumerate(h[k]):
+            following[j] += 2 * value
+        h.append([-value / 2 for value in following])
+    return h
+
+
+def _term_count(nu: float) -> int:
+    """Number of terms such that the next one, which is largest at p = 0, stays below the rounding error."""
+    q = max(SWITCH, nu)
+    h = _expansion_terms(16)
+    return next((k for k in range(4, 16) if max(0.5, abs(float(h[k + 1][0]))) < _RELATIVE_ERROR * q ** (k + 1)), 16)
+
+
+@functools.cache
+def _slope_coefficients(dim: int) -> tuple[Fraction, ...]:
+    """Coefficients η_m of h = −1/2 + Σ_{m≥1} η_m q^{-m} for this dimension, exact."""
+    nu = Fraction(dim, 2) - 1
+    count = _term_count(_order(dim))
+    eta = [Fraction(0)] * (3 * count + 1)
+    for k, polynomial in enumerate(_expansion_terms(count)):
+        for j, value in enumerate(polynomial):
+            eta[k + 2 * j] += value * nu ** (2 * j)
+    return tuple(eta)
+
+
+@functools.cache
+def _cached_derivative_polynomial(dim: int, order: int) -> tuple[float, ...]:
+    r"""Coefficients of $\mathcal{E}^{\text{order}} h$ in 1/q; for order −1 those of the tail T of the logarithm."""
+    eta = _slope_coefficients(dim)
+    if order < 0:
+        return (0.0, *(float(-value / m) for m, value in enumerate(eta) if m))
+    return tuple(float(value * (-m) ** order) for m, value in enumerate(eta))
+
+
+@functools.cache
+def _cached_tail_quotient(dim: int) -> tuple[float, ...]:
+    """Coefficients in u = 1/q of {T(u) − T(u₀)}/(u − u₀) at u₀ = 1/ν, so that a small difference keeps its digits."""
+    eta = _slope_coefficients(dim)
+    tail = [Fraction(0), *(-value / m for m, value in enumerate(eta) if m)]
+    start = 1 / (Fraction(dim, 2) - 1)
+    quotient = [Fraction(0)]
+    for value in reversed(tail[1:]):  # synthetic division
+        quotient.append(value + start * quotient[-1])
+    return tuple(float(value) for value in reversed(quotient[1:]))
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
+    total = torch.full_like(x, coefficients[-1])
+    for value in reversed(coefficients[:-1]):
+        total = total * x + value
+    return total
+
+
+@functools.cache
+def _cached_series_factors(order: float) -> tuple[float, ...]:
+    """Ratios of neighbouring terms of ₀F₁(; order; x), as many as its sum needs at κ = 30 in float64."""
+    x, term, total = SWITCH**2 / 4, 1.0, 1.0
+    factors: list[float] = []
+    while term > _RELATIVE_ERROR / 4 * total or len(factors) < x**0.5:
+        factors.append(1 / ((len(factors) + 1) * (order + len(factors))))
+        term *= x * factors[-1]
+        total += term
+    return tuple(factors)
+
+
+def _derivative_polynomial(dim: int, order: int) -> tuple[float, ...]:
+    return _cached_derivative_polynomial(dim, order)
+
+
+def _tail_quotient(dim: int) -> tuple[float, ...]:
+    return _cached_tail_quotient(dim)
+
+
+def _series_factors(order: float) -> tuple[float, ...]:
+    return _cached_series_factors(order)
+
+
+# torch.compile would trace into functools.cache and the rationals: it is told to take these results as constants. This
+# is all that torch.compiler.assume_constant_result does, which would import the whole compiler (2 s) to do it.
+for _function in (_derivative_polynomial, _tail_quotient, _series_factors):
+    setattr(_function, "_dynamo_marked_constant", True)  # noqa: B010
+
+
+def _hypergeometric_excess(order: float, x: Tensor) -> Tensor:
+    """₀F₁(; order; x) − 1 for 0 ≤ x ≤ 225, by Horner's rule on the ratios of neighbouring terms."""
+    one = torch.ones_like(x)
+    first, *others = _series_factors(order)
+    total = one
+    for factor in reversed(others):
+        total = torch.addcmul(one, x, total, value=factor)
+    return first * x * total
+
+
+class _Series:
+    """Quantities from the power series, for d ≤ 61 and κ ≤ 30."""
+
+    def __init__(self, dim: int, kappa: Tensor) -> None:
+        self.dim = dim
+        self.kappa = kappa.clamp(max=SWITCH)
+        self.x = self.kappa.square() / 4
+        self.excess = _hypergeometric_excess(dim / 2, self.x)
+
+    def _neighbour(self, step: int) -> Tensor:
+        return 1 + _hypergeometric_excess(self.dim / 2 + step, self.x)
+
+    def _ratio(self) -> Tensor:  # A/κ
+        return self._neighbour(1) / (self.dim * (1 + self.excess))
+
+    def log_normalizer(self) -> Tensor:
+        return -log_surface_area(self.dim) - self.excess.log1p()
+
+    def log_normalizer_plus_concentration(self) -> Tensor:
+        return self.kappa - log_surface_area(self.dim) - self.excess.log1p()
+
+    def resultant(self) -> Tensor:
+        return self.kappa * self._ratio()
+
+    def resultant_complement(self) -> Tensor:
+        return 1 - self.kappa * self._ratio()
+
+    def resultant_slope(self) -> Tensor:
+        ratio = self._ratio()
+        return 1 - (self.kappa * ratio).square() - (self.dim - 1) * ratio
+
+    def resultant_curvature(self) -> Tensor:
+        """A″ = −2AA′ + (d−1)(A/κ)(A − I_{ν+2}/I_{ν+1}), from A′ = A/κ + A I_{ν+2}/I_{ν+1} − A²."""
+        upper = self._neighbour(1)
+        ratio = upper / (self.dim * (1 + self.excess))
+        resultant, following = self.kappa * ratio, self.kappa * self._neighbour(2) / ((self.dim + 2) * upper)
+        slope = 1 - resultant.square() - (self.dim - 1) * ratio
+        return (self.dim - 1) * ratio * (resultant - following) - 2 * resultant * slope
+
+    def _precise_complement(self) -> Tensor:
+        """1 − A from Gauss' continued fraction of 1 − I_{m+1}/I_m, m = ν+N … ν: relative error of a few roundings."""
+        steps, decay = 0, 0.0
+        while decay < 17.5:  # an error at the start shrinks by (I_{m+1}/I_m)² ≈ exp{−2 asinh((m+½)/κ)} a step
+            decay += math.asinh((_order(self.dim) + steps + 0.5) / SWITCH)
+            steps += 1
+        start = self.dim + 2 * steps
+        complement = 1 - 2 * self.kappa / (start + (4 * self.kappa.square() + start**2).sqrt())
+        for step in reversed(range(steps)):
+            numerator = (self.dim + 2 * step) - self.kappa * complement
+            complement = numerator / (numerator + self.kappa)
+        return complement
+
+    def kl_to_uniform(self) -> Tensor:
+        ratio, log_sum = self._ratio(), self.excess.log1p()
+        concentrated = (self.kappa - log_sum) - self.kappa * self._precise_complement()
+        return torch.where(ratio * self.kappa < 0.5, self.kappa.square() * ratio - log_sum, concentrated)
+
+    def entropy(self) -> Tensor:
+        return log_surface_area(self.dim) - self.kl_to_uniform()
+
+
+class _Expansion:
+    """Quantities from the logarithm of Olver's uniform expansion, for d ≥ 62 or κ ≥ 30."""
+
+    def __init__(self, dim: int, kappa: Tensor) -> None:
+        self.dim = dim
+        self.nu = nu = _order(dim)
+        self.kappa = kappa.clamp(min=SWITCH) if dim <= _LAST_SERIES_DIM else kappa
+        self.q = torch.hypot(self.kappa, torch.full_like(self.kappa, nu))
+        self.cosine = self.kappa / self.q  # √(1 − p²)
+        self.growth = self.cosine * self.kappa / (1 + nu / self.q)  # q − ν
+        self.u = 1 / self.q
+
+    def _h(self, order: int = 0) -> Tensor:
+        return _polynomial(_derivative_polynomial(self.dim, order), self.u)
+
+    def _common(self) -> Tensor:
+        tail = _polynomial(_derivative_polynomial(self.dim, -1), self.u)
+        return self.nu * ((self.nu + self.q) / (2 * math.pi)).log() + (self.q / (2 * math.pi)).log() / 2 - tail
+
+    def log_normalizer(self) -> Tensor:
+        """Log Γ(ν+1) of the area and of Stirling's series cancel: neither is ever formed."""
+        return self._common() - self.q
+
+    def log_normalizer_plus_concentration(self) -> Tensor:
+        return self._common() - self.nu * (self.nu / (self.kappa + self.q))
+
+    def resultant(self) -> Tensor:
+        return self.kappa / (self.q + self.nu) + self.cosine * self.u * self._h()
+
+    def resultant_complement(self) -> Tensor:
+        leading = (self.nu + self.nu * (self.nu / (self.q + self.kappa))) / (self.q + self.nu)
+        return leading - self.cosine * self.u * self._h()
+
+    def resultant_slope(self) -> Tensor:
+        h = self._h()
+        bracket = h + self.cosine.square() * (self._h(1) - 2 * h)
+        return self.u * (self.nu / (self.q + self.nu) + self.u * bracket)
+
+    def resultant_curvature(self) -> Tensor:
+        h, eh, eeh = self._h(), self._h(1), self._h(2)
+        p, c2 = self.nu * self.u, self.cosine.square()
+        leading = -p * (2 + p) / (1 + p).square()  # of order q^{-1}
+        bracket = h + c2 * (eh - 2 * h)
+        change = eh + c2 * (eeh - 2 * eh) + 2 * p.square() * (eh - 2 * h) - 2 * bracket
+        return self.cosine * self.u * self.u * (leading + self.u * change)
+
+    def kl_to_uniform(self) -> Tensor:
+        curve = self.cosine.square() * self._h()
+        if self.dim <= _LAST_SERIES_DIM:
+            constant = self.nu + math.lgamma(self.nu + 1) - math.log(2 * math.pi) / 2
+            tail = _polynomial(_derivative_polynomial(self.dim, -1), self.u)
+            return self.nu * ((self.nu + self.q) / 2).log() + self.q.log() / 2 + curve - tail - constant
+        relative = self.growth / self.nu
+        tail = -relative * self.u * _polynomial(_tail_quotient(self.dim), self.u)  # T(u) − T(1/ν)
+        return self.nu * (relative / 2).log1p() + relative.log1p() / 2 + curve - tail
+
+    def entropy(self) -> Tensor:
+        return self.nu - self._common() - self.cosine.square() * self._h()
+
+
+def evaluate(quantity: str, dim: int, kappa: Tensor) -> Tensor:
+    """Value of one of the methods above, from whichever representation serves at each κ."""
+    large: Tensor = getattr(_Expansion(dim, kappa), quantity)()
+    if dim > _LAST_SERIES_DIM:
+        return large
+    small: Tensor = getattr(_Series(dim, kappa), quantity)()
+    return torch.where(kappa < SWITCH, small, large)
