@@ -1,7 +1,7 @@
 """Draw the figures that explain the method: data flow (Fig. 1), graphical model (Fig. 2), loss surface (Fig. 3).
 
-The graphical model is drawn by Pyro from the running program. That needs Graphviz, whose program `dot` is installed by the
-operating system (for example `apt install graphviz`); without it the other figures are still drawn.
+The graphical model is drawn by Pyro from the running program. That needs Graphviz, whose program `dot` comes with the
+operating system (`apt install graphviz`, `brew install graphviz`); without it the other figures are still drawn.
 """
 
 from __future__ import annotations
