@@ -115,8 +115,7 @@ class MultiViewModel(PyroModule):
 
     Args:
         encoder: View to projection: backbone and projector.
-        predictor: Projection to expert: returns a distribution on the sphere with batch shape `(images,)`. It needs an
-            attribute `dim`, the dimension of the latent space.
+        predictor: Projection to expert: returns a distribution on the sphere with batch shape `(images,)`.
     """
 
     def __init__(self, encoder: nn.Module, predictor: nn.Module) -> None:
@@ -137,11 +136,11 @@ class MultiViewModel(PyroModule):
         """Draw z, observe the views. `views`: M tensors of shape `(images, …)`."""
         images = _count_images(views)
         experts = [self.expert(view) for view in views]
-        like = experts[0].mean
         with pyro.plate("images", images, dim=-1):
             # The prior's constant log C(0) is masked out, so that the log joint is Σ_i log p_ψ(z|x_i), the unnormalised
             # product of Eq. (6), and no more.
-            prior = SphericalUniform(like.size(-1), dtype=like.dtype, device=like.device)
+            dtype = torch.promote_types(views[0].dtype, torch.float32)
+            prior = SphericalUniform(experts[0].event_shape[0], dtype=dtype, device=views[0].device)
             z = pyro.sample(LATENT, prior.mask(False))  # type: ignore[no-untyped-call]
             for number, (view, expert) in enumerate(zip(views, experts, strict=True), start=1):
                 pyro.sample(f"x_{number}", ViewGivenLatent(expert, z, view.shape[1:]), obs=view)
