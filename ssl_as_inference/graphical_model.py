@@ -141,7 +141,8 @@ class MultiViewModel(PyroModule):
             # product of Eq. (6), and no more.
             dtype = torch.promote_types(views[0].dtype, torch.float32)
             prior = SphericalUniform(experts[0].event_shape[0], dtype=dtype, device=views[0].device)
-            z = pyro.sample(LATENT, prior.mask(False))  # type: ignore[no-untyped-call]
+            with pyro.poutine.mask(mask=False):
+                z = pyro.sample(LATENT, prior)
             for number, (view, expert) in enumerate(zip(views, experts, strict=True), start=1):
                 pyro.sample(f"x_{number}", ViewGivenLatent(expert, z, view.shape[1:]), obs=view)
         return z

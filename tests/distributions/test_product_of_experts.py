@@ -41,9 +41,7 @@ def sphere_grid(dim: int) -> tuple[Tensor, Tensor]:
         return circle, torch.full((96,), 2 * math.pi / 96, dtype=torch.float64)
     height, height_weight = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(60))
     radius = (1 - height**2).sqrt()
-    points = torch.cat(
-        [(radius[:, None, None] * circle), height[:, None, None].expand(-1, 96, 1)], dim=-1
-    )
+    points = torch.cat([(radius[:, None, None] * circle), height[:, None, None].expand(-1, 96, 1)], dim=-1)
     weights = height_weight[:, None].expand(-1, 96) * 2 * math.pi / 96
     return points.reshape(-1, 3), weights.reshape(-1)
 
