@@ -205,7 +205,15 @@ def _count_images(views: Sequence[Tensor]) -> int:
     if isinstance(views, Tensor) or len(views) == 0:
         got = f"a tensor of shape {tuple(views.shape)}" if isinstance(views, Tensor) else "none"
         raise ValueError(f"views must be a sequence of M >= 1 tensors of shape (images, ...), got {got}")
+    for view in views:
+        if not isinstance(view, Tensor) or view.dim() == 0:
+            got = "shape ()" if isinstance(view, Tensor) else f"type {type(view).__name__}"
+            raise ValueError(
+                f"views must be a sequence of M >= 1 tensors of shape (images, ...), got a view of {got}"
+            )
     counts = [view.size(0) for view in views]
     if len(set(counts)) != 1:
         raise ValueError(f"views must show the same images: every view needs the same length, got lengths {counts}")
+    if counts[0] == 0:
+        raise ValueError(f"views must show at least one image, got shape {tuple(views[0].shape)}")
     return counts[0]

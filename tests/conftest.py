@@ -27,7 +27,7 @@ def seed_every_test() -> Iterator[None]:
 
 @pytest.fixture
 def make_pair() -> Callable[..., MultiViewPair]:
-    """A pair over vectors of length 7 with a latent sphere in R^5, in float64: `make_pair("vmf")`, `make_pair("ps")`."""
+    """A pair over vectors of length 7, latent sphere in R^5, in float64: `make_pair("vmf")`, `make_pair("ps")`."""
 
     def make(family: str, *, concentration: float = 3.0, dtype: torch.dtype = torch.float64) -> MultiViewPair:
         encoder = nn.Sequential(nn.Linear(INPUTS, DIM), nn.BatchNorm1d(DIM, affine=False))
