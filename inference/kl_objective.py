@@ -44,7 +44,16 @@ class KLObjective(ELBO):
         ValueError: At construction for unknown `pairs`; when called, if model and guide do not fit the objective.
 
     Example:
-        >>> loss = KLObjective()(pair.model, pair.guide)(views) / len(views[0])  # doctest: +SKIP
+        >>> from ssl_as_inference.distributions import VonMisesFisher
+        >>> from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel
+        >>> class Predictor(nn.Module):
+        ...     def forward(self, projection):
+        ...         return VonMisesFisher(nn.functional.normalize(projection, dim=-1), torch.tensor(5.0))
+        >>> encoder = nn.Linear(4, 3)
+        >>> loss = KLObjective()(MultiViewModel(encoder, Predictor()), MultiViewGuide(encoder))
+        >>> views = [torch.randn(8, 4), torch.randn(8, 4)]
+        >>> mean_loss = loss(views) / 8
+        >>> mean_loss.backward()
     """
 
     def __init__(self, pairs: Pairs = "cross", *, normalized: bool = False, max_plate_nesting: int = 1) -> None:
@@ -58,31 +67,39 @@ class KLObjective(ELBO):
         """The loss as a scalar tensor, a sum over images; `args` go to model and guide."""
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
         atoms = self._atoms(guide_trace)
-        sites: list[Any] = [site for site in model_trace.nodes.values() if isinstance(site.get("fn"), ViewGivenLatent)]
-        if not sites:
-            raise ValueError("model must observe views (sites with a ViewGivenLatent distribution), got none")
+        sites = self._observed_views(model_trace)
+        if self.pairs == "cross" and min(len(sites), len(atoms)) < 2:
+            raise ValueError(
+                f'pairs="cross" compares different views and needs at least 2 of them, got {len(sites)} view(s) and '
+                f'{len(atoms)} atom(s); pairs="all" works with one'
+            )
         with torch.autocast(atoms.device.type, enabled=False):
-            table = torch.stack([_scaled(site["fn"].log_prob(site["value"]), site) for site in sites])
-            loss = -self._mean_over_pairs(table)
+            loss = -torch.stack([self._mean_over_atoms(number, site) for number, site in enumerate(sites)]).sum(0)
             if self.normalized:
                 experts = stack_experts([site["fn"].posterior for site in sites])
                 loss = loss + _scaled(ProductOfExperts(experts).log_normalizer(), sites[0])
             return loss.sum()
 
-    def _mean_over_pairs(self, table: Tensor) -> Tensor:
-        """Reduce log p_i(f_j), shape (M, atoms, *plates), over its pairs to shape (*plates,)."""
-        views, atoms = table.shape[:2]
-        if self.pairs == "all":
-            return table.mean(1).sum(0)
-        if min(views, atoms) < 2:
+    def _mean_over_atoms(self, view: int, site: dict[str, Any]) -> Tensor:
+        """Mean of log p_i(f_j) over the atoms j that count for view i, shape `(*plates,)`."""
+        likelihood: ViewGivenLatent = site["fn"]
+        if self.pairs == "cross":
+            # Atom j belongs to view j; views beyond the atoms (a guide over fewer views) keep every atom. The atom is
+            # left out before its density is evaluated: where that is −∞, even a discarded value has NaN as gradient.
+            latent = torch.cat([likelihood.latent[:view], likelihood.latent[view + 1 :]])
+            likelihood = ViewGivenLatent(likelihood.posterior, latent, likelihood.event_shape)
+        return _scaled(likelihood.log_prob(site["value"]), site).mean(0)
+
+    @staticmethod
+    def _observed_views(model_trace: poutine.Trace) -> list[dict[str, Any]]:
+        if LATENT not in model_trace.nodes:
             raise ValueError(
-                f'pairs="cross" compares different views and needs at least 2 of them, got {views} view(s) and '
-                f'{atoms} atom(s); pairs="all" works with one'
+                f"model must sample a site named {LATENT!r}, got sites {sorted(model_trace.stochastic_nodes)}"
             )
-        # Select, do not multiply by zero: a log density of −∞ at i = j must not become a NaN. An atom j belongs to view
-        # j; views beyond the atoms (a guide over fewer views) keep every atom.
-        rows = [table[i, [j for j in range(atoms) if j != i]].mean(0) for i in range(views)]
-        return torch.stack(rows).sum(0)
+        sites = [site for site in model_trace.nodes.values() if isinstance(site.get("fn"), ViewGivenLatent)]
+        if not sites:
+            raise ValueError("model must observe views (sites with a ViewGivenLatent distribution), got none")
+        return sites
 
     @staticmethod
     def _atoms(guide_trace: poutine.Trace) -> Tensor:

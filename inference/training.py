@@ -55,8 +55,8 @@ class SelfSupervisedLearner(lightning.LightningModule):
         super().__init__()
         if views < 1:
             raise ValueError(f"views must be at least 1, got {views}")
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        if not 0 < learning_rate < float("inf"):
+            raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
         if nats_per not in get_args(Unit):
             raise ValueError(f'nats_per must be "image" or "dimension", got {nats_per!r}')
         self.pair = pair

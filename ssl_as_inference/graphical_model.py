@@ -127,8 +127,7 @@ class MultiViewModel(_PyroNetwork):
 
     Args:
         encoder: View to projection: backbone and projector.
-        predictor: Projection to expert: returns a distribution on the sphere with batch shape `(images,)`. It needs an
-            attribute `dim`, the dimension of the latent space.
+        predictor: Projection to expert: returns a distribution on the sphere with batch shape `(images,)`.
     """
 
     def __init__(self, encoder: nn.Module, predictor: nn.Module) -> None:
@@ -149,12 +148,13 @@ class MultiViewModel(_PyroNetwork):
         """Draw z, observe the views. `views`: M tensors of shape `(images, …)`."""
         images = _count_images(views)
         experts = [self.expert(view) for view in views]
-        like = experts[0].mean
         with pyro.plate("images", images, dim=-1):
             # The prior's constant log C(0) is masked out, so that the log joint is Σ_i log p_ψ(z|x_i), the unnormalised
             # product of Eq. (6), and no more.
-            prior = SphericalUniform(like.size(-1), dtype=like.dtype, device=like.device)
-            z = pyro.sample(LATENT, prior.mask(False))  # type: ignore[no-untyped-call]
+            dtype = torch.promote_types(views[0].dtype, torch.float32)
+            prior = SphericalUniform(experts[0].event_shape[0], dtype=dtype, device=views[0].device)
+            with pyro.poutine.mask(mask=False):
+                z = pyro.sample(LATENT, prior)
             for number, (view, expert) in enumerate(zip(views, experts, strict=True), start=1):
                 pyro.sample(f"x_{number}", ViewGivenLatent(expert, z, view.shape[1:]), obs=view)
         return z
@@ -219,7 +219,15 @@ def _count_images(views: Sequence[Tensor]) -> int:
     if isinstance(views, Tensor) or len(views) == 0:
         got = f"a tensor of shape {tuple(views.shape)}" if isinstance(views, Tensor) else "none"
         raise ValueError(f"views must be a sequence of M >= 1 tensors of shape (images, ...), got {got}")
+    for view in views:
+        if not isinstance(view, Tensor) or view.dim() == 0:
+            got = "shape ()" if isinstance(view, Tensor) else f"type {type(view).__name__}"
+            raise ValueError(
+                f"views must be a sequence of M >= 1 tensors of shape (images, ...), got a view of {got}"
+            )
     counts = [view.size(0) for view in views]
     if len(set(counts)) != 1:
         raise ValueError(f"views must show the same images: every view needs the same length, got lengths {counts}")
+    if counts[0] == 0:
+        raise ValueError(f"views must show at least one image, got shape {tuple(views[0].shape)}")
     return counts[0]

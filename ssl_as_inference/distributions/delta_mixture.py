@@ -103,7 +103,9 @@ class DeltaMixture(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         is_location = (value.unsqueeze(-2) == self.locations).all(-1).any(-1)
-        return torch.where(is_location, -math.log(self.components), -math.inf).to(self.locations.dtype)
+        # Filled in the dtype of the locations: numbers given to torch.where would be rounded to float32 first.
+        at_location = self.locations.new_full(is_location.shape, -math.log(self.components))
+        return at_location.masked_fill(~is_location, -math.inf)
 
     def entropy(self) -> Tensor:
         """Log M, the entropy with respect to counting over the components."""

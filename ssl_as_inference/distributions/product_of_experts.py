@@ -109,7 +109,7 @@ def stack_experts(experts: Sequence[TorchDistribution]) -> TorchDistribution:
         One distribution of batch shape `(*batch, M)`.
 
     Raises:
-        ValueError: If there is no expert or they are of different families.
+        ValueError: If there is no expert, or they are of different families or shapes, or have no parameters.
 
     Example:
         >>> stack_experts([VonMisesFisher(torch.eye(3), 1.0), VonMisesFisher(torch.eye(3), 2.0)]).batch_shape
@@ -122,6 +122,11 @@ def stack_experts(experts: Sequence[TorchDistribution]) -> TorchDistribution:
             f"{sorted(family.__name__ for family in families) or 'none'}"
         )
     family: Any = families.pop()
+    if not family.arg_constraints:
+        raise ValueError(f"experts must have parameters to stack (arg_constraints), got {family.__name__}")
+    shapes = sorted({(tuple(expert.batch_shape), tuple(expert.event_shape)) for expert in experts})
+    if len(shapes) != 1:
+        raise ValueError(f"experts must have the same batch and event shape, got (batch, event) {shapes}")
     arguments = {}
     for name, constraint in family.arg_constraints.items():
         axis = -1 - constraint.event_dim

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyro
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.networks import PowerSphericalHead, VonMisesFisherHead, two_layer_mlp
+from models.vi_simsiam import relative_concentration
+from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
+
+INPUTS = 7
+DIM = 5
+
+
+@pytest.fixture(autouse=True)
+def seed_every_test() -> Iterator[None]:
+    """Every test starts from one seed and an empty parameter store, so that none depends on the order."""
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+    yield
+    pyro.clear_param_store()
+
+
+@pytest.fixture
+def make_pair() -> Callable[..., MultiViewPair]:
+    """A pair over vectors of length 7, latent sphere in R^5, in float64: `make_pair("vmf")`, `make_pair("ps")`."""
+
+    def make(family: str, *, concentration: float = 3.0, dtype: torch.dtype = torch.float64) -> MultiViewPair:
+        encoder = nn.Sequential(nn.Linear(INPUTS, DIM), nn.BatchNorm1d(DIM, affine=False))
+        predictor: nn.Module
+        if family == "vmf":
+            predictor = VonMisesFisherHead(two_layer_mlp(DIM, 6, DIM), concentration)
+        else:
+            predictor = PowerSphericalHead(two_layer_mlp(DIM, 6, DIM + 1), relative_concentration)
+        return MultiViewPair(MultiViewModel(encoder, predictor), MultiViewGuide(encoder)).to(dtype)
+
+    return make
+
+
+@pytest.fixture
+def make_views() -> Callable[..., list[Tensor]]:
+    """M random views of a batch of vectors: `make_views(M)`."""
+
+    def make(views: int, images: int = 6, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+        return [torch.randn(images, INPUTS, dtype=dtype) for _ in range(views)]
+
+    return make
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Skip the tests that need a GPU where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
