@@ -67,7 +67,10 @@ class _HalfSquaredChord(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, y = ctx.saved_tensors
-        pull = (x - y) * grad.unsqueeze(-1)
+        grad = grad.unsqueeze(-1)
+        # 1·y: so that the difference has every batch dimension of grad too, and may be scaled in place
+        pull = torch.addcmul(x, torch.ones_like(grad), y, value=-1)
+        pull = pull * grad if torch.is_grad_enabled() else pull.mul_(grad)
         return (
             pull.sum_to_size(x.shape) if ctx.needs_input_grad[0] else None,
             -pull.sum_to_size(y.shape) if ctx.needs_input_grad[1] else None,

@@ -73,3 +73,10 @@ def test_vmap_compilation_and_autocast_change_nothing(dim: int) -> None:
     torch.testing.assert_close(torch.autograd.grad(compiled.sum(), x)[0], slope)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(half_squared_chord(x, y), expected)
+
+
+def test_batched_gradients_of_shared_points_are_allowed() -> None:
+    torch.manual_seed(4)
+    x, y = _unit(5, 3).requires_grad_(), _unit(5, 3)
+    rows = torch.autograd.grad(half_squared_chord(x, y), x, torch.eye(5, dtype=torch.float64), is_grads_batched=True)[0]
+    torch.testing.assert_close(rows, torch.diag_embed((x - y).detach().T).permute(1, 2, 0))

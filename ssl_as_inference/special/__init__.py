@@ -16,6 +16,8 @@ from ssl_as_inference.special.von_mises_fisher import (
     von_mises_fisher_log_normalizer_plus_concentration,
     von_mises_fisher_mean_resultant_complement,
     von_mises_fisher_mean_resultant_length,
+    von_mises_fisher_resultant_slope,
+    von_mises_fisher_tangent_variance,
 )
 
 __all__ = [
@@ -33,4 +35,6 @@ __all__ = [
     "von_mises_fisher_log_normalizer_plus_concentration",
     "von_mises_fisher_mean_resultant_complement",
     "von_mises_fisher_mean_resultant_length",
+    "von_mises_fisher_resultant_slope",
+    "von_mises_fisher_tangent_variance",
 ]

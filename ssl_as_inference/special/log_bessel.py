@@ -19,7 +19,7 @@ Two representations cover every ν ≥ 0 and κ ≥ 0 with a number of operation
   dimension; every sum needed is then one polynomial in 1/q. Each quantity has a formula of its own in which nothing
   large cancels, rather than being a difference of two others.
 
-The functions take and return float64 and are not differentiated through: `von_mises_fisher.py` chains them.
+`evaluate` takes and returns float64. `von_mises_fisher.py` chains the quantities to be each other's derivatives.
 """
 
 from __future__ import annotations
@@ -175,6 +175,9 @@ class _Series:
     def resultant_complement(self) -> Tensor:
         return 1 - self.kappa * self._ratio()
 
+    def tangent_variance(self) -> Tensor:
+        return self._ratio()
+
     def resultant_slope(self) -> Tensor:
         ratio = self._ratio()
         return 1 - (self.kappa * ratio).square() - (self.dim - 1) * ratio
@@ -241,6 +244,9 @@ class _Expansion:
     def resultant_complement(self) -> Tensor:
         leading = (self.nu + self.nu * (self.nu / (self.q + self.kappa))) / (self.q + self.nu)
         return leading - self.cosine * self.u * self._h()
+
+    def tangent_variance(self) -> Tensor:
+        return 1 / (self.q + self.nu) + self.u * self.u * self._h()
 
     def resultant_slope(self) -> Tensor:
         h = self._h()

@@ -58,7 +58,7 @@ class _Quantity(torch.autograd.Function):
 
 
 def _value(quantity: str, dim: int, kappa: Tensor) -> Tensor:
-    if quantity == "resultant_curvature":  # A″, whose own derivatives nobody has asked for in closed form
+    if quantity not in _DERIVATIVE:  # plain operations, which autograd differentiates
         return evaluate(quantity, dim, kappa)
     value: Tensor = _Quantity.apply(kappa, dim, quantity)
     return value
@@ -161,6 +161,46 @@ def von_mises_fisher_mean_resultant_complement(dim: int, concentration: Tensor) 
         tensor(1.0000e-20)
     """
     return _public("resultant_complement", dim, concentration)
+
+
+def von_mises_fisher_resultant_slope(dim: int, concentration: Tensor) -> Tensor:
+    r"""$A'(\kappa) = 1 - A^2 - (d-1)A/\kappa = \operatorname{Var}(\mu^\top z)$, which is 1/d at κ = 0.
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        concentration: κ ≥ 0, any shape.
+
+    Returns:
+        Same shape and dtype as `concentration`.
+
+    Raises:
+        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+
+    Example:
+        >>> von_mises_fisher_resultant_slope(3, torch.tensor(1e10))  # 1/κ² − 1/sinh² κ
+        tensor(1.0000e-20)
+    """
+    return _public("resultant_slope", dim, concentration)
+
+
+def von_mises_fisher_tangent_variance(dim: int, concentration: Tensor) -> Tensor:
+    r"""$A(\kappa)/\kappa$, the variance of z along a unit tangent at μ, which is 1/d at κ = 0.
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        concentration: κ ≥ 0, any shape.
+
+    Returns:
+        Same shape and dtype as `concentration`.
+
+    Raises:
+        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+
+    Example:
+        >>> von_mises_fisher_tangent_variance(8, torch.tensor(0.0))
+        tensor(0.1250)
+    """
+    return _public("tangent_variance", dim, concentration)
 
 
 def von_mises_fisher_entropy(dim: int, concentration: Tensor) -> Tensor:

@@ -1,0 +1,122 @@
+r"""The law of the gap $w = 1-\mu^\top z$ of the von Mises–Fisher distribution: how it moves with κ.
+
+With θ = arccos(1 − w) the density of the angle is proportional to $\exp\varphi(\theta)$,
+
+.. math:: \varphi(\theta) = \kappa\cos\theta + (d-2)\log\sin\theta,
+
+which is smooth for every d ≥ 2. Integrals from θ to either end are taken relative to the density at θ, on the side of
+the mean on which their integrand keeps one sign, so that nothing cancels. The drop of φ away from θ is bounded below
+by a parabola; where it exceeds 42 the rest is below the rounding error, and 32 Gauss–Legendre nodes up to there give
+a relative error of 3e-12 at most, measured for d = 2 … 65,536, κ = 0 … 1e10 and −6 … 12 standard deviations.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from ssl_as_inference.special.von_mises_fisher import von_mises_fisher_mean_resultant_complement
+
+_NODES = 32
+_NEGLIGIBLE_DROP = 42.0  # exp(−42) = 6e-19
+
+
+@functools.cache
+def _cached_gauss_legendre() -> tuple[tuple[float, ...], tuple[float, ...]]:
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    return tuple(((nodes + 1) / 2).tolist()), tuple((weights / 2).tolist())
+
+
+def _gauss_legendre() -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return _cached_gauss_legendre()
+
+
+setattr(_gauss_legendre, "_dynamo_marked_constant", True)  # noqa: B010  # as in log_bessel.py
+
+
+def _one_sided_integrals(dim: int, kappa: Tensor, gap: Tensor, right: Tensor, mean_gap: Tensor | None) -> Tensor:
+    r"""$\int e^{\varphi(s)-\varphi(\theta)} g(s)\,ds$ from θ to π where `right`, from 0 to θ elsewhere.
+
+    g is 1, or the distance of the gap at s from `mean_gap` where that is given.
+    """
+    sine = (gap * (2 - gap)).sqrt()
+    theta = 2 * (gap / 2).sqrt().asin()
+    sign = torch.where(right, 1.0, -1.0).to(gap.dtype)
+    cotangent = (1 - gap) / sine
+    fall = sign * (kappa * sine - (dim - 2) * cotangent)  # slope at which φ falls on leaving θ
+    bend_left = kappa * (1 - gap) + (dim - 2) / sine.square()  # −φ″, which grows on the way to 0 for θ ≤ π/2
+    bend = torch.where(right | (gap > 1), 0.4 * kappa + (dim - 2), bend_left)
+    root = (fall.square() + 2 * _NEGLIGIBLE_DROP * bend).sqrt()
+    reach = 2 * _NEGLIGIBLE_DROP / (fall + root).clamp_min(torch.finfo(gap.dtype).tiny)
+    reach = torch.minimum(reach, torch.where(right, torch.pi - theta, theta)).unsqueeze(-1)
+    nodes, weights = (torch.tensor(x, dtype=gap.dtype).to(gap.device, non_blocking=True) for x in _gauss_legendre())
+    half = nodes * reach / 2
+    sine, sign, kappa, gap, cotangent = (x.unsqueeze(-1) for x in (sine, sign, kappa, gap, cotangent))
+    half_sine, half_cosine = half.sin(), half.cos()
+    change = -2 * half_sine * (sign * sine * half_cosine + (1 - gap) * half_sine)  # cos s − cos θ
+    sine_ratio = 2 * half_sine * (sign * cotangent * half_cosine - half_sine)  # sin s / sin θ − 1
+    integrand = (kappa * change + (dim - 2) * sine_ratio.clamp_min(-1 + 1e-15).log1p()).exp()
+    if mean_gap is not None:
+        integrand = integrand * sign * (gap - change - mean_gap.unsqueeze(-1))
+    return (integrand * weights).sum(-1) * reach.squeeze(-1)
+
+
+def von_mises_fisher_gap_derivative(dim: int, concentration: Tensor, gap: Tensor) -> Tensor:
+    r"""$\partial w/\partial\kappa$ at a fixed value of the distribution function F, that is $-\partial_\kappa F/f$.
+
+    As $\partial_\kappa\log f(w) = m - w$ with m = 1 − A(κ) the mean gap, this is minus Stein's kernel of the gap,
+    $-\frac1{f(w)}\int_0^w (m-s) f(s)\,ds = -\frac1{f(w)}\int_w^2 (s-m) f(s)\,ds$ (Figurnov, Mohamed & Mnih 2018,
+    Implicit Reparameterization Gradients, Eq. 5, with the integral in place of a numerical derivative).
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        concentration: κ ≥ 0.
+        gap: w in (0, 2), broadcastable with `concentration`.
+
+    Returns:
+        The derivative, negative, in float64; broadcast shape.
+
+    Example:
+        >>> kappa, w = torch.tensor(1e4), torch.tensor(2e-4)  # for large κ, κw does not depend on κ
+        >>> von_mises_fisher_gap_derivative(3, kappa, w) * kappa / w
+        tensor(-1.0000, dtype=torch.float64)
+    """
+    kappa, gap = concentration.double(), gap.double()
+    mean_gap = von_mises_fisher_mean_resultant_complement(dim, kappa)
+    right = gap > mean_gap
+    integral = _one_sided_integrals(dim, kappa, gap, right, mean_gap)
+    return -(gap * (2 - gap)).sqrt() * integral
+
+
+class _PathwiseGap(torch.autograd.Function):
+    """The identity in the gap, with the implicit derivative in κ."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(kappa: Tensor, gap: Tensor, dim: int) -> Tensor:
+        del kappa, dim
+        return gap.clone()
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        kappa, _, dim = inputs
+        ctx.save_for_backward(kappa, output)
+        ctx.dim = dim  # type: ignore[attr-defined]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        kappa, gap = ctx.saved_tensors
+        slope = von_mises_fisher_gap_derivative(ctx.dim, kappa, gap)
+        return (grad * slope).sum_to_size(kappa.shape), None, None
+
+
+def attach_pathwise_derivative(dim: int, concentration: Tensor, gap: Tensor) -> Tensor:
+    """Make a drawn `gap` (float64) differentiable in `concentration`, which broadcasts to it."""
+    moving: Tensor = _PathwiseGap.apply(concentration.double(), gap, dim)
+    return moving
