@@ -10,6 +10,8 @@ from torch import Tensor
 from ssl_as_inference.distributions.rotationally_symmetric import RotationallySymmetric
 from ssl_as_inference.special import (
     polygamma_difference,
+    power_spherical_cosine_cdf,
+    power_spherical_cosine_icdf,
     power_spherical_entropy,
     power_spherical_log_normalizer_plus_peak,
     power_spherical_mean_resultant_length,
@@ -160,6 +162,14 @@ class PowerSpherical(RotationallySymmetric):
     def entropy(self) -> Tensor:
         """Differential entropy with respect to the surface measure, shape `batch_shape`."""
         return power_spherical_entropy(self.dim, self.concentration)
+
+    def cosine_cdf(self, cosine: Tensor) -> Tensor:
+        """P(μᵀz ≤ t) for t = `cosine` between −1 and 1, broadcastable with `batch_shape`."""
+        return power_spherical_cosine_cdf(self.dim, self.concentration, cosine)
+
+    def cosine_icdf(self, probability: Tensor) -> Tensor:
+        """Quantile of μᵀz: the inverse of `cosine_cdf`, for 0 < `probability` < 1."""
+        return power_spherical_cosine_icdf(self.dim, self.concentration, probability)
 
     def log_prob(self, value: Tensor) -> Tensor:
         r"""Log density with respect to the surface measure.
