@@ -9,6 +9,10 @@ from ssl_as_inference.special.power_spherical import (
     power_spherical_mean_log_height,
     power_spherical_mean_resultant_length,
 )
+from ssl_as_inference.special.power_spherical_cosine import (
+    power_spherical_cosine_cdf,
+    power_spherical_cosine_icdf,
+)
 from ssl_as_inference.special.von_mises_fisher import (
     von_mises_fisher_entropy,
     von_mises_fisher_kl_to_uniform,
@@ -23,6 +27,8 @@ from ssl_as_inference.special.von_mises_fisher import (
 __all__ = [
     "lgamma_difference",
     "polygamma_difference",
+    "power_spherical_cosine_cdf",
+    "power_spherical_cosine_icdf",
     "power_spherical_entropy",
     "power_spherical_kl_to_uniform",
     "power_spherical_log_normalizer",

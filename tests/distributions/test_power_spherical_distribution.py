@@ -125,6 +125,13 @@ def test_rounding_never_makes_log_prob_undefined(dtype: torch.dtype) -> None:
     assert not PowerSpherical(z, torch.tensor(3.0, dtype=dtype)).log_prob(z).isnan().any()
 
 
+def test_gradients_of_log_prob_sum_over_what_was_broadcast() -> None:
+    z = normalize(torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    mean_direction = _direction(4).requires_grad_()
+    (gradient,) = torch.autograd.grad(PowerSpherical(mean_direction, 2.0).log_prob(z).sum(), mean_direction)
+    torch.testing.assert_close(gradient, (2 * z / (1 + z @ mean_direction.detach()).unsqueeze(-1)).sum(0))
+
+
 def test_gradient_of_log_prob_along_the_sphere() -> None:
     # Extensions of the density off the sphere differ; along it all derivatives are those of κ log(1+t).
     z, mean_direction = _direction(6, seed=1), _direction(6, seed=2)
@@ -313,6 +320,8 @@ def test_half_precision_is_raised_to_single() -> None:
     directions = _basis(8, dtype=torch.bfloat16)
     law = PowerSpherical(directions, torch.tensor(3.0, dtype=torch.bfloat16), validate_args=False)
     assert law.log_prob(directions).dtype == torch.float32
+    mixed = PowerSpherical(_basis(8, dtype=torch.float32), 3.0, validate_args=False)
+    assert mixed.log_prob(_basis(8)).dtype == torch.float64
     with torch.autocast("cpu", dtype=torch.bfloat16):
         single = PowerSpherical(_basis(8, dtype=torch.float32), 3.0)
         assert single.log_prob(_direction(8, torch.float32)).dtype == torch.float32
