@@ -42,6 +42,7 @@ class Recipe:
     learning_rate: float
     nats_per: Unit
     gradient_clip: float | None
+    weight_decay: float = 5e-4
     batch_size: int = 64
     dim: int = 128
     width: int = 32
@@ -137,7 +138,7 @@ def train_and_measure(
     epochs: int,
     seed: int,
     recipe: Recipe | None = None,
-    defects: float = 0.5,
+    defects: float = 0.25,
     online_every: int = 2,
     progress: bool = True,
 ) -> Trained:
@@ -165,6 +166,7 @@ def train_and_measure(
         views,
         learning_rate=recipe.learning_rate,
         nats_per=recipe.nats_per,
+        weight_decay=recipe.weight_decay,
     )
     watch = OnlineEvaluation(train.images, train.labels, test.images, test.labels, every_epochs=online_every)
     trainer = lightning.Trainer(

@@ -24,7 +24,7 @@ from experiments.data.digits import LabelledImages, hold_out, load
 from experiments.digits_study import HEADINGS, RECIPES, Measures, Recipe, train_and_measure
 from models.vi_simsiam import VISimSiam
 
-LEARNING_RATES = (0.03, 0.1, 0.3)
+LEARNING_RATES = (0.05, 0.1, 0.2)
 
 
 def scaled_softplus(raw: Tensor, dim: int) -> Tensor:
@@ -48,7 +48,7 @@ class Run:
     method: str
     recipe: Recipe
     seed: int
-    defects: float = 0.5
+    defects: float = 0.25
 
 
 def plan(seeds: int, *, tune: bool, ablate: bool) -> Iterator[Run]:

@@ -222,9 +222,7 @@ def _count_images(views: Sequence[Tensor]) -> int:
     for view in views:
         if not isinstance(view, Tensor) or view.dim() == 0:
             got = "shape ()" if isinstance(view, Tensor) else f"type {type(view).__name__}"
-            raise ValueError(
-                f"views must be a sequence of M >= 1 tensors of shape (images, ...), got a view of {got}"
-            )
+            raise ValueError(f"views must be a sequence of M >= 1 tensors of shape (images, ...), got a view of {got}")
     counts = [view.size(0) for view in views]
     if len(set(counts)) != 1:
         raise ValueError(f"views must show the same images: every view needs the same length, got lengths {counts}")

@@ -65,15 +65,15 @@ class DigitViews:
         max_occlusion: Largest covered fraction.
     """
 
-    max_rotation = math.radians(15)
-    min_area = 0.6
+    max_rotation = math.radians(10)
+    min_area = 0.7
     max_aspect = 4 / 3
-    max_shift = 0.1
+    max_shift = 0.05
     max_contrast = 0.4
     max_brightness = 0.2
 
     def __init__(
-        self, generator: torch.Generator, *, defects: float = 0.5, max_noise: float = 0.5, max_occlusion: float = 0.4
+        self, generator: torch.Generator, *, defects: float = 0.25, max_noise: float = 0.5, max_occlusion: float = 0.4
     ) -> None:
         self.generator = generator
         self.defects = defects
