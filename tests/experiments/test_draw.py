@@ -1,0 +1,29 @@
+"""The drawings of the method."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import graphviz
+import pytest
+
+from experiments import draw
+
+
+def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def missing(path: Path, views: int = 2) -> Path:  # noqa: ARG001
+        raise graphviz.ExecutableNotFound(["dot"])
+
+    monkeypatch.setattr(draw, "graphical_model", missing)
+    assert draw.main(["--out", str(tmp_path), "--dim", "8"]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"data_flow.png", "loss_surface.png"}
+    assert "`dot` is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="needs Graphviz")
+def test_the_graphical_model_is_drawn_from_the_program(tmp_path: Path):
+    path = draw.graphical_model(tmp_path / "graphical_model.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
