@@ -137,6 +137,7 @@ def train_and_measure(
     epochs: int,
     seed: int,
     recipe: Recipe | None = None,
+    defects: float = 0.5,
     online_every: int = 2,
     progress: bool = True,
 ) -> Trained:
@@ -149,16 +150,14 @@ def train_and_measure(
         epochs: Passes over the training images.
         seed: Of weights, order and views.
         recipe: Instead of the method's own.
+        defects: Probability of each of the two defects in a view, see `DigitViews`.
         online_every: Epochs between the evaluations that make the curves.
         progress: Whether to show a bar.
-
-    Raises:
-        FloatingPointError: If the loss stops being finite.
     """
     recipe = recipe or RECIPES[name]
     lightning.seed_everything(seed, verbose=False)
     trainer_device = "cuda" if torch.cuda.is_available() else "cpu"
-    views = DigitViews(torch.Generator(trainer_device).manual_seed(seed))
+    views = DigitViews(torch.Generator(trainer_device).manual_seed(seed), defects=defects)
     learner = SelfSupervisedLearner(
         recipe.build(),
         KLObjective(),
@@ -185,7 +184,7 @@ def train_and_measure(
         trainer.fit(learner, _batches(train, recipe.batch_size))
     pair = copy.deepcopy(learner.pair).cpu()
     measures, representation = _judge_pair(pair, train, test)
-    if name == "VI-SimSiam":
+    if isinstance(pair, VISimSiam):
         measures = replace(
             measures,
             spearman_noise=_degradation(pair, test, add_noise),

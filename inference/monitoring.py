@@ -63,12 +63,12 @@ class OnlineEvaluation(lightning.Callback):
         train = represent(pl_module.pair, self.train_images)
         test = represent(pl_module.pair, self.test_images)
         values = {
-            "knn": knn_accuracy(train.features, self.train_labels, test.features, self.test_labels),
+            "kNN": knn_accuracy(train.features, self.train_labels, test.features, self.test_labels),
             "standard deviation": standard_deviation(test.outputs),
             "effective rank": effective_rank(test.outputs),
         }
         for percent in (10, 50, 90):
-            values[f"kappa {percent} %"] = float(torch.quantile(test.concentration, percent / 100))
+            values[f"κ/q{percent}"] = float(torch.quantile(test.concentration, percent / 100))
         for name, value in values.items():
             self.history[name].append((epoch, float(value)))
-            pl_module.log(name, float(value), prog_bar=name == "knn")
+            pl_module.log(name, float(value), prog_bar=name == "kNN")

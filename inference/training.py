@@ -67,15 +67,15 @@ class SelfSupervisedLearner(lightning.LightningModule):
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
-        self.nats_per = nats_per
+        self.unit = pair.dim - 1 if nats_per == "dimension" else 1
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """The loss of a batch: mean over images, in nats per `nats_per`."""
         # Parameters stay in their modules instead of Pyro's global store, and Pyro's checks, which wait for the device
         # at every site, are off: the arguments come from our own networks.
         with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
-            loss: Tensor = self.elbo(views) / len(views[0])
-        return loss
+            nats: Tensor = self.elbo(views) / len(views[0])
+        return nats / self.unit
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Augment, evaluate the objective, log."""

@@ -38,4 +38,4 @@ class BYOL(MultiViewPair):
         encoder = Encoder(backbone, two_layer_mlp(features, hidden, dim))
         predictor = VonMisesFisherHead(two_layer_mlp(dim, hidden, dim), concentration)
         target = copy.deepcopy(encoder).requires_grad_(requires_grad=False)
-        super().__init__(MultiViewModel(encoder, predictor), MultiViewGuide(target))
+        super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(target))

@@ -42,4 +42,4 @@ class SimSiam(MultiViewPair):
     ) -> None:
         encoder = Encoder(backbone, simsiam_projector(features, dim))
         predictor = VonMisesFisherHead(two_layer_mlp(dim, hidden or dim // 4, dim), concentration)
-        super().__init__(MultiViewModel(encoder, predictor), MultiViewGuide(encoder))
+        super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder))

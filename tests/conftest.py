@@ -36,7 +36,7 @@ def make_pair() -> Callable[..., MultiViewPair]:
             predictor = VonMisesFisherHead(two_layer_mlp(DIM, 6, DIM), concentration)
         else:
             predictor = PowerSphericalHead(two_layer_mlp(DIM, 6, DIM + 1), relative_concentration)
-        return MultiViewPair(MultiViewModel(encoder, predictor), MultiViewGuide(encoder)).to(dtype)
+        return MultiViewPair(DIM, MultiViewModel(encoder, predictor), MultiViewGuide(encoder)).to(dtype)
 
     return make
 

@@ -51,8 +51,9 @@ class DeltaMixture(TorchDistribution):
             )
         self.locations = locations
         super().__init__(locations.shape[:-2], locations.shape[-1:], validate_args=False)
-        if validate_args is not None:
-            self._validate_args = validate_args
+        # The check of the base class is left to the one below, whose message says more; values are checked by the same
+        # setting, whose default stands in the class.
+        self._validate_args = type(self)._validate_args if validate_args is None else validate_args
         if self._validate_args:
             valid = constraints.sphere.check(locations)
             if not valid.all():

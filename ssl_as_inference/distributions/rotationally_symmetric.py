@@ -61,8 +61,9 @@ class RotationallySymmetric(TorchDistribution):
         self.mean_direction = mean_direction.expand(batch_shape + event_shape)
         self.concentration = concentration.expand(batch_shape)
         super().__init__(batch_shape, event_shape, validate_args=False)
-        if validate_args is not None:
-            self._validate_args = validate_args
+        # The check of the base class is left to the one below, whose message says more; values are checked by the same
+        # setting, whose default stands in the class.
+        self._validate_args = type(self)._validate_args if validate_args is None else validate_args
         if self._validate_args:
             self._check_arguments()
 
