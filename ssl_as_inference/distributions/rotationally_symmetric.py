@@ -61,9 +61,12 @@ class RotationallySymmetric(TorchDistribution):
         self.mean_direction = mean_direction.expand(batch_shape + event_shape)
         self.concentration = concentration.expand(batch_shape)
         super().__init__(batch_shape, event_shape, validate_args=False)
-        # The check of the base class is left to the one below, whose message says more; values are checked by the same
-        # setting, whose default stands in the class.
-        self._validate_args = type(self)._validate_args if validate_args is None else validate_args
+        # The base class is kept from checking, since the messages below say more. That leaves False on the instance,
+        # which would also hide the default for the values given to log_prob.
+        if validate_args is None:
+            del self._validate_args
+        else:
+            self._validate_args = validate_args
         if self._validate_args:
             self._check_arguments()
 
