@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, stack_experts
@@ -93,9 +94,7 @@ class KLObjective(ELBO):
     @staticmethod
     def _observed_views(model_trace: poutine.Trace) -> list[dict[str, Any]]:
         if LATENT not in model_trace.nodes:
-            raise ValueError(
-                f"model must sample a site named {LATENT!r}, got sites {sorted(model_trace.stochastic_nodes)}"
-            )
+            raise ValueError(f"model must sample a site named {LATENT!r}, got sites {_sample_sites(model_trace)}")
         sites = [site for site in model_trace.nodes.values() if isinstance(site.get("fn"), ViewGivenLatent)]
         if not sites:
             raise ValueError("model must observe views (sites with a ViewGivenLatent distribution), got none")
@@ -104,9 +103,7 @@ class KLObjective(ELBO):
     @staticmethod
     def _atoms(guide_trace: poutine.Trace) -> Tensor:
         if LATENT not in guide_trace.nodes:
-            raise ValueError(
-                f"guide must sample a site named {LATENT!r}, got sites {sorted(guide_trace.stochastic_nodes)}"
-            )
+            raise ValueError(f"guide must sample a site named {LATENT!r}, got sites {_sample_sites(guide_trace)}")
         site: dict[str, Any] = dict(guide_trace.nodes[LATENT])
         if not isinstance(site["fn"], DeltaMixture) or site["infer"].get("enumerate") != "parallel":
             raise ValueError(
@@ -139,3 +136,8 @@ def _scaled(log_prob: Tensor, site: dict[str, Any]) -> Tensor:
     """Apply the scale of a subsampled plate and the mask of the handlers around a site, as Pyro does."""
     scaled: Tensor = scale_and_mask(log_prob, site["scale"], site["mask"])
     return scaled
+
+
+def _sample_sites(trace: poutine.Trace) -> list[str]:
+    """Names of the sample sites, without those that Pyro makes for its plates."""
+    return [name for name, site in trace.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)]

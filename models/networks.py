@@ -103,6 +103,8 @@ def simsiam_projector(features: int, dim: int) -> BatchNormalizedMLP:
 
 def two_layer_mlp(inputs: int, hidden: int, outputs: int) -> BatchNormalizedMLP:
     """Linear, batch normalisation, ReLU, linear: SimSiam's predictor and BYOL's projector and predictor."""
+    if hidden < 1:
+        raise ValueError(f"hidden must be at least 1, got {hidden}")
     return BatchNormalizedMLP(
         nn.Linear(inputs, hidden, bias=False),
         nn.BatchNorm1d(hidden),
@@ -150,6 +152,11 @@ class PowerSphericalHead(nn.Module):
     def forward(self, projection: Tensor) -> PowerSpherical:
         """The expert PS(μ, κ)."""
         output = self.network(projection)
+        if output.size(-1) < 3:
+            raise ValueError(
+                "network must give at least 3 outputs, a mean direction in 2 or more dimensions and the raw "
+                f"concentration, got shape {tuple(output.shape)}"
+            )
         mean_direction = normalize(output[..., :-1])
         raw = output[..., -1].to(mean_direction.dtype)
         return PowerSpherical(mean_direction, self.concentration_map(raw, mean_direction.size(-1)))

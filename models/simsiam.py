@@ -41,5 +41,7 @@ class SimSiam(MultiViewPair):
         concentration: float = 1.0,
     ) -> None:
         encoder = Encoder(backbone, simsiam_projector(features, dim))
-        predictor = VonMisesFisherHead(two_layer_mlp(dim, hidden or dim // 4, dim), concentration)
+        predictor = VonMisesFisherHead(
+            two_layer_mlp(dim, max(1, dim // 4) if hidden is None else hidden, dim), concentration
+        )
         super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder))

@@ -41,9 +41,11 @@ def relative_concentration(raw: Tensor, dim: int) -> Tensor:
     Returns:
         κ, strictly between 0 and (d − 1)K, of the shape of `raw`.
     """
-    root = (raw.square() + 4).sqrt()
-    # The two forms are equal; each is used where it adds numbers of one sign, so that no digit is lost.
-    positive = torch.where(raw < 0, 2 / (root - raw.clamp(max=0)), (root + raw.clamp(min=0)) / 2)
+    # s(−r) = 1/s(r): the root is added to |r|, so that no digit is lost. |r| is written so that its derivative at 0 is
+    # 1, as s needs; that of abs is 0 there.
+    magnitude = torch.where(raw < 0, -raw, raw)
+    larger = (magnitude + (raw.square() + 4).sqrt()) / 2
+    positive = torch.where(raw < 0, 1 / larger, larger)
     bound = MAX_MEAN_RESULTANT_LENGTH / (1 - MAX_MEAN_RESULTANT_LENGTH)
     return (dim - 1) * positive * bound / (positive + bound)
 
@@ -84,6 +86,6 @@ class VISimSiam(MultiViewPair):
         concentration_map: Callable[[Tensor, int], Tensor] = relative_concentration,
     ) -> None:
         encoder = Encoder(backbone, simsiam_projector(features, dim))
-        network = two_layer_mlp(dim, hidden or dim // 4, dim + 1)
+        network = two_layer_mlp(dim, max(1, dim // 4) if hidden is None else hidden, dim + 1)
         predictor = PowerSphericalHead(network, concentration_map)
         super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder))

@@ -51,7 +51,11 @@ class DeltaMixture(TorchDistribution):
             )
         self.locations = locations
         super().__init__(locations.shape[:-2], locations.shape[-1:], validate_args=False)
-        if validate_args is not None:
+        # The base class is kept from checking, since the messages below say more. That leaves False on the instance,
+        # which would also hide the default for the values given to log_prob.
+        if validate_args is None:
+            del self._validate_args
+        else:
             self._validate_args = validate_args
         if self._validate_args:
             valid = constraints.sphere.check(locations)

@@ -61,7 +61,11 @@ class RotationallySymmetric(TorchDistribution):
         self.mean_direction = mean_direction.expand(batch_shape + event_shape)
         self.concentration = concentration.expand(batch_shape)
         super().__init__(batch_shape, event_shape, validate_args=False)
-        if validate_args is not None:
+        # The base class is kept from checking, since the messages below say more. That leaves False on the instance,
+        # which would also hide the default for the values given to log_prob.
+        if validate_args is None:
+            del self._validate_args
+        else:
             self._validate_args = validate_args
         if self._validate_args:
             self._check_arguments()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import pyro
 import pytest
 import torch
 from torch import Tensor
@@ -140,6 +141,13 @@ def test_bad_locations_are_refused(locations: Tensor, message: str) -> None:
 def test_a_value_of_another_dimension_is_refused() -> None:
     with pytest.raises(ValueError, match="event_shape"):
         DeltaMixture(torch.eye(3), validate_args=True).log_prob(torch.eye(4)[0])
+
+
+def test_arguments_are_checked_by_default() -> None:
+    with pyro.validation_enabled(), pytest.raises(ValueError, match="locations must have unit length"):
+        DeltaMixture(2 * torch.eye(3))
+    with pyro.validation_enabled(is_validate=False):
+        DeltaMixture(2 * torch.eye(3))
 
 
 def test_validation_can_be_switched_off() -> None:

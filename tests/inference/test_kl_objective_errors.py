@@ -29,9 +29,16 @@ def guide_without_enumeration(views: list[Tensor]) -> None:
         pyro.sample(LATENT, DeltaMixture(torch.stack([POINTS, POINTS], dim=1)))
 
 
+class PointsOnly(VonMisesFisher):
+    """A density that gives its mode as a draw, so that the test needs no sampler."""
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self.mode.expand(*sample_shape, *self.mode.shape)
+
+
 def guide_with_a_density(views: list[Tensor]) -> None:
     with pyro.plate("images", len(views[0]), dim=-1):
-        pyro.sample(LATENT, VonMisesFisher(POINTS, 3.0), infer={"enumerate": "parallel"})
+        pyro.sample(LATENT, PointsOnly(POINTS, 3.0))
 
 
 def guide_over_two_atoms(views: list[Tensor]) -> None:
@@ -98,7 +105,7 @@ PLAIN_MODEL = model_with(lambda projection: VonMisesFisher(normalize(projection)
             PLAIN_MODEL,
             guide_with_a_density,
             [POINTS, POINTS],
-            r"guide must draw 'z' from a DeltaMixture .* got VonMisesFisher",
+            r"guide must draw 'z' from a DeltaMixture .* got PointsOnly",
             id="guide with a density",
         ),
         pytest.param(
