@@ -13,6 +13,7 @@ a relative error of 3e-12 at most, measured for d = 2 … 65,536, κ = 0 … 1e1
 from __future__ import annotations
 
 import functools
+import operator
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def von_mises_fisher_gap_derivative(dim: int, concentration: Tensor, gap: Tensor
         >>> von_mises_fisher_gap_derivative(3, kappa, w) * kappa / w
         tensor(-1.0000, dtype=torch.float64)
     """
-    kappa, gap = concentration.double(), gap.double()
+    dim, kappa, gap = operator.index(dim), concentration.double(), gap.double()
     mean_gap = von_mises_fisher_mean_resultant_complement(dim, kappa)
     right = gap > mean_gap
     integral = _one_sided_integrals(dim, kappa, gap, right, mean_gap)
@@ -122,7 +123,7 @@ class _PathwiseGap(torch.autograd.Function):
 
 def attach_pathwise_derivative(dim: int, concentration: Tensor, gap: Tensor) -> Tensor:
     """Make a drawn `gap` (float64) differentiable in `concentration`, which broadcasts to it."""
-    moving: Tensor = _PathwiseGap.apply(concentration.double(), gap, dim)
+    moving: Tensor = _PathwiseGap.apply(concentration.double(), gap, operator.index(dim))
     return moving
 
 
@@ -184,7 +185,7 @@ def von_mises_fisher_log_gap_tail(dim: int, concentration: Tensor, gap: Tensor, 
         >>> von_mises_fisher_log_gap_tail(3, kappa, w, upper=True)
         tensor(-200.0000, dtype=torch.float64)
     """
-    tail: Tensor = _LogTail.apply(concentration.double(), gap.double(), dim, upper)
+    tail: Tensor = _LogTail.apply(concentration.double(), gap.double(), operator.index(dim), upper)
     return tail
 
 
@@ -250,5 +251,5 @@ def von_mises_fisher_gap_quantile(dim: int, concentration: Tensor, log_odds: Ten
         >>> von_mises_fisher_gap_quantile(3, torch.tensor(1e6), torch.tensor(0.0)) * 1e6  # the median: log 2
         tensor(0.6931, dtype=torch.float64)
     """
-    gap: Tensor = _Quantile.apply(concentration.double(), log_odds.double(), dim)
+    gap: Tensor = _Quantile.apply(concentration.double(), log_odds.double(), operator.index(dim))
     return gap

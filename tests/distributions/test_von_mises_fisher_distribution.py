@@ -332,18 +332,37 @@ def test_pyro_samples_it_in_plates_and_mixtures() -> None:
     assert site["log_prob"].shape == (6,)
 
 
-def test_log_density_compiles_into_one_graph() -> None:
-    z, mean_direction = normalize(torch.randn(2, 6, 8))
-    kappa = torch.linspace(0, 60, 6, requires_grad=True)
+def test_density_and_draws_compile_into_one_graph_for_several_dimensions() -> None:
+    def value(mean_direction: Tensor, z: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
+        q = VonMisesFisher(mean_direction, kappa, validate_args=False)
+        return q.log_prob(z), q.rsample((2,))
 
-    def value(k: Tensor) -> Tensor:
-        return VonMisesFisher(mean_direction, k, validate_args=False).log_prob(z)
+    compiled = torch.compile(value, fullgraph=True, backend="aot_eager")
+    for dim in (3, 16):
+        z, mean_direction = normalize(torch.randn(2, 6, dim))
+        kappa = torch.linspace(0, 60, 6, requires_grad=True)
+        expected, _ = value(mean_direction, z, kappa)
+        log_prob, _ = compiled(mean_direction, z, kappa)
+        torch.testing.assert_close(log_prob, expected)
+        torch.testing.assert_close(
+            torch.autograd.grad(log_prob.sum(), kappa), torch.autograd.grad(expected.sum(), kappa)
+        )
+        _, draws = compiled(mean_direction, z, kappa)
+        assert constraints.sphere.check(draws).all()
+        assert torch.autograd.grad(draws.square().mul(torch.arange(dim)).sum(), kappa)[0].isfinite().all()
 
-    compiled = torch.compile(value, fullgraph=True, backend="aot_eager")(kappa)
-    torch.testing.assert_close(compiled, value(kappa))
-    torch.testing.assert_close(
-        torch.autograd.grad(compiled.sum(), kappa), torch.autograd.grad(value(kappa).sum(), kappa)
-    )
+
+@pytest.mark.parametrize("dim", [2, 3, 16])
+def test_second_pathwise_derivative_agrees_with_that_of_a(dim: int) -> None:
+    torch.manual_seed(10)
+    count = 20_000
+    kappa = torch.tensor([0.5, 20.0, 400.0], dtype=torch.float64).repeat(count, 1).requires_grad_()
+    gap = VonMisesFisher(_axis(dim), kappa)._rsample_gap(kappa.shape)
+    (first,) = torch.autograd.grad(-gap.sum(), kappa, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), kappa)
+    point = kappa.detach()[0].requires_grad_()
+    (exact,) = torch.autograd.grad(von_mises_fisher_resultant_slope(dim, point).sum(), point)
+    assert ((second.mean(0) - exact) / (second.std(0) / math.sqrt(count))).abs().max() < 4
 
 
 # --- cosine and maximum likelihood -----------------------------------------------------------------------------------
