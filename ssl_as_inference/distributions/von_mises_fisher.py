@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,13 @@ from ssl_as_inference.special import (
     von_mises_fisher_resultant_slope,
     von_mises_fisher_tangent_variance,
 )
-from ssl_as_inference.special.von_mises_fisher_gap import attach_pathwise_derivative
-from ssl_as_inference.sphere import half_squared_chord
+from ssl_as_inference.special.von_mises_fisher_concentration import von_mises_fisher_concentration
+from ssl_as_inference.special.von_mises_fisher_gap import (
+    attach_pathwise_derivative,
+    von_mises_fisher_gap_quantile,
+    von_mises_fisher_log_gap_tail,
+)
+from ssl_as_inference.sphere import half_squared_chord, normalize
 
 
 class VonMisesFisher(RotationallySymmetric):
@@ -86,6 +93,76 @@ class VonMisesFisher(RotationallySymmetric):
             self._validate_sample(value)
         peak = von_mises_fisher_log_normalizer_plus_concentration(self.dim, self.concentration)
         return peak - self.concentration * half_squared_chord(value, self.mean_direction)
+
+    def cosine_cdf(self, cosine: Tensor) -> Tensor:
+        r"""$P(\mu^\top z \le t)$, for t in [−1, 1] that broadcasts with `batch_shape`.
+
+        Next to the mode at large κ the gap 1 − t has digits that t has not: `special.von_mises_fisher_log_gap_tail`
+        takes the gap.
+        """
+        tail = von_mises_fisher_log_gap_tail(self.dim, self.concentration, 1 - cosine.double(), upper=True)
+        return tail.exp().to(torch.promote_types(cosine.dtype, self.concentration.dtype))
+
+    def cosine_icdf(self, probability: Tensor) -> Tensor:
+        r"""The quantile t of $\mu^\top z$, with $P(\mu^\top z \le t)$ = `probability` in [0, 1]."""
+        p = probability.double()
+        gap = von_mises_fisher_gap_quantile(self.dim, self.concentration, (-p).log1p() - p.log())
+        return (1 - gap).to(torch.promote_types(probability.dtype, self.concentration.dtype))
+
+    @classmethod
+    def fit(
+        cls,
+        samples: Tensor,
+        weights: Tensor | None = None,
+        *,
+        max_concentration: float = 1e30,
+        validate_args: bool | None = None,
+    ) -> Self:
+        r"""Maximum likelihood: $\hat\mu = s/\lVert s\rVert$ and $A(\hat\kappa) = \lVert s\rVert$, s the weighted mean.
+
+        1 − A is taken from the mean squared chord to $\hat\mu$, which keeps κ accurate for samples that nearly agree.
+
+        Args:
+            samples: Unit vectors, shape `(n, *batch, dim)`, as `sample((n,))` returns them.
+            weights: Non-negative, shape `(n,)` or `(n, *batch)`; equal ones if `None`. Their sum does not matter.
+            max_concentration: Bound on κ, which the likelihood drives to infinity where all samples coincide.
+            validate_args: Passed to the distribution.
+
+        Returns:
+            A distribution of batch shape `batch`. Where s = 0 every direction is as good, and κ = 0.
+
+        Raises:
+            ValueError: If the shapes do not fit or some sum of weights is not positive.
+
+        Example:
+            >>> _ = torch.manual_seed(0)
+            >>> truth = VonMisesFisher(torch.tensor([0.0, 1.0, 0.0]), torch.tensor(20.0))
+            >>> round(VonMisesFisher.fit(truth.sample((100_000,))).concentration.item())
+            20
+        """
+        if samples.dim() < 2 or not samples.size(0):
+            raise ValueError(f"samples must have shape (n, *batch, dim) with n >= 1, got {tuple(samples.shape)}")
+        if weights is None:
+            weights = samples.new_ones(samples.shape[:1])
+        if weights.shape not in {samples.shape[:1], samples.shape[:-1]}:
+            raise ValueError(
+                f"weights must have shape {tuple(samples.shape[:1])} or {tuple(samples.shape[:-1])}, "
+                f"got {tuple(weights.shape)}"
+            )
+        weights = weights.reshape(weights.shape + (1,) * (samples.dim() - 1 - weights.dim())).double()
+        total = weights.sum(0)
+        if (weights < 0).any() or not (total > 0).all():
+            raise ValueError(f"weights must be non-negative with a positive sum, got the sum {total.min().item():.6g}")
+        share = weights / total
+        samples64 = samples.double()
+        resultant = (share.unsqueeze(-1) * samples64).sum(0)
+        length = torch.linalg.vector_norm(resultant, dim=-1)
+        arbitrary = torch.zeros_like(resultant)
+        arbitrary[..., 0] = 1
+        mean_direction = normalize(torch.where((length > 0).unsqueeze(-1), resultant, arbitrary))
+        complement = (share * half_squared_chord(samples64, mean_direction.expand_as(samples64))).sum(0)
+        kappa = von_mises_fisher_concentration(samples.size(-1), length, complement).clamp(max=max_concentration)
+        return cls(normalize(mean_direction.to(samples.dtype)), kappa.to(samples.dtype), validate_args=validate_args)
 
     def _rsample_gap(self, shape: torch.Size) -> Tensor:
         with torch.no_grad():

@@ -23,6 +23,12 @@ from ssl_as_inference.special.von_mises_fisher import (
     von_mises_fisher_resultant_slope,
     von_mises_fisher_tangent_variance,
 )
+from ssl_as_inference.special.von_mises_fisher_concentration import von_mises_fisher_concentration
+from ssl_as_inference.special.von_mises_fisher_gap import (
+    von_mises_fisher_gap_derivative,
+    von_mises_fisher_gap_quantile,
+    von_mises_fisher_log_gap_tail,
+)
 
 __all__ = [
     "lgamma_difference",
@@ -35,8 +41,12 @@ __all__ = [
     "power_spherical_log_normalizer_plus_peak",
     "power_spherical_mean_log_height",
     "power_spherical_mean_resultant_length",
+    "von_mises_fisher_concentration",
     "von_mises_fisher_entropy",
+    "von_mises_fisher_gap_derivative",
+    "von_mises_fisher_gap_quantile",
     "von_mises_fisher_kl_to_uniform",
+    "von_mises_fisher_log_gap_tail",
     "von_mises_fisher_log_normalizer",
     "von_mises_fisher_log_normalizer_plus_concentration",
     "von_mises_fisher_mean_resultant_complement",

@@ -15,6 +15,7 @@ exact in the same sense and finite everywhere; higher ones come from differentia
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -77,7 +78,8 @@ def _public(quantity: str, dim: int, concentration: Tensor) -> Tensor:
         raise ValueError(f"dim must be at least {_MIN_DIM}, got {dim}")
     if not concentration.is_floating_point():
         raise ValueError(f"concentration must be a floating-point tensor, got dtype {concentration.dtype}")
-    return _value(quantity, dim, concentration.double()).to(concentration.dtype)
+    # operator.index: torch.compile, which may have made the dimension symbolic, is to specialise on it
+    return _value(quantity, operator.index(dim), concentration.double()).to(concentration.dtype)
 
 
 def von_mises_fisher_log_normalizer(dim: int, concentration: Tensor) -> Tensor:

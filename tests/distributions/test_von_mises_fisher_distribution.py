@@ -332,15 +332,108 @@ def test_pyro_samples_it_in_plates_and_mixtures() -> None:
     assert site["log_prob"].shape == (6,)
 
 
-def test_log_density_compiles_into_one_graph() -> None:
-    z, mean_direction = normalize(torch.randn(2, 6, 8))
-    kappa = torch.linspace(0, 60, 6, requires_grad=True)
+def test_density_and_draws_compile_into_one_graph_for_several_dimensions() -> None:
+    def value(mean_direction: Tensor, z: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
+        q = VonMisesFisher(mean_direction, kappa, validate_args=False)
+        return q.log_prob(z), q.rsample((2,))
 
-    def value(k: Tensor) -> Tensor:
-        return VonMisesFisher(mean_direction, k, validate_args=False).log_prob(z)
+    compiled = torch.compile(value, fullgraph=True, backend="aot_eager")
+    for dim in (3, 16):
+        z, mean_direction = normalize(torch.randn(2, 6, dim))
+        kappa = torch.linspace(0, 60, 6, requires_grad=True)
+        expected, _ = value(mean_direction, z, kappa)
+        log_prob, _ = compiled(mean_direction, z, kappa)
+        torch.testing.assert_close(log_prob, expected)
+        torch.testing.assert_close(
+            torch.autograd.grad(log_prob.sum(), kappa), torch.autograd.grad(expected.sum(), kappa)
+        )
+        _, draws = compiled(mean_direction, z, kappa)
+        assert constraints.sphere.check(draws).all()
+        assert torch.autograd.grad(draws.square().mul(torch.arange(dim)).sum(), kappa)[0].isfinite().all()
 
-    compiled = torch.compile(value, fullgraph=True, backend="aot_eager")(kappa)
-    torch.testing.assert_close(compiled, value(kappa))
-    torch.testing.assert_close(
-        torch.autograd.grad(compiled.sum(), kappa), torch.autograd.grad(value(kappa).sum(), kappa)
-    )
+
+@pytest.mark.parametrize("dim", [2, 3, 16])
+def test_second_pathwise_derivative_agrees_with_that_of_a(dim: int) -> None:
+    torch.manual_seed(10)
+    count = 20_000
+    kappa = torch.tensor([0.5, 20.0, 400.0], dtype=torch.float64).repeat(count, 1).requires_grad_()
+    gap = VonMisesFisher(_axis(dim), kappa)._rsample_gap(kappa.shape)
+    (first,) = torch.autograd.grad(-gap.sum(), kappa, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), kappa)
+    point = kappa.detach()[0].requires_grad_()
+    (exact,) = torch.autograd.grad(von_mises_fisher_resultant_slope(dim, point).sum(), point)
+    assert ((second.mean(0) - exact) / (second.std(0) / math.sqrt(count))).abs().max() < 4
+
+
+# --- cosine and maximum likelihood -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cosine_quantile_undoes_the_cosine_distribution_function(dtype: torch.dtype) -> None:
+    p = torch.tensor([[1e-6], [0.01], [0.5], [0.99]], dtype=dtype)
+    for dim in (2, 3, 128):
+        q = VonMisesFisher(_axis(dim, dtype), torch.tensor([0.0, 2.0, 100.0], dtype=dtype))
+        cosine = q.cosine_icdf(p)
+        assert cosine.dtype == dtype
+        rtol, atol = (2e-2, 1e-4) if dtype == torch.float32 else (1e-8, 1e-10)  # next to t = −1 the cosine loses digits
+        torch.testing.assert_close(q.cosine_cdf(cosine), p.expand_as(cosine), rtol=rtol, atol=atol)
+        ends = q.cosine_cdf(torch.tensor([[-1.0], [1.0]], dtype=dtype))
+        torch.testing.assert_close(ends, torch.tensor([[0.0], [1.0]], dtype=dtype).expand_as(ends), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 16, 2048])
+def test_cosine_distribution_function_makes_draws_uniform(dim: int) -> None:
+    torch.manual_seed(12)
+    for concentration in (0.0, 5.0, 1e4):
+        q = VonMisesFisher(_axis(dim), concentration)
+        u = q.cosine_cdf(1 - q._rsample_gap(torch.Size([4000])))
+        assert scipy.stats.kstest(u.numpy(), "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("dim", [2, 3, 16])
+def test_fit_is_where_the_gradient_of_the_likelihood_vanishes(dim: int) -> None:
+    torch.manual_seed(13)
+    truth = VonMisesFisher(normalize(torch.randn(4, dim, dtype=torch.float64)), torch.tensor([0.3, 4.0, 90.0, 1e7]))
+    z = truth.sample((500,))
+    for weights in (None, torch.rand(500, dtype=torch.float64), torch.rand(500, 4, dtype=torch.float64)):
+        fitted = VonMisesFisher.fit(z, weights)
+        assert fitted.batch_shape == (4,)
+        kappa = fitted.concentration.clone().requires_grad_()
+        mean_direction = fitted.mean_direction.clone().requires_grad_()
+        w = torch.ones(500, 1) if weights is None else weights.reshape(500, -1)
+        log_likelihood = (w * VonMisesFisher(mean_direction, kappa).log_prob(z)).sum(0) / w.sum(0)
+        in_kappa, in_direction = torch.autograd.grad(log_likelihood.sum(), (kappa, mean_direction))
+        assert (in_kappa * kappa).abs().max() < 1e-8
+        tangent = in_direction - (in_direction * mean_direction).sum(-1, keepdim=True) * mean_direction
+        assert (tangent.norm(dim=-1) / kappa).max() < 1e-9
+
+
+def test_fit_recovers_the_truth_within_its_standard_error() -> None:
+    torch.manual_seed(14)
+    for dim, concentration in [(2, 1.0), (3, 1e5), (128, 300.0)]:
+        truth = VonMisesFisher(_axis(dim), concentration)
+        kappa = VonMisesFisher.fit(truth.sample((4000,))).concentration
+        slope = von_mises_fisher_resultant_slope(dim, torch.tensor(concentration, dtype=torch.float64))
+        assert abs(kappa - concentration) < 4 / math.sqrt(4000 * slope)
+
+
+def test_fit_of_coinciding_and_of_balanced_samples_stays_finite() -> None:
+    same = VonMisesFisher.fit(_axis(3).float().expand(5, 3), max_concentration=1e9)
+    assert same.concentration.item() == 1e9
+    assert torch.equal(same.mean_direction, _axis(3).float())
+    balanced = VonMisesFisher.fit(torch.stack([_axis(3), -_axis(3)]))
+    assert balanced.concentration.item() == 0
+    assert constraints.sphere.check(balanced.mean_direction)
+
+
+@pytest.mark.parametrize(
+    ("samples", "weights", "message"),
+    [
+        (torch.ones(3), None, r"samples must have shape \(n, \*batch, dim\)"),
+        (torch.ones(2, 3), torch.ones(3), "weights must have shape"),
+        (torch.ones(2, 3), torch.zeros(2), "weights must be non-negative with a positive sum"),
+    ],
+)
+def test_fit_names_what_is_wrong(samples: Tensor, weights: Tensor | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VonMisesFisher.fit(samples, weights)

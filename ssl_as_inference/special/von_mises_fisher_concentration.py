@@ -1,0 +1,56 @@
+"""The concentration that has a given mean resultant length: the inverse of A, as maximum likelihood needs it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ssl_as_inference.special.von_mises_fisher import (
+    von_mises_fisher_mean_resultant_complement,
+    von_mises_fisher_mean_resultant_length,
+    von_mises_fisher_resultant_slope,
+)
+
+_NEWTON_STEPS = 6  # the start is right to some percent, and each step doubles the number of right digits
+
+
+def von_mises_fisher_concentration(
+    dim: int, mean_resultant_length: Tensor, mean_resultant_complement: Tensor | None = None
+) -> Tensor:
+    r"""Solve $A(\kappa) = \bar r$.
+
+    Newton's steps in log κ, on log A below $\bar r = ½$ and on log(1 − A) above, from $\bar r(d-\bar r^2)/(1-\bar r^2)$
+    (Banerjee et al. 2005, Clustering on the Unit Hypersphere using von Mises–Fisher Distributions, Eq. 4.4).
+    Differentiable once, by $d\kappa/d\bar r = 1/A'(\kappa)$.
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        mean_resultant_length: $\bar r$ in [0, 1], any shape.
+        mean_resultant_complement: $1-\bar r$, for where the caller knows it to more digits than the difference has.
+
+    Returns:
+        κ, in the shape and dtype of `mean_resultant_length`: 0 at $\bar r = 0$, infinite at $1-\bar r = 0$.
+
+    Example:
+        >>> von_mises_fisher_concentration(3, torch.tensor(0.5373148))
+        tensor(2.0000)
+    """
+    length = mean_resultant_length.double()
+    complement = 1 - length if mean_resultant_complement is None else mean_resultant_complement.double()
+    near_uniform = length < 0.5
+    tiny = torch.finfo(torch.float64).tiny
+    with torch.no_grad():
+        r, m = length.clamp(tiny, 1), complement.clamp(tiny, 1)
+        kappa = r * (dim - r.square()) / (m * (1 + r))
+        for _ in range(_NEWTON_STEPS):
+            a = von_mises_fisher_mean_resultant_length(dim, kappa)
+            b = von_mises_fisher_mean_resultant_complement(dim, kappa)
+            low, high = (r / a).log() * a, (b / m).log() * b
+            step = torch.where(near_uniform, low, high) / (kappa * von_mises_fisher_resultant_slope(dim, kappa))
+            kappa = kappa * step.clamp(-1, 1).exp()
+        kappa = torch.where(length <= 0, 0.0, torch.where(complement <= 0, torch.inf, kappa))
+        slope = von_mises_fisher_resultant_slope(dim, kappa.clamp(max=1e100))
+    if length.requires_grad or complement.requires_grad:
+        moved = torch.where(near_uniform, length - length.detach(), complement.detach() - complement)  # zero
+        kappa = kappa + moved / slope
+    return kappa.to(mean_resultant_length.dtype)
