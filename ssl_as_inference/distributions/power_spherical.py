@@ -34,7 +34,8 @@ class _GapToNearerPole(torch.autograd.Function):
 
     @staticmethod
     def forward(value: Tensor, mean_direction: Tensor) -> tuple[Tensor, Tensor]:
-        ahead = (value * mean_direction).sum(-1, keepdim=True) >= 0
+        # Only which side z is on is read from this product, so that its precision does not matter.
+        ahead = torch.einsum("...i,...i->...", value, mean_direction).unsqueeze(-1) >= 0
         sign = torch.where(ahead, -1.0, 1.0).to(value.dtype)
         chord = torch.addcmul(value, sign, mean_direction)
         return torch.linalg.vector_norm(chord, dim=-1).square() / 2, ahead.squeeze(-1)
