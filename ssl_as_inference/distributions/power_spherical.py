@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from ssl_as_inference.distributions.power_spherical_fit import fit_power_spherical
 from ssl_as_inference.distributions.rotationally_symmetric import RotationallySymmetric
 from ssl_as_inference.special import (
     polygamma_difference,
@@ -33,7 +34,8 @@ class _GapToNearerPole(torch.autograd.Function):
 
     @staticmethod
     def forward(value: Tensor, mean_direction: Tensor) -> tuple[Tensor, Tensor]:
-        ahead = (value * mean_direction).sum(-1, keepdim=True) >= 0
+        # Only which side z is on is read from this product, so that its precision does not matter.
+        ahead = torch.einsum("...i,...i->...", value, mean_direction).unsqueeze(-1) >= 0
         sign = torch.where(ahead, -1.0, 1.0).to(value.dtype)
         chord = torch.addcmul(value, sign, mean_direction)
         return torch.linalg.vector_norm(chord, dim=-1).square() / 2, ahead.squeeze(-1)
@@ -128,6 +130,53 @@ class PowerSpherical(RotationallySymmetric):
         >>> law.rsample((4,)).norm(dim=-1)
         tensor([1., 1., 1., 1.])
     """
+
+    @classmethod
+    def fit(cls, samples: Tensor, weights: Tensor | None = None, *, validate_args: bool | None = None) -> Self:
+        r"""Maximum likelihood estimate, batched and weighted; a fixed number of Newton steps, no gradient.
+
+        Args:
+            samples: Unit vectors, shape `(n, *batch, dim)`, as `sample((n,))` returns them.
+            weights: Non-negative, shape `(n, *batch)` or `(n,)`; all one if not given. Their scale does not matter.
+            validate_args: Check the values of both; also handed on to the distribution.
+
+        Returns:
+            A distribution of batch shape `batch`. For samples that coincide κ is about
+            $(d-1)/(2\epsilon^2)$ in place of ∞, ε = `torch.finfo(dtype).eps`.
+
+        Raises:
+            ValueError: If a shape is wrong, or (when validating) samples are not of unit length or weights negative.
+
+        Example:
+            >>> _ = torch.manual_seed(0)
+            >>> law = PowerSpherical(torch.tensor([0.0, 0.0, 1.0]), 20.0)
+            >>> round(PowerSpherical.fit(law.sample((100_000,))).concentration.item())
+            20
+        """
+        if samples.dim() < 2 or samples.size(0) == 0:
+            raise ValueError(f"samples must have shape (n, *batch, dim) with n >= 1, got {tuple(samples.shape)}")
+        samples = _at_least_single(samples.detach())
+        shape = samples.shape[:-1]
+        if weights is None:
+            weights = samples.new_ones(shape)
+        elif weights.shape not in {shape, shape[:1]}:
+            raise ValueError(
+                f"weights must have shape {tuple(shape)} or {tuple(shape[:1])}, got {tuple(weights.shape)}"
+            )
+        weights = (
+            weights.detach()
+            .to(samples.dtype)
+            .reshape(shape[:1] + (1,) * (len(shape) - weights.dim()) + weights.shape[1:])
+        )
+        if validate_args is None:
+            validate_args = cls._validate_args
+        if validate_args:
+            if not ((weights >= 0).all() and (weights.sum(0) > 0).all()):
+                raise ValueError(f"weights must be >= 0 with a positive sum, got a minimum of {weights.min().item()}")
+            cls(samples[0], 0.0, validate_args=True).log_prob(samples)
+        weights = (weights / weights.sum(0)).expand(shape)
+        mean_direction, concentration = fit_power_spherical(samples, weights)
+        return cls(mean_direction, concentration, validate_args=validate_args)
 
     @property
     def mean_resultant_length(self) -> Tensor:

@@ -50,12 +50,27 @@ STIRLING_COEFFICIENTS = {order: _stirling_coefficients(order) for order in range
 
 def _polynomial_difference(coefficients: tuple[float, ...], x: Tensor, y: Tensor, x_minus_y: Tensor) -> Tensor:
     """p(x) − p(y) as (x − y) times the divided difference p[x, y], by Horner's rule for both at once."""
-    value = torch.zeros_like(x)
-    divided = torch.zeros_like(x)
-    for coefficient in reversed(coefficients):
-        divided = divided * y + value
-        value = value * x + coefficient
+    value = x * coefficients[-1] + coefficients[-2]
+    divided = torch.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-2]):
+        divided = torch.addcmul(value, divided, y)
+        value = value * x
+        if coefficient:  # every other one is zero
+            value = value + coefficient
     return x_minus_y * divided
+
+
+def _needed_coefficients(order: int, start: float) -> tuple[float, ...]:
+    """The series without the terms that are below the rounding of the leading one for every 1/i ≥ `start`."""
+    coefficients = STIRLING_COEFFICIENTS[order]
+    leading = math.factorial(max(order, 0))
+    size = len(coefficients)
+    while size > 2:
+        power = size - 1  # the derivative of the term over that of the leading one, up to b and a power of i
+        if power * abs(coefficients[power]) > 1e-18 * leading * start ** (power - max(order, 0)):
+            break
+        size -= 1
+    return coefficients[:size]
 
 
 def _difference(x: Tensor, b: float, lower: float, order: int, scale: float) -> Tensor:
@@ -63,7 +78,7 @@ def _difference(x: Tensor, b: float, lower: float, order: int, scale: float) -> 
     near, far = x + steps, x + (steps + b)
     inverse_near, inverse_far = near.reciprocal(), far.reciprocal()
     gap = b * inverse_near * inverse_far
-    series = _polynomial_difference(STIRLING_COEFFICIENTS[order], inverse_near, inverse_far, gap)
+    series = _polynomial_difference(_needed_coefficients(order, lower + steps), inverse_near, inverse_far, gap)
     if order == -1:
         series = series - (b * (far / (math.e * scale)).log() + (near - 0.5) * (b * inverse_near).log1p())
     elif order == 0:

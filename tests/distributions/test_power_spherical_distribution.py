@@ -12,6 +12,7 @@ import scipy.integrate
 import scipy.stats
 import torch
 from pyro.distributions import Categorical, MixtureSameFamily, constraints
+from pyro.distributions.testing.gof import auto_goodness_of_fit
 from torch import Tensor
 
 from ssl_as_inference.distributions import PowerSpherical
@@ -235,6 +236,14 @@ def test_moments_agree_with_samples(dim: int, concentration: float) -> None:
     log_prob = law.log_prob(draws)
     assert abs(log_prob.mean() + law.entropy()).item() < 4.5 * log_prob.std().item() / count**0.5 + 1e-12
     assert torch.equal(law.mode, law.mean_direction)
+
+
+def test_samples_fit_their_density_by_pyros_goodness_of_fit() -> None:
+    torch.manual_seed(2)
+    for dim, concentration in ((2, 1.0), (3, 6.0), (4, 0.5)):
+        law = PowerSpherical(_direction(dim), concentration)
+        draws = law.sample((10_000,))
+        assert auto_goodness_of_fit(draws, law.log_prob(draws).exp(), dim=dim - 1) > 1e-3
 
 
 def test_covariance_in_closed_form() -> None:
