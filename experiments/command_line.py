@@ -26,16 +26,17 @@ class CommandLineParser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def whole_number(at_least: int) -> Callable[[str], int]:
-    """Make a type for `add_argument` that accepts whole numbers from `at_least` on."""
+def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
+    """Make a type for `add_argument` that accepts whole numbers from `at_least` on, up to `at_most` where given."""
+    expected = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = at_least - 1
-        if value < at_least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {at_least}, got {text!r}")
+        if value < at_least or (at_most is not None and value > at_most):
+            raise argparse.ArgumentTypeError(f"expected a whole number {expected}, got {text!r}")
         return value
 
     return parse

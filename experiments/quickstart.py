@@ -36,7 +36,9 @@ from experiments.figures import concentration_figure, loss_surface_figure, save_
 def parse(arguments: Sequence[str] | None) -> tuple[int, int, Path]:
     """Seed, epochs and output folder from the command line."""
     parser = CommandLineParser(prog="python -m experiments.quickstart", description=__doc__)
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of weights, order and augmentations")
+    parser.add_argument(
+        "--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of weights, order and augmentations"
+    )
     parser.add_argument("--epochs", type=whole_number(1), default=60, help="passes over the 1,347 training images")
     parser.add_argument("--out", type=writable_folder, default="runs/quickstart", help="folder for what is saved")
     options = parser.parse_args(arguments)

@@ -37,6 +37,9 @@ class SelfSupervisedLearner(lightning.LightningModule):
         nats_per: Unit of the loss, nats for an `"image"` or for a `"dimension"` of the sphere (d − 1 of them). A
             concentration that fits the data grows with d, and the gradient with it (C23); the loss per dimension
             makes one learning rate serve every d.
+
+    Raises:
+        ValueError: If a setting is out of its range, or `target` does not suit `pair`.
     """
 
     def __init__(
@@ -57,6 +60,10 @@ class SelfSupervisedLearner(lightning.LightningModule):
             raise ValueError(f"views must be at least 1, got {views}")
         if not 0 < learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        if not 0 <= weight_decay < float("inf"):
+            raise ValueError(f"weight_decay must be finite and >= 0, got {weight_decay}")
         if nats_per not in get_args(Unit):
             raise ValueError(f'nats_per must be "image" or "dimension", got {nats_per!r}')
         self.pair = pair
@@ -99,6 +106,8 @@ class SelfSupervisedLearner(lightning.LightningModule):
         optimizer = torch.optim.SGD(
             trainable, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
         )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ValueError("the cosine schedule needs a last step: set max_epochs or max_steps of the Trainer")
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

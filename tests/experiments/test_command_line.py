@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from experiments.command_line import CommandLineParser, whole_number, writable_folder
+
+
+def parser() -> CommandLineParser:
+    made = CommandLineParser(prog="python -m experiments.example", description="An example.")
+    made.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed")
+    made.add_argument("--epochs", type=whole_number(1), default=40, help="passes")
+    made.add_argument("--out", type=writable_folder, default="runs/example", help="folder")
+    return made
+
+
+def test_arguments_are_read(tmp_path: Path) -> None:
+    options = parser().parse_args(["--seed", "3", "--epochs", "7", "--out", str(tmp_path / "a" / "b")])
+    assert (options.seed, options.epochs, options.out) == (3, 7, tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_defaults_are_read_as_if_they_had_been_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = parser().parse_args([])
+    assert (options.seed, options.epochs, options.out) == (0, 40, Path("runs/example"))
+    assert (tmp_path / "runs" / "example").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "argument --epochs: expected a whole number of at least 1, got '0'"),
+        (["--epochs", "-3"], "argument --epochs: expected a whole number of at least 1, got '-3'"),
+        (["--epochs", "2.5"], "argument --epochs: expected a whole number of at least 1, got '2.5'"),
+        (["--epochs", "many"], "argument --epochs: expected a whole number of at least 1, got 'many'"),
+        (["--epochs", ""], "argument --epochs: expected a whole number of at least 1, got ''"),
+        (["--epochs"], "argument --epochs: expected one argument"),
+        (["--seed", "-1"], "argument --seed: expected a whole number from 0 to 4294967295, got '-1'"),
+        (["--seed", "4294967296"], "argument --seed: expected a whole number from 0 to 4294967295, got '4294967296'"),
+        (["--sed", "1"], "unrecognized arguments: --sed 1"),
+        (["extra"], "unrecognized arguments: extra"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_argument_gets_one_clear_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_info:
+        parser().parse_args(arguments)
+    assert exit_info.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"python -m experiments.example: error: {message} (see --help)\n"
+
+
+def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as exit_info:
+        parser().parse_args(["--out", str(tmp_path / "file")])
+    assert exit_info.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "argument --out: expected a folder that can be written to, got" in error
+    assert "File exists" in error
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_folder_without_permission_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with pytest.raises(SystemExit):
+            parser().parse_args(["--out", str(tmp_path)])
+    finally:
+        tmp_path.chmod(stat.S_IRWXU)
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_help_shows_the_defaults_and_creates_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_info:
+        parser().parse_args(["--help"])
+    assert exit_info.value.code == 0
+    printed = capsys.readouterr().out
+    for expected in ("An example.", "--seed", "default: 40", "default: runs/example"):
+        assert expected in printed
+    assert list(tmp_path.iterdir()) == []
