@@ -24,12 +24,12 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     return done
 
 
-def test_every_method_is_trained_with_every_seed(trainings: list[Any], tmp_path: Path):
+def test_every_method_is_trained_with_every_seed(trainings: list[Any], tmp_path: Path) -> None:
     assert digits_sweep.main(["--seeds", "2", "--out", str(tmp_path)]) == 0
     assert {(label, seed) for label, seed, _ in trainings} == {(name, seed) for name in RECIPES for seed in (0, 1)}
 
 
-def test_learning_rates_are_compared_without_the_test_images(trainings: list[Any], tmp_path: Path):
+def test_learning_rates_are_compared_without_the_test_images(trainings: list[Any], tmp_path: Path) -> None:
     digits_sweep.main(["--tune", "--seeds", "1", "--out", str(tmp_path)])
     assert len(trainings) == len(RECIPES) * len(digits_sweep.LEARNING_RATES)
     assert {images for *_, images in trainings} == {1010}  # three quarters of the 1,347 training images
@@ -37,7 +37,7 @@ def test_learning_rates_are_compared_without_the_test_images(trainings: list[Any
 
 def test_what_was_trained_before_is_not_trained_again(
     trainings: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     digits_sweep.main(["--seeds", "2", "--out", str(tmp_path)])
     first, count = capsys.readouterr().out, len(trainings)
     digits_sweep.main(["--seeds", "2", "--out", str(tmp_path)])
@@ -52,7 +52,7 @@ def test_what_was_trained_before_is_not_trained_again(
 
 def test_an_interrupted_sweep_keeps_what_was_done(
     trainings: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     measure = digits_sweep._measure
 
     def interrupted(run: digits_sweep.Run, train: Any, test: Any, epochs: int) -> Measures:
@@ -68,14 +68,16 @@ def test_an_interrupted_sweep_keeps_what_was_done(
     assert len(trainings) == len(set(trainings)) == 3 * len(RECIPES)
 
 
-def test_the_summary_gives_mean_and_range(trainings: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_summary_gives_mean_and_range(
+    trainings: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     digits_sweep.main(["--seeds", "3", "--out", str(tmp_path)])
     assert trainings
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| SimSiam |"))
     assert row.split("|")[2].strip() == "0.100 (0.000 to 0.200)"
 
 
-def test_ablations_change_one_thing_each():
+def test_ablations_change_one_thing_each() -> None:
     runs = list(digits_sweep.plan(1, tune=False, ablate=True))
     assert len({run.label for run in runs}) == len(runs)
     reference = runs[0]
@@ -88,7 +90,7 @@ def test_ablations_change_one_thing_each():
         assert sum(changed) == 1, run.label
 
 
-def test_two_kinds_of_sweep_at_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_two_kinds_of_sweep_at_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         digits_sweep.main(["--tune", "--ablate", "--out", str(tmp_path)])
     assert exit_.value.code == 2

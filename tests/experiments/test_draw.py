@@ -13,7 +13,7 @@ from experiments import draw
 
 def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     def missing(path: Path, views: int = 2) -> Path:  # noqa: ARG001
         raise graphviz.ExecutableNotFound(["dot"])
 
@@ -24,6 +24,6 @@ def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="needs Graphviz")
-def test_the_graphical_model_is_drawn_from_the_program(tmp_path: Path):
+def test_the_graphical_model_is_drawn_from_the_program(tmp_path: Path) -> None:
     path = draw.graphical_model(tmp_path / "graphical_model.png")
     assert path.read_bytes().startswith(b"\x89PNG")

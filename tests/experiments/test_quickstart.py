@@ -35,7 +35,7 @@ def record(out: Path) -> dict[str, Any]:
     return content
 
 
-def test_the_table_shows_baselines_and_methods_with_the_measured_numbers(run: tuple[Path, str]):
+def test_the_table_shows_baselines_and_methods_with_the_measured_numbers(run: tuple[Path, str]) -> None:
     out, printed = run
     measures = record(out)["measures"]
     assert list(measures) == ["raw pixels", "untrained encoder", "SimSiam", "VI-SimSiam"]
@@ -45,7 +45,7 @@ def test_the_table_shows_baselines_and_methods_with_the_measured_numbers(run: tu
         assert cells == ["–" if math.isnan(value) else f"{value:.3f}" for value in row.values()]
 
 
-def test_accuracies_are_better_than_chance_and_outputs_have_not_collapsed(run: tuple[Path, str]):
+def test_accuracies_are_better_than_chance_and_outputs_have_not_collapsed(run: tuple[Path, str]) -> None:
     for name, row in record(run[0])["measures"].items():
         assert 0.5 < row["knn"] <= 1, name
         assert 0.8 < row["linear"] <= 1, name
@@ -53,27 +53,27 @@ def test_accuracies_are_better_than_chance_and_outputs_have_not_collapsed(run: t
         assert row["effective_rank"] > 5, name
 
 
-def test_only_the_method_that_predicts_a_concentration_is_judged_by_it(run: tuple[Path, str]):
+def test_only_the_method_that_predicts_a_concentration_is_judged_by_it(run: tuple[Path, str]) -> None:
     for name, row in record(run[0])["measures"].items():
         judged = [not math.isnan(row[key]) for key in ("correctness_auroc", "spearman_noise", "spearman_occlusion")]
         assert judged == [name == "VI-SimSiam"] * 3
 
 
-def test_every_file_that_is_named_exists_and_nothing_else(run: tuple[Path, str]):
+def test_every_file_that_is_named_exists_and_nothing_else(run: tuple[Path, str]) -> None:
     out, printed = run
     named = {Path(line.strip()) for line in printed.splitlines() if re.match(r"  \S.*\.(png|md|json|pt)$", line)}
     assert named == set(out.iterdir())
     assert all((out / name).stat().st_size > 10_000 for name in FIGURES)
 
 
-def test_the_record_says_how_it_was_made(run: tuple[Path, str]):
+def test_the_record_says_how_it_was_made(run: tuple[Path, str]) -> None:
     content = record(run[0])
     assert content["command"] == "python -m experiments.quickstart --seed 3 --epochs 2"
     assert content["versions"]["torch"] == torch.__version__
     assert [epoch for epoch, _ in content["history"]["SimSiam"]["loss"]] == [1, 2]
 
 
-def test_weights_load_as_plain_tensors_and_predict_a_concentration(run: tuple[Path, str]):
+def test_weights_load_as_plain_tensors_and_predict_a_concentration(run: tuple[Path, str]) -> None:
     state = torch.load(run[0] / "vi-simsiam.pt", weights_only=True)
     pair = RECIPES["VI-SimSiam"].build()
     assert isinstance(pair, VISimSiam)
@@ -96,7 +96,7 @@ def test_weights_load_as_plain_tensors_and_predict_a_concentration(run: tuple[Pa
 )
 def test_a_wrong_argument_gets_one_line_and_a_failing_status(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     with pytest.raises(SystemExit) as exit_:
         quickstart.main(arguments)
     assert exit_.value.code == 2
@@ -105,7 +105,7 @@ def test_a_wrong_argument_gets_one_line_and_a_failing_status(
     assert re.search(message, lines[0])
 
 
-def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]):
+def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         quickstart.main(["--help"])
     assert exit_.value.code == 0
@@ -113,7 +113,7 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]):
     assert all(option in text for option in ("--seed", "--epochs", "--out", "SimSiam", "default"))
 
 
-def test_the_table_is_aligned_markdown():
+def test_the_table_is_aligned_markdown() -> None:
     text = format_table({"a": Measures(0.5, 0.25, 1.0, 10.0), "a longer name": Measures(0.5, 0.25, 1.0, 10.0, 0.75)})
     lines = text.splitlines()
     assert len({len(line) for line in lines}) == 1
