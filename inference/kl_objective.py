@@ -95,7 +95,7 @@ class KLObjective(ELBO):
     def _observed_views(model_trace: poutine.Trace) -> list[dict[str, Any]]:
         if LATENT not in model_trace.nodes:
             raise ValueError(f"model must sample a site named {LATENT!r}, got sites {_sample_sites(model_trace)}")
-        sites = [site for site in model_trace.nodes.values() if isinstance(site.get("fn"), ViewGivenLatent)]
+        sites: list[Any] = [site for site in model_trace.nodes.values() if isinstance(site.get("fn"), ViewGivenLatent)]
         if not sites:
             raise ValueError("model must observe views (sites with a ViewGivenLatent distribution), got none")
         return sites

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import pytest
@@ -74,7 +75,7 @@ def test_pyro_draws_the_model(make_pair: PairMaker, make_views: ViewMaker) -> No
 def test_the_prior_leaves_the_joint_at_the_unnormalised_product(make_pair: PairMaker, make_views: ViewMaker) -> None:
     pair, views = make_pair("ps").eval(), make_views(3)
     trace = poutine.trace(pair.model).get_trace(views)
-    z = trace.nodes[LATENT]["value"]
+    z: Any = trace.nodes[LATENT]["value"]
     torch.testing.assert_close(z.norm(dim=-1), torch.ones(6, dtype=torch.float64))
     expected = pair.model.posterior(views).log_prob(z).sum()
     torch.testing.assert_close(trace.log_prob_sum(), expected, rtol=1e-13, atol=0)
@@ -123,13 +124,14 @@ def test_an_encoding_is_computed_once_a_network_and_view_under_the_handler() -> 
 
 
 def test_without_the_handler_and_after_it_every_encoding_is_computed_afresh() -> None:
-    network, x = Counting(nn.Linear(3, 2)), torch.randn(4, 3)
+    linear, x = nn.Linear(3, 2), torch.randn(4, 3)
+    network = Counting(linear)
     encode(network, x)
     encode(network, x)
     assert network.calls == 2
     with SharedEncodings():
         before = encode(network, x)
-    network.network.weight.data.add_(1.0)
+    linear.weight.data.add_(1.0)
     with SharedEncodings():
         assert not torch.equal(encode(network, x), before)
     assert network.calls == 4

@@ -9,7 +9,7 @@ from typing import Any
 import pyro
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference.kl_objective import KLObjective
@@ -23,7 +23,7 @@ class RecordWaiting(TorchDispatchMode):
     """Remember the operators that would make the host wait for a device."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -79,7 +79,7 @@ def test_on_a_gpu_nothing_synchronises(
     make_pair: Callable[..., MultiViewPair],
     make_views: Callable[..., list[Tensor]],
 ) -> None:
-    pair: nn.Module = make_pair(family, dtype=torch.float32).cuda()
+    pair: MultiViewPair = make_pair(family, dtype=torch.float32).cuda()
     views = [view.cuda() for view in make_views(3, images=64, dtype=torch.float32)]
     module = objective(pair.model, pair.guide)
     with as_in_training():

@@ -21,7 +21,8 @@ POINTS = torch.eye(DIM)[:IMAGES]
 
 
 def guide_without_latent(views: list[Tensor]) -> None:
-    pyro.sample("other", SphericalUniform(DIM, batch_shape=(len(views[0]),)).to_event(1))
+    with pyro.plate("images", len(views[0]), dim=-1):
+        pyro.sample("other", SphericalUniform(DIM))
 
 
 def guide_without_enumeration(views: list[Tensor]) -> None:

@@ -111,7 +111,7 @@ def test_the_weights_are_those_of_a_loop_written_by_hand(method: Any) -> None:
         with torch.no_grad():
             for index, (parameter, gradient) in enumerate(zip(pair.parameters(), gradients, strict=True)):
                 velocity[index] = 0.9 * velocity[index] + gradient + 1e-3 * parameter
-                parameter -= rate * velocity[index]
+                parameter.sub_(rate * velocity[index])
     for name, parameter in learner.pair.named_parameters():
         torch.testing.assert_close(parameter, pair.get_parameter(name), rtol=0, atol=1e-12)
     for name, buffer in learner.pair.named_buffers():
@@ -159,7 +159,7 @@ def test_labels_and_bare_images_give_the_same_loss() -> None:
     losses = []
     for batch in (images, [images, torch.zeros(BATCH)], (images,)):
         learner.augment = AddNoise()
-        learner.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]  # there is no trainer to log to
+        learner.log = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer to log to
         losses.append(learner.training_step(batch, 0).item())
     assert losses[0] == losses[1] == losses[2]
 
