@@ -36,10 +36,12 @@ def represent(pair: MultiViewPair, images: Tensor, *, batch_size: int = 512) -> 
         batch_size: Images at a time.
 
     Raises:
-        ValueError: If there are no images.
+        ValueError: If there are no images or `batch_size` is less than 1.
     """
     if len(images) == 0:
         raise ValueError("images must hold at least one image, got none")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     device = next(pair.parameters()).device
     backbone = pair.model.encoder.get_submodule("backbone")
     projector = pair.model.encoder.get_submodule("projector")

@@ -34,8 +34,10 @@ def load(held_out: float = 0.25) -> tuple[LabelledImages, LabelledImages]:
     scikit-learn ships them.
 
     Args:
-        held_out: Fraction of the images that is held out.
+        held_out: Fraction of the images that is held out, strictly between 0 and 1.
     """
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out must lie strictly between 0 and 1, got {held_out}")
     digits = load_digits()
     images = torch.from_numpy(digits.images).float().unsqueeze(1) / 16  # the originals count from 0 to 16
     images = interpolate(images, size=IMAGE_SIZE, mode="bilinear", align_corners=False)
@@ -75,6 +77,11 @@ class DigitViews:
     def __init__(
         self, generator: torch.Generator, *, defects: float = 0.25, max_noise: float = 0.5, max_occlusion: float = 0.4
     ) -> None:
+        for name, value in (("defects", defects), ("max_occlusion", max_occlusion)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {value}")
+        if not 0 <= max_noise < math.inf:
+            raise ValueError(f"max_noise must be finite and at least 0, got {max_noise}")
         self.generator = generator
         self.defects = defects
         self.max_noise = max_noise
@@ -82,6 +89,10 @@ class DigitViews:
 
     def __call__(self, images: Tensor) -> Tensor:
         """One view of each image, same shape, values in [0, 1]."""
+        if images.dim() != 4:
+            raise ValueError(
+                f"images must have shape (images, channels, height, width), got shape {tuple(images.shape)}"
+            )
         count = len(images)
         views = grid_sample(
             images, affine_grid(self._crops(count), list(images.shape), align_corners=False), align_corners=False

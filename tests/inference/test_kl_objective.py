@@ -12,11 +12,11 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
-from pyro.optim import SGD, Adam  # type: ignore[attr-defined]  # made by Pyro at import
+from pyro.optim import SGD, Adam  # type: ignore[attr-defined]  # made at run time
 from torch import Tensor, nn
 
 from inference.kl_objective import KLObjective
-from ssl_as_inference.distributions import DeltaMixture, PowerSpherical, VonMisesFisher
+from ssl_as_inference.distributions import DeltaMixture, PowerSpherical, SphericalUniform, VonMisesFisher
 from ssl_as_inference.graphical_model import LATENT, MultiViewGuide, MultiViewModel, MultiViewPair, ViewGivenLatent
 from ssl_as_inference.sphere import normalize
 
@@ -180,7 +180,7 @@ def pair_in_plates(experts: list[VonMisesFisher], locations: Tensor, *plates: An
 
     def model() -> None:
         with pyro.plate(*plates[0], **plates[1]):
-            z = pyro.sample(LATENT, DeltaMixture(locations).mask(False))  # type: ignore[no-untyped-call]
+            z = pyro.sample(LATENT, SphericalUniform(dim, dtype=locations.dtype))
             for number, expert in enumerate(experts):
                 pyro.sample(f"x_{number}", ViewGivenLatent(expert, z, (dim,)), obs=expert.mean_direction)
 
@@ -216,7 +216,11 @@ def test_a_mask_leaves_images_out(pairs: Any, normalized: bool, make_pair: PairM
     pair, views = make_pair("vmf").eval(), make_views(3)
     objective = KLObjective(pairs, normalized=normalized)
     keep = torch.tensor([True, False, True, True, False, True])
-    masked_model = poutine.handlers.mask(pair.model, keep)  # type: ignore[call-overload]  # a module is a callable
+
+    def masked_model(views: list[Tensor]) -> None:
+        with poutine.mask(mask=keep):  # type: ignore[call-overload]  # written for torch.BoolTensor
+            pair.model(views)
+
     masked = objective.loss(masked_model, pair.guide, views)
     expected = objective.loss(pair.model, pair.guide, [view[keep] for view in views])
     assert masked == pytest.approx(expected, rel=1e-13)

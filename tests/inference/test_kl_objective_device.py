@@ -79,7 +79,7 @@ def test_on_a_gpu_nothing_synchronises(
     make_pair: Callable[..., MultiViewPair],
     make_views: Callable[..., list[Tensor]],
 ) -> None:
-    pair = make_pair(family, dtype=torch.float32).cuda()
+    pair: MultiViewPair = make_pair(family, dtype=torch.float32).cuda()
     views = [view.cuda() for view in make_views(3, images=64, dtype=torch.float32)]
     module = objective(pair.model, pair.guide)
     with as_in_training():

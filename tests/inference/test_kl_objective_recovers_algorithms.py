@@ -121,8 +121,8 @@ def assert_same_networks(pair: MultiViewPair, plain: PlainNetworks, scale: float
             assert expected.grad is not None
             assert expected.grad.abs().max() > 0, f"the gradient of {name} tests nothing"
             torch.testing.assert_close(parameter.grad, scale * expected.grad, rtol=0, atol=tolerance)
-        for (name, buffer), expected_buffer in zip(ours.named_buffers(), theirs.buffers(), strict=True):
-            assert torch.equal(buffer, expected_buffer), name
+        for (name, buffer), other in zip(ours.named_buffers(), theirs.buffers(), strict=True):
+            assert torch.equal(buffer, other), name
 
 
 def test_at_concentration_one_the_loss_is_simsiams_up_to_a_constant() -> None:

@@ -114,7 +114,7 @@ def deviation_after_training(rule: TargetRule, predictor: nn.Module) -> float:
     x = torch.randn(images, dim)
 
     def view() -> Tensor:
-        return x + 0.3 * torch.randn_like(x)
+        return x + torch.randn_like(x)
 
     with pyro.settings.context(module_local_params=True), pyro.validation_enabled(is_validate=False):
         for _ in range(60):
@@ -137,9 +137,8 @@ def test_without_the_stop_gradient_or_the_predictor_outputs_collapse_and_with_bo
         deviations.append(deviation_after_training(rule, predictor() if with_predictor else nn.Identity()))
     kept, without_stop_gradient, without_predictor = deviations
     assert kept > 0.5
-    assert without_stop_gradient < 0.4
-    assert without_stop_gradient < kept / 2
-    assert without_predictor < 0.1
+    assert without_stop_gradient < 0.05
+    assert without_predictor < 0.05
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.1, math.nan, math.inf])
