@@ -1,0 +1,56 @@
+"""Unconstrained coordinates for latent unit vectors, for NUTS and Pyro's automatic guides."""
+
+from __future__ import annotations
+
+import pyro
+from pyro.distributions import Delta, Normal, constraints
+from pyro.infer.reparam.reparam import Reparam, ReparamMessage, ReparamResult
+
+from ssl_as_inference.sphere import log_surface_area, normalize
+
+
+class SphericalReparam(Reparam):
+    r"""Replace a latent unit vector z by a standard normal vector x with $z = x/\lVert x\rVert$.
+
+    A sphere has no chart without a hole, so Hamiltonian Monte Carlo and Gaussian guides cannot work on z itself. The
+    direction of a standard normal vector is uniform on the sphere; weighing it by the density of z relative to the
+    uniform one, $p(z)\times\text{area}$, gives z its law. The length of x is independent of z and plays no part. It
+    serves every distribution whose support is `constraints.sphere`, as Pyro's `ProjectedNormalReparam` serves one.
+
+    Reparametrised are latent sites, not observed ones. The model gains the sites `{name}_normal`, which is what is
+    sampled, and `{name}_density`, the weight.
+
+    Example:
+        >>> import torch
+        >>> from ssl_as_inference.distributions import VonMisesFisher
+        >>> def model():
+        ...     return pyro.sample("z", VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), 10.0))
+        >>> z = pyro.poutine.reparam(model, config={"z": SphericalReparam()})()
+        >>> z.norm().round(decimals=5)
+        tensor(1.)
+    """
+
+    def apply(self, msg: ReparamMessage) -> ReparamResult:
+        """Pyro calls this at the site.
+
+        Raises:
+            NotImplementedError: If the site is observed.
+            ValueError: If the site's distribution is not one on the sphere.
+        """
+        name, value = msg["name"], msg["value"]
+        if msg["is_observed"]:
+            raise NotImplementedError(f"SphericalReparam is for latent sites, got the observed site {name!r}")
+        law, event_dim = self._unwrap(msg["fn"])  # type: ignore[no-untyped-call]
+        if law.support is not constraints.sphere:
+            raise ValueError(f"site {name!r} must have a distribution on the sphere, got {type(law).__name__}")
+        shape = law.batch_shape + law.event_shape
+        like = law.sample() if value is None else value  # for dtype and device: a law need not keep a tensor of its own
+        normal = Normal(like.new_zeros(shape), like.new_ones(shape)).to_event(1)
+        # A unit vector is one of the points that map to it: enough for an initial value.
+        wrapped = self._wrap(normal, event_dim)  # type: ignore[no-untyped-call]
+        x = pyro.sample(f"{name}_normal", wrapped, obs=value, infer={"is_observed": False})
+        if value is None:
+            value = normalize(x)
+        relative = law.log_prob(value) + log_surface_area(law.event_shape[-1])
+        pyro.factor(f"{name}_density", relative.sum(tuple(range(-(event_dim - 1), 0))) if event_dim > 1 else relative)
+        return {"fn": Delta(value, event_dim=event_dim).mask(False), "value": value, "is_observed": True}
