@@ -115,7 +115,7 @@ def _measure(run: Run, train: LabelledImages, test: LabelledImages, epochs: int)
 
 def _key(run: Run, epochs: int, *, tune: bool) -> str:
     """What a training depends on, as a text that identifies its row."""
-    recipe = {**asdict(run.recipe), "pair": run.recipe.pair.__name__}
+    recipe = {**asdict(run.recipe), "pair": _name(run.recipe.pair)}
     settings = {
         "label": run.label,
         **recipe,
@@ -125,6 +125,12 @@ def _key(run: Run, epochs: int, *, tune: bool) -> str:
         "held_out_of_train": tune,
     }
     return json.dumps(settings, ensure_ascii=False, sort_keys=True)
+
+
+def _name(pair: Callable[..., object]) -> str:
+    if isinstance(pair, partial):
+        return f"{_name(pair.func)}({', '.join(f'{key}={_name(value)}' for key, value in pair.keywords.items())})"
+    return pair.__name__
 
 
 def _read(record: Path) -> dict[str, Measures]:

@@ -90,6 +90,12 @@ def test_ablations_change_one_thing_each() -> None:
         assert sum(changed) == 1, run.label
 
 
+def test_ablations_are_told_apart_in_the_record(trainings: list[Any], tmp_path: Path) -> None:
+    digits_sweep.main(["--ablate", "--seeds", "2", "--out", str(tmp_path)])
+    digits_sweep.main(["--ablate", "--seeds", "2", "--out", str(tmp_path)])
+    assert len(trainings) == len(set(trainings)) == 2 * 6
+
+
 def test_two_kinds_of_sweep_at_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         digits_sweep.main(["--tune", "--ablate", "--out", str(tmp_path)])
