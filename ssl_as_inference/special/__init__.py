@@ -1,6 +1,12 @@
 """Normalisers and moments of the spherical distributions, as functions of the dimension and the concentration."""
 
 from ssl_as_inference.special.gamma_differences import lgamma_difference, polygamma_difference
+from ssl_as_inference.special.log_bessel_difference import von_mises_fisher_peak_difference
+from ssl_as_inference.special.mean_log_height import (
+    power_spherical_cross_log_height,
+    power_spherical_log_height_deficit,
+    von_mises_fisher_cross_log_height,
+)
 from ssl_as_inference.special.power_spherical import (
     power_spherical_entropy,
     power_spherical_kl_to_uniform,
@@ -9,6 +15,7 @@ from ssl_as_inference.special.power_spherical import (
     power_spherical_mean_log_height,
     power_spherical_mean_resultant_length,
 )
+from ssl_as_inference.special.power_spherical_product import power_spherical_pair_log_normalizer
 from ssl_as_inference.special.von_mises_fisher import (
     von_mises_fisher_entropy,
     von_mises_fisher_kl_to_uniform,
@@ -21,16 +28,21 @@ from ssl_as_inference.special.von_mises_fisher import (
 __all__ = [
     "lgamma_difference",
     "polygamma_difference",
+    "power_spherical_cross_log_height",
     "power_spherical_entropy",
     "power_spherical_kl_to_uniform",
+    "power_spherical_log_height_deficit",
     "power_spherical_log_normalizer",
     "power_spherical_log_normalizer_plus_peak",
     "power_spherical_mean_log_height",
     "power_spherical_mean_resultant_length",
+    "power_spherical_pair_log_normalizer",
+    "von_mises_fisher_cross_log_height",
     "von_mises_fisher_entropy",
     "von_mises_fisher_kl_to_uniform",
     "von_mises_fisher_log_normalizer",
     "von_mises_fisher_log_normalizer_plus_concentration",
     "von_mises_fisher_mean_resultant_complement",
     "von_mises_fisher_mean_resultant_length",
+    "von_mises_fisher_peak_difference",
 ]
