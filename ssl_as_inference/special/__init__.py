@@ -16,6 +16,7 @@ from ssl_as_inference.special.power_spherical import (
     power_spherical_mean_resultant_length,
 )
 from ssl_as_inference.special.power_spherical_product import power_spherical_pair_log_normalizer
+from ssl_as_inference.special.squared_concentration import von_mises_fisher_log_normalizer_of_square
 from ssl_as_inference.special.von_mises_fisher import (
     von_mises_fisher_entropy,
     von_mises_fisher_kl_to_uniform,
@@ -23,6 +24,7 @@ from ssl_as_inference.special.von_mises_fisher import (
     von_mises_fisher_log_normalizer_plus_concentration,
     von_mises_fisher_mean_resultant_complement,
     von_mises_fisher_mean_resultant_length,
+    von_mises_fisher_mean_resultant_slope,
 )
 
 __all__ = [
@@ -41,8 +43,10 @@ __all__ = [
     "von_mises_fisher_entropy",
     "von_mises_fisher_kl_to_uniform",
     "von_mises_fisher_log_normalizer",
+    "von_mises_fisher_log_normalizer_of_square",
     "von_mises_fisher_log_normalizer_plus_concentration",
     "von_mises_fisher_mean_resultant_complement",
     "von_mises_fisher_mean_resultant_length",
+    "von_mises_fisher_mean_resultant_slope",
     "von_mises_fisher_peak_difference",
 ]

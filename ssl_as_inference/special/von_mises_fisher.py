@@ -163,6 +163,26 @@ def von_mises_fisher_mean_resultant_complement(dim: int, concentration: Tensor) 
     return _public("resultant_complement", dim, concentration)
 
 
+def von_mises_fisher_mean_resultant_slope(dim: int, concentration: Tensor) -> Tensor:
+    r"""$A'(\kappa) = 1 - A^2 - (d-1)A/\kappa = \operatorname{Var}(\mu^\top z)$, from 1/d at κ = 0 to (d−1)/2κ².
+
+    Args:
+        dim: Dimension d ≥ 2 of the space around the sphere.
+        concentration: κ ≥ 0, any shape.
+
+    Returns:
+        Same shape and dtype as `concentration`.
+
+    Raises:
+        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+
+    Example:
+        >>> von_mises_fisher_mean_resultant_slope(3, torch.tensor(1e3)) * 1e6  # 1/κ² in space
+        tensor(1.)
+    """
+    return _public("resultant_slope", dim, concentration)
+
+
 def von_mises_fisher_entropy(dim: int, concentration: Tensor) -> Tensor:
     r"""$-\mathbb{E}\log p = -\log C(\kappa) - \kappa A(\kappa)$, with respect to the surface measure.
 
