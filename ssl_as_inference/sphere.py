@@ -95,6 +95,24 @@ def half_squared_chord(x: Tensor, y: Tensor) -> Tensor:
     return chord
 
 
+def half_gap_and_height(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    r"""$e = (1-x^\top y)/2$ and $h = (1+x^\top y)/2$ in float64, each to its own relative accuracy.
+
+    The squared chord to the nearer of y and −y gives the smaller of the two, which sum to one.
+
+    Args:
+        x: Unit vectors, shape `(*batch, dim)`.
+        y: Unit vectors, broadcastable with `x`.
+
+    Returns:
+        Two tensors of shape `(*batch,)`, differentiable in x and y.
+    """
+    ahead = (x.detach() * y.detach()).sum(-1) >= 0
+    sign = torch.where(ahead, 1.0, -1.0).to(y.dtype).unsqueeze(-1)
+    near = half_squared_chord(x, sign * y).double() / 2
+    return torch.where(ahead, near, 1 - near), torch.where(ahead, 1 - near, near)
+
+
 def uniform_tangent(direction: Tensor) -> Tensor:
     r"""Draw unit vectors uniformly among those orthogonal to `direction`, differentiably in `direction`.
 

@@ -10,8 +10,16 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
+from ssl_as_inference.distributions.power_spherical import PowerSpherical
+from ssl_as_inference.distributions.rotationally_symmetric import RotationallySymmetric
 from ssl_as_inference.distributions.von_mises_fisher import VonMisesFisher
-from ssl_as_inference.special import von_mises_fisher_log_normalizer
+from ssl_as_inference.special import (
+    power_spherical_pair_log_normalizer,
+    von_mises_fisher_log_normalizer,
+    von_mises_fisher_log_normalizer_of_square,
+    von_mises_fisher_log_normalizer_plus_concentration,
+)
+from ssl_as_inference.sphere import half_gap_and_height, half_squared_chord
 
 
 class ProductOfExperts(TorchDistribution):
@@ -76,8 +84,11 @@ class ProductOfExperts(TorchDistribution):
     def log_normalizer(self) -> Tensor:
         r"""$\log Z(\mathbb{X}) = \log\int\prod_i p(z\mid x_i)\,dz$, shape `batch_shape`.
 
+        Any number of von Mises–Fisher experts (C4), one or two Power Spherical ones (C25).
+
         Raises:
-            NotImplementedError: If no closed form is known for these experts.
+            NotImplementedError: If no closed form is known for these experts; `monte_carlo_log_normalizer` estimates
+                it.
         """
         return log_product_normalizer(self.experts)
 
@@ -153,6 +164,11 @@ def normalized_product(experts: TorchDistribution) -> TorchDistribution:
     )
 
 
+def _result_dtype(experts: RotationallySymmetric) -> torch.dtype:
+    dtype = torch.promote_types(experts.mean_direction.dtype, experts.concentration.dtype)
+    return torch.promote_types(dtype, torch.float32)
+
+
 def _resultant(experts: VonMisesFisher) -> tuple[Tensor, Tensor]:
     r"""$\eta = \sum_i\kappa_i\mu_i$ and its length R, whose derivative is zero, not undefined, at η = 0."""
     eta = (experts.concentration.unsqueeze(-1) * experts.mean_direction).sum(-2)
@@ -164,9 +180,36 @@ def _resultant(experts: VonMisesFisher) -> tuple[Tensor, Tensor]:
 @log_product_normalizer.register
 def _(experts: VonMisesFisher) -> Tensor:
     # Π C(κ_i) exp(κ_i μ_iᵀz) = Π C(κ_i) exp(ηᵀz), and exp(ηᵀz) integrates to 1/C(R).
-    _, length = _resultant(experts)
-    single = von_mises_fisher_log_normalizer(experts.dim, experts.concentration).sum(-1)
-    return single - von_mises_fisher_log_normalizer(experts.dim, length)
+    kappa = experts.concentration.double()
+    eta, length = _resultant(experts)
+    total, squared = kappa.sum(-1), eta.double().square().sum(-1)
+    aligned = squared > (total / 2).square()
+    # Experts that agree: log C + κ in place of log C, and Σκ_i − R = Σκ_i(1 − μ_iᵀm), m = η/R, from the chords to m.
+    # An error of m enters in second order, since m maximises Σκ_iμ_iᵀm.
+    mode = eta / torch.where(aligned, length, 1.0).unsqueeze(-1)
+    deficit = (kappa * half_squared_chord(experts.mean_direction, mode.unsqueeze(-2)).double()).sum(-1)
+    resultant = torch.where(aligned, total - deficit, 1.0)
+    agreeing = von_mises_fisher_log_normalizer_plus_concentration(experts.dim, kappa).sum(-1) - deficit
+    agreeing = agreeing - von_mises_fisher_log_normalizer_plus_concentration(experts.dim, resultant)
+    # Experts that do not: nothing cancels, and log C as a function of R² has all derivatives at R = 0.
+    single = von_mises_fisher_log_normalizer(experts.dim, kappa).sum(-1)
+    disagreeing = single - von_mises_fisher_log_normalizer_of_square(experts.dim, torch.where(aligned, 0.0, squared))
+    return torch.where(aligned, agreeing, disagreeing).to(_result_dtype(experts))
+
+
+@log_product_normalizer.register
+def _(experts: PowerSpherical) -> Tensor:
+    views = experts.batch_shape[-1]
+    if views == 1:
+        return experts.concentration.new_zeros(experts.batch_shape[:-1], dtype=_result_dtype(experts))
+    if views > 2:
+        raise NotImplementedError(
+            f"no closed form is known for the normaliser of {views} Power Spherical experts, only for 1 or 2; "
+            "monte_carlo_log_normalizer(product, samples) estimates it with a standard error"
+        )
+    gap, height = half_gap_and_height(experts.mean_direction[..., 0, :], experts.mean_direction[..., 1, :])
+    first, second = experts.concentration.unbind(-1)
+    return power_spherical_pair_log_normalizer(experts.dim, first, second, gap, height).to(_result_dtype(experts))
 
 
 @normalized_product.register

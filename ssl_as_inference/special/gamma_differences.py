@@ -48,7 +48,7 @@ HIGHEST_ORDER = 8
 STIRLING_COEFFICIENTS = {order: _stirling_coefficients(order) for order in range(-1, HIGHEST_ORDER + 1)}
 
 
-def _polynomial_difference(coefficients: tuple[float, ...], x: Tensor, y: Tensor, x_minus_y: Tensor) -> Tensor:
+def polynomial_difference(coefficients: tuple[float, ...], x: Tensor, y: Tensor, x_minus_y: Tensor) -> Tensor:
     """p(x) − p(y) as (x − y) times the divided difference p[x, y], by Horner's rule for both at once."""
     value = x * coefficients[-1] + coefficients[-2]
     divided = torch.full_like(x, coefficients[-1])
@@ -78,7 +78,7 @@ def _difference(x: Tensor, b: float, lower: float, order: int, scale: float) -> 
     near, far = x + steps, x + (steps + b)
     inverse_near, inverse_far = near.reciprocal(), far.reciprocal()
     gap = b * inverse_near * inverse_far
-    series = _polynomial_difference(_needed_coefficients(order, lower + steps), inverse_near, inverse_far, gap)
+    series = polynomial_difference(_needed_coefficients(order, lower + steps), inverse_near, inverse_far, gap)
     if order == -1:
         series = series - (b * (far / (math.e * scale)).log() + (near - 0.5) * (b * inverse_near).log1p())
     elif order == 0:

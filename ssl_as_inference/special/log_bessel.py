@@ -34,7 +34,7 @@ from torch import Tensor
 from ssl_as_inference.sphere import log_surface_area
 
 SWITCH = 30.0  # the power series serves below, Olver's expansion from here on; also the least q of the expansion
-_LAST_SERIES_DIM = 61  # from d = 62 on ν ≥ 30, so that the expansion serves at every κ
+LAST_SERIES_DIM = 61  # from d = 62 on ν ≥ 30, so that the expansion serves at every κ
 _RELATIVE_ERROR = 2.0**-53
 
 
@@ -122,6 +122,11 @@ def _cached_series_factors(order: float) -> tuple[float, ...]:
 
 def _derivative_polynomial(dim: int, order: int) -> tuple[float, ...]:
     return _cached_derivative_polynomial(dim, order)
+
+
+def tail_polynomial(dim: int) -> tuple[float, ...]:
+    """Coefficients in 1/q of the tail T of the logarithm of Olver's expansion."""
+    return _derivative_polynomial(dim, -1)
 
 
 def _tail_quotient(dim: int) -> tuple[float, ...]:
@@ -218,7 +223,7 @@ class _Expansion:
     def __init__(self, dim: int, kappa: Tensor) -> None:
         self.dim = dim
         self.nu = nu = _order(dim)
-        self.kappa = kappa.clamp(min=SWITCH) if dim <= _LAST_SERIES_DIM else kappa
+        self.kappa = kappa.clamp(min=SWITCH) if dim <= LAST_SERIES_DIM else kappa
         self.q = torch.hypot(self.kappa, torch.full_like(self.kappa, nu))
         self.cosine = self.kappa / self.q  # √(1 − p²)
         self.growth = self.cosine * self.kappa / (1 + nu / self.q)  # q − ν
@@ -263,7 +268,7 @@ class _Expansion:
 
     def kl_to_uniform(self) -> Tensor:
         curve = self.cosine.square() * self._h()
-        if self.dim <= _LAST_SERIES_DIM:
+        if self.dim <= LAST_SERIES_DIM:
             constant = self.nu + math.lgamma(self.nu + 1) - math.log(2 * math.pi) / 2
             tail = _polynomial(_derivative_polynomial(self.dim, -1), self.u)
             return self.nu * ((self.nu + self.q) / 2).log() + self.q.log() / 2 + curve - tail - constant
@@ -278,7 +283,7 @@ class _Expansion:
 def evaluate(quantity: str, dim: int, kappa: Tensor) -> Tensor:
     """Value of one of the methods above, from whichever representation serves at each κ."""
     large: Tensor = getattr(_Expansion(dim, kappa), quantity)()
-    if dim > _LAST_SERIES_DIM:
+    if dim > LAST_SERIES_DIM:
         return large
     small: Tensor = getattr(_Series(dim, kappa), quantity)()
     return torch.where(kappa < SWITCH, small, large)
