@@ -128,7 +128,8 @@ class VonMisesFisherHead(nn.Module):
         if not 0 < concentration < float("inf"):
             raise ValueError(f"concentration must be positive and finite, got {concentration}")
         self.network = network
-        self.register_buffer("concentration", torch.tensor(float(concentration)))
+        # In float64, so that a pair in float64 has the κ that was asked for and not its float32 neighbour.
+        self.register_buffer("concentration", torch.tensor(concentration, dtype=torch.float64))
 
     def forward(self, projection: Tensor) -> VonMisesFisher:
         """The expert vMF(μ, κ)."""

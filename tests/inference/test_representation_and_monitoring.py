@@ -100,7 +100,6 @@ def images_and_labels(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.parametrize(("every", "evaluated"), [(1, [1, 2, 3]), (2, [2, 3]), (5, [3])])
 def test_the_curves_have_the_loss_of_every_epoch_and_the_rest_at_the_interval_and_the_end(
     every: int, evaluated: list[int]

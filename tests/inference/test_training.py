@@ -26,8 +26,6 @@ BATCH, BATCHES, EPOCHS = 8, 3, 2
 pytestmark = [
     # Lightning's advice, which does not matter to a few tensors in memory.
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    # Lightning 2.6 tests for a leaf in a way that torch 2.15 deprecates.
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning"),
 ]
 
 
