@@ -56,7 +56,6 @@ class ExponentialMovingAverage(TargetRule):
         if not 0.0 <= momentum <= 1.0:
             raise ValueError(f"momentum must be in [0, 1], got {momentum}")
         self.momentum = momentum
-        self._average = get_ema_multi_avg_fn(momentum)
 
     def guide(self, pair: MultiViewPair) -> MultiViewGuide:
         """The pair's own guide, whose network must be separate from the model's encoder."""
@@ -69,7 +68,9 @@ class ExponentialMovingAverage(TargetRule):
 
     def update(self, pair: MultiViewPair) -> None:
         """Move the target's parameters towards the online encoder's."""
-        self._average(list(pair.guide.network.parameters()), list(pair.model.encoder.parameters()), 0)
+        # Made here, not kept: a function of torch's that cannot be pickled for another process.
+        average = get_ema_multi_avg_fn(self.momentum)
+        average(list(pair.guide.network.parameters()), list(pair.model.encoder.parameters()), 0)
 
 
 def _require_shared(pair: MultiViewPair, rule: str) -> None:
