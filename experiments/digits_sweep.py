@@ -68,6 +68,9 @@ def plan(seeds: int, *, tune: bool, ablate: bool) -> Iterator[Run]:
                 yield Run(label, "VI-SimSiam", replace(vi, pair=pair), seed)
             yield Run("no gradient clipping", "VI-SimSiam", replace(vi, gradient_clip=None), seed)
             yield Run("no defects among the views", "VI-SimSiam", vi, seed, defects=0.0)
+            yield Run("defects in half of the views", "VI-SimSiam", vi, seed, defects=0.5)
+            softplus_pair = replace(vi, pair=partial(VISimSiam, concentration_map=scaled_softplus))
+            yield Run("the same, κ = (d−1)·softplus(raw)", "VI-SimSiam", softplus_pair, seed, defects=0.5)
             yield Run("SimSiam, no defects among the views", "SimSiam", RECIPES["SimSiam"], seed, defects=0.0)
 
 
