@@ -16,8 +16,8 @@ over a path that separates 0 from 1. It crosses the real axis at the saddle y* a
 angles of y at 0 and of 1 − y at 1 are as (1−y*) : y*, along which the integrand hardly oscillates: for e = 0 and e = 1
 this is the path of steepest descent, on which it is positive. With $y = y^*\,\frac{\operatorname{sinc}(y^*\xi)}
 {\operatorname{sinc}(\xi)}e^{i\pi(1-y^*)\xi}$ the way ξ goes from −1 to 1; it is itself the hyperbolic tangent of a
-hyperbolic sine scaled to the width of the saddle, in which the trapezoidal rule with a fixed number of nodes errs by
-less than 1e-13 of max(1, |log Z|), and of that most is rounding. The domain is κ ≤ 1e12, d ≥ 2.
+hyperbolic sine scaled to the width of the saddle, in which the trapezoidal rule with a fixed number of nodes errs by some
+1e-14 of max(1, |log Z|), rounding for the most part. The domain is κ ≤ 1e12, d ≥ 2.
 """
 
 from __future__ import annotations
@@ -53,13 +53,23 @@ def _cotangent(t: Tensor, complement: Tensor) -> Tensor:
     return torch.where(t < complement, 1 / (math.pi * t).tan(), -1 / (math.pi * complement).tan())
 
 
+def _cotangent_fall(t: Tensor, complement: Tensor) -> Tensor:
+    """The fall 1 − πt cot(πt) = 2 Σ ζ(2k) t^{2k} for 0 ≤ t < 1."""
+    square = t.clamp_max(_SHORT).square()
+    series = torch.zeros_like(t)
+    for zeta in reversed(_ZETA):
+        series = (series + zeta) * square
+    return torch.where(t < _SHORT, 2 * series, 1 - math.pi * t * _cotangent(t, complement))
+
+
 def _stirling_remainder(x: Tensor) -> Tensor:
     """The remainder log Γ(x) − {(x−½) log x − x + ½ log 2π}, for x > 0."""
-    inverse = x.clamp_min(_STIRLING_FROM).reciprocal()
+    # Not clamp, which drops the derivative at the end.
+    inverse = torch.where(x < _STIRLING_FROM, _STIRLING_FROM, x).reciprocal()
     series = torch.zeros_like(x)
     for coefficient in reversed(STIRLING_COEFFICIENTS[-1]):
         series = series * inverse + coefficient
-    small = x.clamp_max(_STIRLING_FROM)
+    small = torch.where(x < _STIRLING_FROM, x, 1.0)
     direct = small.lgamma() - ((small - 0.5) * small.log() - small + math.log(2 * math.pi) / 2)
     return torch.where(x < _STIRLING_FROM, direct, series)
 
@@ -96,15 +106,20 @@ def _log_contour_integral(q: Tensor, p: Tensor, kappa: Tensor, e: Tensor, h: Ten
         weight = torch.cat([weight[..., :1] / 2, weight[..., 1:]], dim=-1)
 
         y0, y1 = saddle.unsqueeze(-1), rest.unsqueeze(-1)
-        near_0, near_1 = _log_sinc(y0 * way, left + y1 * way), _log_sinc(y1 * way, left + y0 * way)
-        whole = _log_sinc(way, left)
-        log_y, log_1y = near_0 - whole, near_1 - whole  # log |y/y*|, log |(1−y)/(1−y*)|
+        # log |y/y*| and log |(1−y)/(1−y*)|, logarithms of sin(πtξ)/{t sin(πξ)} with t = y* and 1 − y*. The exponent
+        # of the one with t near 1 may be large; 1 − t is then taken apart by the addition theorem.
+        small = torch.minimum(y0, y1)
+        log_sinc = _log_sinc(small * way, left + (1 - small) * way)
+        fall = _cotangent_fall(way, left)
+        turned = small * (fall - (1 - fall) * torch.expm1(log_sinc)) - 2 * (math.pi / 2 * small * way).sin().square()
+        log_small, log_large = log_sinc - _log_sinc(way, left), (turned / (1 - small)).log1p()
+        log_y, log_1y = torch.where(y0 <= 0.5, log_small, log_large), torch.where(y0 <= 0.5, log_large, log_small)
         alpha, beta = math.pi * y1 * way, math.pi * y0 * way  # arg y, −arg(1−y)
         # dy/dξ = y {π y* cot(πy*ξ) − π cot(πξ) + iπ(1−y*)}, the bracket being the derivative of log y
         slope = math.pi * (y0 * _cotangent(y0 * way, left + y1 * way) - _cotangent(way, left))
         slope = torch.where(way > 0, slope, 0.0)
         # u = y/y* − 1 if e ≤ ½ and {y/(1−y)}/{y*/(1−y*)} − 1 otherwise
-        log_size = torch.where(ahead.unsqueeze(-1), log_y, near_0 - near_1)
+        log_size = torch.where(ahead.unsqueeze(-1), log_y, log_y - log_1y)
         angle = torch.where(ahead.unsqueeze(-1), alpha, math.pi * way)
         u_re = torch.expm1(log_size) * angle.cos() - 2 * (angle / 2).sin().square()
         u_im = log_size.exp() * torch.where(ahead.unsqueeze(-1), angle, math.pi * left).sin()
