@@ -18,6 +18,7 @@ from ssl_as_inference.special import (
     power_spherical_mean_resultant_length,
 )
 from ssl_as_inference.special.beta_tails import beta_tail
+from ssl_as_inference.sphere import half_squared_chord_value
 
 
 def _at_least_single(tensor: Tensor) -> Tensor:
@@ -34,11 +35,8 @@ class _GapToNearerPole(torch.autograd.Function):
 
     @staticmethod
     def forward(value: Tensor, mean_direction: Tensor) -> tuple[Tensor, Tensor]:
-        # Only which side z is on is read from this product, so that its precision does not matter.
-        ahead = torch.einsum("...i,...i->...", value, mean_direction).unsqueeze(-1) >= 0
-        sign = torch.where(ahead, -1.0, 1.0).to(value.dtype)
-        chord = torch.addcmul(value, sign, mean_direction)
-        return torch.linalg.vector_norm(chord, dim=-1).square() / 2, ahead.squeeze(-1)
+        ahead, behind = (half_squared_chord_value(value, pole) for pole in (mean_direction, -mean_direction))
+        return torch.minimum(ahead, behind), ahead <= behind
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

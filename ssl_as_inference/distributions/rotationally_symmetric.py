@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
-from ssl_as_inference.sphere import uniform_tangent
+from ssl_as_inference.sphere import uniform_at_gap
 
 _MIN_DIM = 2
 
@@ -132,6 +132,4 @@ class RotationallySymmetric(TorchDistribution):
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draw with pathwise derivatives in `mean_direction` and `concentration`."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        gap = self._rsample_gap(shape[:-1]).unsqueeze(-1)
-        mean_direction = self.mean_direction.expand(shape)
-        return (1 - gap) * mean_direction + (gap * (2 - gap)).sqrt() * uniform_tangent(mean_direction)
+        return uniform_at_gap(self.mean_direction.expand(shape), self._rsample_gap(shape[:-1]))

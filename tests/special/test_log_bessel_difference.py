@@ -9,7 +9,7 @@ import torch
 from ssl_as_inference.special import (
     von_mises_fisher_log_normalizer,
     von_mises_fisher_log_normalizer_of_square,
-    von_mises_fisher_mean_resultant_slope,
+    von_mises_fisher_resultant_slope,
     von_mises_fisher_peak_difference,
 )
 
@@ -55,7 +55,7 @@ def test_slope_of_the_mean_resultant_length_is_the_variance_of_the_cosine(dim: i
             nu, k = mpmath.mpf(dim) / 2 - 1, mpmath.mpf(kappa)
             ratio = mpmath.hyp0f1(nu + 2, k * k / 4) / mpmath.hyp0f1(nu + 1, k * k / 4) / dim  # A/κ
             expected = float(1 - (k * ratio) ** 2 - (dim - 1) * ratio)
-            got = von_mises_fisher_mean_resultant_slope(dim, torch.tensor(kappa, dtype=torch.float64)).item()
+            got = von_mises_fisher_resultant_slope(dim, torch.tensor(kappa, dtype=torch.float64)).item()
             assert got == pytest.approx(expected, rel=1e-11)
 
 

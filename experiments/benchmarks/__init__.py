@@ -1,0 +1,1 @@
+"""What `python -m experiments.benchmark` measures: the parts of its sub-commands."""

@@ -1,0 +1,100 @@
+"""Times of several contestants, measured in turns so that a change of the machine's load meets all of them alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+
+Contestant = Callable[[], Any]
+_SHORTEST = (
+    5e-3  # seconds: a measurement repeats a call until it lasts so long, against the clock's and Python's jitter
+)
+_MOST_CALLS = 200
+_BUDGET = 30.0  # seconds for one contestant, beyond which it is measured fewer times (but once at least)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one call, a measurement each, in the order of the rounds; `None` where a slow one sat out."""
+
+    seconds: tuple[float | None, ...]
+
+    @property
+    def measured(self) -> list[float]:
+        """The measurements that took place."""
+        return [value for value in self.seconds if value is not None]
+
+    @property
+    def median(self) -> float:
+        """Median of the measurements, in seconds."""
+        return median(self.measured)
+
+    def ratio_to(self, other: Times) -> float:
+        """Median over the rounds of this time over the other's in the same round."""
+        pairs = zip(self.seconds, other.seconds, strict=True)
+        return median(mine / its for mine, its in pairs if mine is not None and its is not None)
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Measures contestants on one device.
+
+    Args:
+        device: Where they compute; it is waited for before the clock is read.
+        repeats: Number of rounds.
+        on_round: Called after every round, for a progress bar.
+    """
+
+    device: torch.device
+    repeats: int
+    on_round: Callable[[], object] = lambda: None
+
+    def measure_in_turns(
+        self,
+        contestants: Mapping[str, Contestant],
+        on_result: Callable[[str, Any], None] = lambda _name, _result: None,
+    ) -> dict[str, Times]:
+        """Measure every contestant once a round, after two calls that warm it up.
+
+        Args:
+            contestants: What to call, by name.
+            on_result: Receives name and returned value of a measurement's last call, outside the measured time.
+
+        Returns:
+            Times by name.
+        """
+        calls, rounds = {}, {}
+        for name, contestant in contestants.items():
+            self._time(contestant)
+            second, result = self._time(contestant)
+            on_result(name, result)
+            calls[name] = max(1, min(_MOST_CALLS, round(_SHORTEST / max(second, 1e-9))))
+            rounds[name] = max(1, min(self.repeats, int(_BUDGET / max(second * calls[name], 1e-9))))
+        seconds: dict[str, list[float | None]] = {name: [] for name in contestants}
+        for index in range(self.repeats):
+            for name, contestant in contestants.items():
+                if index >= rounds[name]:
+                    seconds[name].append(None)
+                    continue
+                elapsed, result = self._time(contestant, calls[name])
+                seconds[name].append(elapsed / calls[name])
+                on_result(name, result)
+            self.on_round()
+        return {name: Times(tuple(values)) for name, values in seconds.items()}
+
+    def _time(self, contestant: Contestant, calls: int = 1) -> tuple[float, Any]:
+        self._synchronize()
+        started = time.perf_counter()
+        for _ in range(calls):
+            result = contestant()
+        self._synchronize()
+        return time.perf_counter() - started, result
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
