@@ -100,6 +100,20 @@ class ProductOfExperts(TorchDistribution):
         """
         return normalized_product(self.experts)
 
+    @property
+    def mean(self) -> Tensor:
+        """E[z] under the posterior, where `normalized` knows it."""
+        return self.normalized().mean
+
+    @property
+    def mode(self) -> Tensor:
+        """The mode of the posterior, where `normalized` knows it."""
+        return self.normalized().mode
+
+    def entropy(self) -> Tensor:
+        """Entropy of the posterior, where `normalized` knows it."""
+        return self.normalized().entropy()
+
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draw from the posterior, where `normalized` knows it."""
         return self.normalized().rsample(sample_shape)

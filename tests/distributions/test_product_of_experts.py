@@ -161,7 +161,7 @@ def test_expand_broadcasts_the_batch_and_keeps_the_views() -> None:
 
 @pytest.mark.parametrize("method", ["log_normalizer", "normalized"])
 def test_a_product_of_power_spherical_experts_says_that_it_has_no_closed_form(method: str) -> None:
-    product = ProductOfExperts(random_experts(PowerSpherical, (4,), 2, 5))
+    product = ProductOfExperts(random_experts(PowerSpherical, (4,), 3, 5))
     with pytest.raises(NotImplementedError, match="PowerSpherical experts"):
         getattr(product, method)()
     assert not product.has_rsample
@@ -225,3 +225,11 @@ def test_bad_arguments_are_refused(call: Callable[[], object], message: str) -> 
 def test_experts_of_another_family_stack_by_their_parameters() -> None:
     stacked = stack_experts([dist.Normal(torch.zeros(4), 1.0), dist.Normal(torch.ones(4), 2.0)])
     assert stacked.batch_shape == (4, 2)
+
+
+def test_mean_mode_and_entropy_are_the_posteriors() -> None:
+    experts = VonMisesFisher(torch.eye(3, dtype=torch.float64)[:2], torch.tensor([3.0, 4.0], dtype=torch.float64))
+    product, posterior = ProductOfExperts(experts), VonMisesFisher(torch.tensor([0.6, 0.8, 0.0], dtype=torch.float64), 5.0)
+    for name in ("mean", "mode"):
+        torch.testing.assert_close(getattr(product, name), getattr(posterior, name), rtol=0, atol=1e-15)
+    torch.testing.assert_close(product.entropy(), posterior.entropy(), rtol=0, atol=1e-15)

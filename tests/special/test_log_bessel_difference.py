@@ -9,8 +9,8 @@ import torch
 from ssl_as_inference.special import (
     von_mises_fisher_log_normalizer,
     von_mises_fisher_log_normalizer_of_square,
-    von_mises_fisher_resultant_slope,
     von_mises_fisher_peak_difference,
+    von_mises_fisher_resultant_slope,
 )
 
 # Amos (1974): the ratio of two Bessel functions in closed form for half-integer orders, by mpmath elsewhere
