@@ -1,11 +1,11 @@
 r"""Cross-entropies $-\mathbb{E}_q\log p$ between guides and experts on the sphere, without sampling (C18).
 
-| from q ↓ to p →   | von Mises–Fisher(μ, κ)      | Power Spherical(μ, κ)                     | uniform  |
-|-------------------|-----------------------------|-------------------------------------------|----------|
-| von Mises–Fisher, Power Spherical, uniform | $-\log C(\kappa)-\kappa\,\mathbb{E}_q[\mu^\top z]$ |
-$-\log C(\kappa)-\kappa\,\mathbb{E}_q\log(1+\mu^\top z)$ | log area |
-| delta mixture     | mean of −log p over its locations, for every p |  |  |
-| spherical mixture | weighted mean over its components, for every p that they have one to |  |  |
+- From a von Mises–Fisher, Power Spherical or uniform q to a von Mises–Fisher p:
+  $-\log C(\kappa)-\kappa\,\mathbb{E}_q[\mu^\top z]$.
+- From the same to a Power Spherical p: $-\log C(\kappa)-\kappa\,\mathbb{E}_q\log(1+\mu^\top z)$; to the uniform law:
+  the log area.
+- From a delta mixture to any p: the mean of −log p over its locations.
+- From a spherical mixture: the weighted mean over its components.
 
 To a von Mises–Fisher expert the mean resultant length of q suffices. To a Power Spherical one the expectation is an
 integral over one variable (`ssl_as_inference.special.mean_log_height`), to some 1e-14. An unnormalised product of

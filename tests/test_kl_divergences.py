@@ -115,12 +115,12 @@ def test_power_spherical_tends_to_von_mises_fisher_of_half_its_concentration() -
 
 def test_both_families_agree_as_the_concentration_vanishes() -> None:
     """C21: KL(PS(κ) ‖ vMF(κ)) ∝ κ²."""
-    for dim in (2, 3, 16):
+    for dim in (2, 3, 16, 128, 2048):
         mu = _direction(dim)
         kappa = np.logspace(-4, -2, 3)
         for guide, expert in (("ps", "vmf"), ("vmf", "ps")):
             divergence = [kl_divergence(_law(guide, mu, k), _law(expert, mu, k)).item() for k in kappa]
-            assert np.polyfit(np.log(kappa), np.log(divergence), 1)[0] == pytest.approx(2, abs=0.05)
+            assert np.polyfit(np.log(kappa), np.log(divergence), 1)[0] == pytest.approx(2, abs=0.01)
 
 
 @PAIRS
