@@ -162,7 +162,7 @@ def test_expand_broadcasts_the_batch_and_keeps_the_views() -> None:
 @pytest.mark.parametrize("method", ["log_normalizer", "normalized"])
 def test_a_product_of_power_spherical_experts_says_that_it_has_no_closed_form(method: str) -> None:
     product = ProductOfExperts(random_experts(PowerSpherical, (4,), 3, 5))
-    with pytest.raises(NotImplementedError, match="Power ?Spherical experts"):
+    with pytest.raises(NotImplementedError, match=r"Power ?Spherical experts"):
         getattr(product, method)()
     assert not product.has_rsample
 
@@ -229,7 +229,8 @@ def test_experts_of_another_family_stack_by_their_parameters() -> None:
 
 def test_mean_mode_and_entropy_are_the_posteriors() -> None:
     experts = VonMisesFisher(torch.eye(3, dtype=torch.float64)[:2], torch.tensor([3.0, 4.0], dtype=torch.float64))
-    product, posterior = ProductOfExperts(experts), VonMisesFisher(torch.tensor([0.6, 0.8, 0.0], dtype=torch.float64), 5.0)
+    product = ProductOfExperts(experts)
+    posterior = VonMisesFisher(torch.tensor([0.6, 0.8, 0.0], dtype=torch.float64), 5.0)
     for name in ("mean", "mode"):
         torch.testing.assert_close(getattr(product, name), getattr(posterior, name), rtol=0, atol=1e-15)
     torch.testing.assert_close(product.entropy(), posterior.entropy(), rtol=0, atol=1e-15)
