@@ -139,15 +139,14 @@ def _no_peers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_prints_and_saves_and_names_missing_peers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    threads = torch.get_num_threads()
-    state = torch.get_rng_state()
-    assert (
-        main(
-            ["distributions", "--quick", "--device", "cpu", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)]
-        )
-        == 0
-    )
-    assert torch.get_num_threads() == threads
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    options = ["--quick", "--device", "cpu", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)]
+    try:
+        assert main(["distributions", *options]) == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
     assert torch.equal(torch.get_rng_state(), state)
     printed = capsys.readouterr().out
     table = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
