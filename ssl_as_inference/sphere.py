@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+_MANY = 2**20  # numbers, whose difference the operating system would have to provide new memory for
 _PIECE = 64  # short enough for a plain sum to keep its digits, long enough to be fast
 
 
@@ -45,10 +46,10 @@ def normalize(vector: Tensor) -> Tensor:
 
 def half_squared_chord_value(x: Tensor, y: Tensor) -> Tensor:
     """`half_squared_chord` for the inside of an autograd function: without a derivative."""
-    same = x.shape == y.shape and x.dtype == y.dtype
-    if same and x.size(-1) % _PIECE == 0 and x.device.type == "cpu" and not torch.compiler.is_compiling():
-        # cdist of each piece of x with that of y never stores the difference, which on a CPU is up to eight times
-        # faster: most of the time is spent by the operating system on providing the memory
+    same = x.shape == y.shape and x.dtype == y.dtype and x.size(-1) % _PIECE == 0
+    if same and x.numel() >= _MANY and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        # cdist of each piece of x with that of y never stores the difference. On a CPU that is up to eight times faster
+        # for a large one: most of the time goes into the operating system's providing the memory.
         left, right = x.unflatten(-1, (-1, 1, _PIECE)), y.unflatten(-1, (-1, 1, _PIECE))
         distance = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist").flatten(-3)
         squared = distance.square().sum(-1)
@@ -75,9 +76,10 @@ class _HalfSquaredChord(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, y = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
-        # 1·y: so that the difference has every batch dimension of grad too, and may be scaled in place
-        pull = torch.addcmul(x, torch.ones_like(grad), y, value=-1)
-        pull = pull * grad if torch.is_grad_enabled() else pull.mul_(grad)
+        if torch.is_grad_enabled():
+            pull = (x - y) * grad
+        else:  # 1·y: so that the difference has every batch dimension of grad too, and may be scaled in place
+            pull = torch.addcmul(x, torch.ones_like(grad), y, value=-1).mul_(grad)
         return (
             pull.sum_to_size(x.shape) if ctx.needs_input_grad[0] else None,
             -pull.sum_to_size(y.shape) if ctx.needs_input_grad[1] else None,

@@ -25,34 +25,44 @@ COLUMNS: dict[str, tuple[str, str]] = {  # title of a column: quantity and dtype
 }
 
 
+_Error = tuple[float, float, int, float]  # relative to max(1, |exact|), to |exact|; dimension, concentration
+
+
 @dataclass(frozen=True)
 class Cell:
     """Error of one quantity over the grid.
 
     Attributes:
         error: Largest |value − exact| / max(1, |exact|) among the finite values; NaN if there is none.
+        relative: Largest |value − exact| / |exact| among them.
         non_finite: How many values are infinite or not numbers.
         dim: Where the error is largest.
         concentration: Where the error is largest.
     """
 
     error: float
+    relative: float
     non_finite: int
     dim: int
     concentration: float
 
     def __str__(self) -> str:
         """As in the table: the error, and in brackets the number of values that are not finite."""
-        shown = "–" if np.isnan(self.error) else f"{self.error:.1e}"
+        return self.show(self.error)
+
+    def show(self, error: float) -> str:
+        """An error with the number of values that are not finite."""
+        shown = "–" if np.isnan(error) else f"{error:.1e}"
         return f"{shown} ({self.non_finite})" if self.non_finite else shown
 
 
-def _errors(values: Array, exact: Sequence[mpf]) -> list[float]:
-    """Relative to max(1, |exact|); the subtraction is done with the digits of the reference."""
+def _errors(values: Array, exact: Sequence[mpf]) -> list[tuple[float, float]]:
+    """Relative to max(1, |exact|) and to |exact|; the subtraction is done with the digits of the reference."""
     with mpmath.workdps(60):
+        gaps = [abs(mpf(float(value)) - truth) for value, truth in zip(values, exact, strict=True)]
         return [
-            float(abs(mpf(float(value)) - truth) / max(mpf(1), abs(truth))) if np.isfinite(value) else np.nan
-            for value, truth in zip(values, exact, strict=True)
+            (float(gap / max(mpf(1), abs(truth))), float(gap / abs(truth))) if np.isfinite(value) else (np.nan, np.nan)
+            for value, gap, truth in zip(values, gaps, exact, strict=True)
         ]
 
 
@@ -75,14 +85,14 @@ def measure_accuracy(
         By title of the column; without those that the implementation does not offer.
     """
     reference = REFERENCES[implementation.family]
-    errors: dict[tuple[str, str], list[tuple[float, int, float]]] = {}
+    errors: dict[tuple[str, str], list[_Error]] = {}
     for dtype in ("float64", "float32"):
         rounded = np.array(concentrations, dtype=dtype).astype(np.float64)
         for dim in dims:
             exact = [reference(dim, float(kappa)) for kappa in rounded]
             for quantity, values in _quantities(implementation, dim, rounded, dtype).items():
                 row = _errors(values, [getattr(truth, quantity) for truth in exact])
-                where = [(error, dim, float(kappa)) for error, kappa in zip(row, rounded, strict=True)]
+                where = [(*error, dim, float(kappa)) for error, kappa in zip(row, rounded, strict=True)]
                 errors.setdefault((quantity, dtype), []).extend(where)
             on_dim()
     return {title: _worst(errors[key]) for title, key in COLUMNS.items() if key in errors}
@@ -97,7 +107,9 @@ def _quantities(implementation: Implementation, dim: int, concentrations: Array,
         return {}
 
 
-def _worst(errors: list[tuple[float, int, float]]) -> Cell:
+def _worst(errors: list[_Error]) -> Cell:
     finite = [entry for entry in errors if not np.isnan(entry[0])]
-    worst = max(finite, default=(float("nan"), 0, float("nan")))
-    return Cell(worst[0], len(errors) - len(finite), worst[1], worst[2])
+    nan = float("nan")
+    error, _, dim, concentration = max(finite, default=(nan, nan, 0, nan))
+    relative = max((entry[1] for entry in finite), default=nan)
+    return Cell(error, relative, len(errors) - len(finite), dim, concentration)

@@ -31,6 +31,7 @@ from experiments.benchmarks.report import (
     left_out,
     log_prob_table,
     record,
+    relative_accuracy_table,
     sampling_table,
     versions,
 )
@@ -185,6 +186,8 @@ def _as_markdown(measured: _Measured, setting: dict[str, Any]) -> str:
             sampling_table(measured.sampling),
             on_accuracy,
             accuracy_table(measured.accuracy),
+            "The same values relative to the exact one alone, which counts what is left of them where κ is small:",
+            relative_accuracy_table(measured.accuracy),
             "Left out:",
             "\n".join(f"- {line}" for line in left),
         ]

@@ -87,6 +87,17 @@ def accuracy_table(cells: dict[tuple[str, str], dict[str, Cell]]) -> str:
     return markdown_table(["largest error", "law", *COLUMNS], shown)
 
 
+def relative_accuracy_table(cells: dict[tuple[str, str], dict[str, Cell]]) -> str:
+    """The quantities that are small with κ, their errors relative to themselves."""
+    titles = ("−(log C)′", "−(log C)″", "KL to uniform")
+    shown = [
+        [library, family, *[row[title].show(row[title].relative) for title in titles]]
+        for (library, family), row in cells.items()
+        if set(titles) <= set(row)
+    ]
+    return markdown_table(["largest relative error", "law", *titles], shown)
+
+
 def left_out(skipped: Sequence[Skipped], rows: Sequence[log_prob_speed.Row | sampling_speed.Row]) -> list[str]:
     """A line for each peer that took no part, or not in everything."""
     names = {log_prob_speed.Row: "log_prob", sampling_speed.Row: "sampling"}
@@ -115,6 +126,7 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = NOT_INSTALLED
+    found["torch"] = torch.__version__  # which tells the build as well
     return found
 
 

@@ -245,9 +245,10 @@ class PowerSpherical(RotationallySymmetric):
         value, mean_direction = _at_least_single(value), _at_least_single(self.mean_direction)
         dtype = torch.promote_types(value.dtype, mean_direction.dtype)
         near, ahead = _GapToNearerPole.apply(value.to(dtype), mean_direction.to(dtype))
-        dtype = torch.promote_types(dtype, self.concentration.dtype)
+        concentration = self._own_concentration
+        dtype = torch.promote_types(dtype, concentration.dtype)
         # Scalars alone are raised to float64: at d = 2048 two terms of 1e4 meet in a sum of the size of 1e3.
-        concentration = self.concentration.double()
+        concentration = concentration.double()
         peak = power_spherical_log_normalizer_plus_peak(self.dim, concentration)
         concentration, near = torch.broadcast_tensors(concentration, near.double())
         fall: Tensor = _PowerOfHeight.apply(concentration, near, ahead.expand(near.shape), torch.finfo(dtype).eps)

@@ -88,6 +88,18 @@ class RotationallySymmetric(TorchDistribution):
         """Dimension d of the space around the sphere."""
         return int(self.event_shape[0])
 
+    @property
+    def _own_concentration(self) -> Tensor:
+        """The concentration without the copies that `expand` makes: broadcastable with `batch_shape`.
+
+        Scalars of a distribution need not be computed once for each of the points that share a concentration.
+        """
+        kappa = self.concentration
+        for axis, stride in enumerate(kappa.stride()):
+            if stride == 0 and kappa.size(axis) > 1:
+                kappa = kappa.narrow(axis, 0, 1)
+        return kappa
+
     @staticmethod
     def infer_shapes(  # type: ignore[override]  # Pyro calls it by keyword, one per argument
         mean_direction: Any, concentration: Any = ()

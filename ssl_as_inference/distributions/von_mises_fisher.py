@@ -91,8 +91,9 @@ class VonMisesFisher(RotationallySymmetric):
         """
         if self._validate_args:
             self._validate_sample(value)
-        peak = von_mises_fisher_log_normalizer_plus_concentration(self.dim, self.concentration)
-        return peak - self.concentration * half_squared_chord(value, self.mean_direction)
+        concentration = self._own_concentration
+        peak = von_mises_fisher_log_normalizer_plus_concentration(self.dim, concentration)
+        return peak - concentration * half_squared_chord(value, self.mean_direction)
 
     def cosine_cdf(self, cosine: Tensor) -> Tensor:
         r"""$P(\mu^\top z \le t)$, for t in [−1, 1] that broadcasts with `batch_shape`.
@@ -166,7 +167,7 @@ class VonMisesFisher(RotationallySymmetric):
 
     def _rsample_gap(self, shape: torch.Size) -> Tensor:
         with torch.no_grad():
-            gap = draw_gap(self.dim, self.concentration.expand(shape))
+            gap = draw_gap(self.dim, self._own_concentration, shape)
         gap = attach_pathwise_derivative(self.dim, self.concentration, gap)
         dtype = self.mean_direction.dtype
         limits = torch.finfo(dtype)  # at the poles themselves the sine has no derivative

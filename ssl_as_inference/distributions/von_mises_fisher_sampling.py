@@ -83,22 +83,23 @@ def _by_rejection(dim: int, kappa: Tensor) -> Tensor:
     return gaps[:-1]
 
 
-def _by_inversion(kappa: Tensor) -> Tensor:
+def _by_inversion(kappa: Tensor, shape: torch.Size) -> Tensor:
     """Invert F(w) = (1 − exp(−κw))/(1 − exp(−2κ)), at d = 3; w = 2U at κ = 0."""
-    uniform = torch.rand_like(kappa).clamp_min(2.0**-54)
+    uniform = torch.rand(shape, dtype=kappa.dtype, device=kappa.device).clamp_min_(2.0**-54)
     kappa = kappa.clamp_min(torch.finfo(kappa.dtype).tiny)
-    return -(uniform * torch.expm1(-2 * kappa)).log1p() / kappa
+    return (uniform * torch.expm1(-2 * kappa)).log1p() / -kappa
 
 
-def draw_gap(dim: int, concentration: Tensor) -> Tensor:
+def draw_gap(dim: int, concentration: Tensor, shape: torch.Size | None = None) -> Tensor:
     """One exact draw of the gap for each κ, in float64 and without derivatives.
 
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
         concentration: κ ≥ 0, any shape.
+        shape: Shape that the concentrations are broadcast to; their own if not given.
 
     Returns:
-        Gaps in [0, 2], shape of `concentration`.
+        Gaps in [0, 2], shape `shape`.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -106,8 +107,9 @@ def draw_gap(dim: int, concentration: Tensor) -> Tensor:
         0.71
     """
     kappa = concentration.detach().double()
-    if not kappa.numel():
-        return kappa
+    shape = kappa.shape if shape is None else shape
+    if not shape.numel():
+        return kappa.new_zeros(shape)
     if dim == 3:
-        return _by_inversion(kappa)
-    return _by_rejection(dim, kappa.flatten()).reshape(kappa.shape)
+        return _by_inversion(kappa, shape)
+    return _by_rejection(dim, kappa.expand(shape).flatten()).reshape(shape)
