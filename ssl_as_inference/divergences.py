@@ -20,9 +20,11 @@ below the dimension, relative to the uniform law.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import register_kl
 
@@ -198,6 +200,18 @@ def _kl_uniform_uniform(q: SphericalUniform, p: SphericalUniform) -> Tensor:
     return torch.zeros_like(q.entropy()).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
 
 
+def _on_one_sphere(rule: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
+    def checked(q: TorchDistribution, p: TorchDistribution) -> Tensor:
+        if q.event_shape != p.event_shape:
+            raise ValueError(
+                "the distributions must be on the same sphere, got event shapes "
+                f"{tuple(q.event_shape)} and {tuple(p.event_shape)}"
+            )
+        return rule(q, p)
+
+    return checked
+
+
 for _q, _p, _rule in (
     (VonMisesFisher, VonMisesFisher, _kl_vmf_vmf),
     (PowerSpherical, PowerSpherical, _kl_ps_ps),
@@ -209,4 +223,4 @@ for _q, _p, _rule in (
     (SphericalUniform, PowerSpherical, _kl_uniform_ps),
     (SphericalUniform, SphericalUniform, _kl_uniform_uniform),
 ):
-    register_kl(_q, _p)(_rule)
+    register_kl(_q, _p)(_on_one_sphere(_rule))
