@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import mpmath
 import pyro
 import pytest
 import torch
@@ -23,6 +24,13 @@ def seed_every_test() -> Iterator[None]:
     pyro.clear_param_store()
     yield
     pyro.clear_param_store()
+
+
+@pytest.fixture(autouse=True)
+def precision_of_references(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A module that needs more than 30 digits of mpmath says so in `MPMATH_DIGITS`, and disturbs no other."""
+    with mpmath.workdps(getattr(request.module, "MPMATH_DIGITS", 30)):
+        yield
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from ssl_as_inference.distributions import PowerSpherical
 from ssl_as_inference.distributions.power_spherical import _ImplicitGap
 from ssl_as_inference.sphere import half_squared_chord, normalize
 
-mpmath.mp.dps = 60
+MPMATH_DIGITS = 60
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 DIMS = (2, 3, 5, 16, 128, 2048, 65536)

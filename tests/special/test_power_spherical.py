@@ -14,7 +14,7 @@ from torch import Tensor
 from ssl_as_inference import special
 from ssl_as_inference.sphere import log_surface_area
 
-mpmath.mp.dps = 150  # the reference cancels, too: κ² at 1e-45 takes 90 digits
+MPMATH_DIGITS = 150  # the reference cancels, too: κ² at 1e-45 takes 90 digits
 
 Function = Callable[[int, Tensor], Tensor]
 FUNCTIONS: dict[str, Function] = {
