@@ -139,7 +139,7 @@ def train_and_measure(
     seed: int,
     recipe: Recipe | None = None,
     defects: float = 0.25,
-    online_every: int = 2,
+    online_every: int = 4,
     progress: bool = True,
 ) -> Trained:
     """Train one method on the images of `train`, without their labels, and judge it on `test`.

@@ -29,7 +29,9 @@ def relative_concentration(raw: Tensor, dim: int) -> Tensor:
        asks for κ = 0. The derivative of softplus or of an exponential vanishes exponentially there: a head that was
        pushed down cannot come back when the views begin to agree, and because κ also multiplies the gradient on μ,
        those images stop being learned. The map s ("squareplus") has the same shape and a derivative that falls only as
-       1/r², from which the head returns.
+       1/r², from which the head returns. It is a safeguard: at the quickstart's recipe, where the views agree early,
+       a scaled softplus does as well within the spread of the seeds, while an unscaled one loses accuracy and the
+       ranking by κ (`python -m experiments.digits_sweep --ablate`, docs/digits.md).
     3. *A bound.* As views come to agree the loss falls without bound as κ → ∞ (C24). Since 1/k plays the part of a
        variance, adding the constant 1/K is a floor under the variance: k < K, the expected cosine stays below
        `MAX_MEAN_RESULTANT_LENGTH`, and no gradient is cut off.
