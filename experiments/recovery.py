@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 import pyro
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
-from experiments.data.digits import DigitViews, load
+from experiments.data.digits import IMAGE_SIZE, DigitViews, load
 from inference.kl_objective import KLObjective
 from inference.targets import TargetRule
 from ssl_as_inference.graphical_model import MultiViewPair
@@ -29,7 +30,7 @@ TOLERANCES = {"loss": 1e-12, "gradient": 1e-10, "weights": 1e-8, "buffers": 1e-8
 class Sgd:
     """Momentum SGD, as both trainings use it."""
 
-    learning_rate: float = 0.05
+    learning_rate: float
     momentum: float = 0.9
     weight_decay: float = 1e-4
 
@@ -59,7 +60,7 @@ class Training:
 
     loss: Callable[[Views], Tensor]
     parts: Sequence[nn.Module]
-    sgd: Sgd = Sgd()
+    sgd: Sgd
     update: Callable[[], object] = lambda: None
     scale: float = 1.0
     shift: float = 0.0
@@ -146,7 +147,9 @@ def is_recovered(steps: Sequence[Step]) -> bool:
     return all(value <= TOLERANCES[name] for name, value in largest_differences(steps).items())
 
 
-def pair_loss(pair: MultiViewPair, target: TargetRule, objective: KLObjective | None = None) -> Callable[[Views], Tensor]:
+def pair_loss(
+    pair: MultiViewPair, target: TargetRule, objective: KLObjective | None = None
+) -> Callable[[Views], Tensor]:
     """Views to the objective's mean over images, in nats an image, as the training of this project computes it."""
     elbo = (objective or KLObjective())(pair.model, target.guide(pair))
 
@@ -163,14 +166,17 @@ def encoder_parts(encoder: nn.Module) -> list[nn.Module]:
     return [encoder.get_submodule("backbone"), encoder.get_submodule("projector")]
 
 
-def digit_views(steps: int, *, batch_size: int, seed: int) -> Iterator[Views]:
-    """Two float64 views of a random batch of digits, `steps` times; the same for the same seed."""
+def digit_views(steps: int, *, batch_size: int, seed: int, pixels: int = IMAGE_SIZE) -> Iterator[Views]:
+    """Two float64 views of a random batch of digits, `steps` times; the same for the same seed.
+
+    Views are drawn at 16×16 pixels and then averaged down to `pixels`, a divisor of 16.
+    """
     images = load()[0].images
     generator = torch.Generator().manual_seed(seed)
     augment = DigitViews(generator)
     for _ in range(steps):
         batch = images[torch.randperm(len(images), generator=generator)[:batch_size]]
-        yield [augment(batch).double(), augment(batch).double()]
+        yield [adaptive_avg_pool2d(augment(batch).double(), pixels) for _ in range(2)]
 
 
 def log_vmf_normalizer(dim: int, concentration: float) -> float:

@@ -6,7 +6,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import normalize
 
 
 def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -56,4 +56,4 @@ class BYOL(nn.Module):
 
 def squared_distance(q: Tensor, z: Tensor) -> Tensor:
     """Mean over the batch of the squared distance between normalised vectors."""
-    return (F.normalize(q, dim=1) - F.normalize(z, dim=1)).square().sum(dim=1).mean()
+    return (normalize(q, dim=1) - normalize(z, dim=1)).square().sum(dim=1).mean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import normalize
 
 
 class SimSiam(nn.Module):
@@ -42,4 +42,4 @@ class SimSiam(nn.Module):
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     """D(p, z) of Eq. (1), a mean over the batch."""
-    return -(F.normalize(p, dim=1) * F.normalize(z, dim=1)).sum(dim=1).mean()
+    return -(normalize(p, dim=1) * normalize(z, dim=1)).sum(dim=1).mean()

@@ -10,7 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import normalize
 
 LARGEST_MEAN_COSINE = 0.99
 
@@ -54,13 +54,13 @@ class VISimSiam(nn.Module):
 
 def log_density(z: Tensor, g: Tensor) -> Tensor:
     """Eq. (11) at the direction of z, with the normaliser of De Cao and Aziz, arXiv:2006.04437."""
-    mu, kappa = F.normalize(g[:, :-1], dim=1), concentration(g[:, -1], g.size(1) - 1)
+    mu, kappa = normalize(g[:, :-1], dim=1), concentration(g[:, -1], g.size(1) - 1)
     beta = (mu.size(1) - 1) / 2
     alpha = beta + kappa
     log_normalizer = (
         (alpha + beta) * math.log(2) + beta * math.log(math.pi) + torch.lgamma(alpha) - torch.lgamma(alpha + beta)
     )
-    return kappa * torch.log(1 + (mu * F.normalize(z, dim=1)).sum(dim=1)) - log_normalizer
+    return kappa * torch.log(1 + (mu * normalize(z, dim=1)).sum(dim=1)) - log_normalizer
 
 
 def concentration(raw: Tensor, dim: int) -> Tensor:
