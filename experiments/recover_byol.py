@@ -14,10 +14,10 @@ from experiments.recovery import largest_differences
 from experiments.recovery_report import Finding, Options, parse, run
 from experiments.special_cases import SIZES, byol
 
-ENDS_TOLERANCE = 1e-10
+END_TOLERANCE, END_STEPS = 1e-10, 100
 
 
-def findings(options: Options, *, steps: int = 100) -> list[Finding]:
+def findings(options: Options) -> list[Finding]:
     """C26, with the small network whatever the backbone."""
     size = SIZES["small"]
     cases = (
@@ -26,13 +26,15 @@ def findings(options: Options, *, steps: int = 100) -> list[Finding]:
     )
     found = []
     for statement, trainings in cases:
-        worst = largest_differences(compared(trainings(size, options.seed), size, steps, options.seed, statement[:10]))
+        worst = largest_differences(
+            compared(trainings(size, options.seed), size, END_STEPS, options.seed, statement[:10])
+        )
         found.append(
             Finding(
                 statement,
-                f"largest differences over {steps} steps: "
+                f"largest differences over {END_STEPS} steps: "
                 + ", ".join(f"{name} {value:.1e}" for name, value in worst.items()),
-                all(value <= ENDS_TOLERANCE for value in worst.values()),
+                all(value <= END_TOLERANCE for value in worst.values()),
             )
         )
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -78,4 +80,4 @@ def losses_of_gradient_descent(*, stopped: bool, steps: int = 100, learning_rate
 
 def rises(values: list[float]) -> int:
     """Steps after which the value was larger than before."""
-    return sum(after > before for before, after in zip(values, values[1:], strict=False))
+    return sum(after > before for before, after in pairwise(values))
