@@ -156,7 +156,7 @@ def calibrate(
     for _ in tqdm(range(steps), desc="calibration", unit="step", leave=False):
         batch = views[torch.randint(len(views), (batch_size,))]
         optimizer.zero_grad()
-        loss([batch]).backward()  # type: ignore[no-untyped-call]
+        loss([batch]).backward()
         optimizer.step()
         schedule.step()
     return before, judge(pair, test, bins)

@@ -110,7 +110,8 @@ def steps_of(ours: Training, published: Training, batches: Iterable[Views]) -> I
             optimizer.step()
             training.update()
         yield Step(
-            *losses,
+            losses[0],
+            losses[1],
             abs(losses[0] - losses[1]),
             gradient,
             _largest_difference(ours.parameters(), published.parameters()),

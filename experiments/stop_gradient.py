@@ -72,7 +72,7 @@ def losses_of_gradient_descent(*, stopped: bool, steps: int = 100, learning_rate
     for _ in range(steps):
         optimizer.zero_grad()
         value = loss(views)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         optimizer.step()
         values.append(value.item())
     return values

@@ -59,9 +59,10 @@ def recovery_figure(
             gap.axhline(tolerances[name], color=colour, linewidth=0.9, linestyle=(number, (4, 4)))
     gap.set_yscale("log")
     gap.set_ylabel("largest absolute difference")
-    gap.legend(loc="center right", bbox_to_anchor=(1.0, 0.42), ncols=2)
+    gap.set_ylim(top=10 * max((*tolerances.values(), *(max(series) for series in differences.values()))))
+    figure.legend(handles=gap.get_legend_handles_labels()[0], loc="outside lower right", ncols=len(differences))
     gap.annotate(
-        "dashed: allowed", (0.99, 0.98), xycoords="axes fraction", ha="right", va="top", color=MUTED, fontsize=10
+        "dashed: allowed", (0.99, 1.0), xycoords="axes fraction", ha="right", va="top", color=MUTED, fontsize=10
     )
     panel_title(gap, "b", "their difference")
     for axes in (trajectory, gap):

@@ -210,7 +210,7 @@ CLAIMS: list[Claim] = [
         "C30",
         "Eq. (11)",
         r"A concentration learned on synthetic data of known concentration is calibrated: $\rho(\kappa)$ agrees with "
-        r"the empirical resultant length in each of ten bins of held-out data, by predicted and by known concentration.",
+        r"the empirical resultant length in ten bins of held-out data each, of predicted and of known concentration.",
         "trajectory",
         0.03,
         a_learned_concentration_is_calibrated,

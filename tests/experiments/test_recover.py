@@ -54,7 +54,7 @@ def test_the_pair_trains_as_the_published_algorithm(method: Method) -> None:
     assert worst["weights"] <= 1e-8
     assert worst["buffers"] <= 1e-8
     # and the comparison is one of trainings that went somewhere, statistics of batch normalisation included
-    assert max(float((x - y).abs().max()) for x, y in zip(ours.trainable(), start, strict=True)) > 1e-2
+    assert max(float((x - y).detach().abs().max()) for x, y in zip(ours.trainable(), start, strict=True)) > 1e-2
     assert len(ours.buffers()) == len(published.buffers()) > 0
     assert all(int(buffer) == 2 * STEPS for buffer in ours.buffers() if buffer.dim() == 0)
 
@@ -142,7 +142,7 @@ def test_both_trainings_see_the_same_views_and_another_seed_gives_others() -> No
 def test_a_training_refuses_weights_of_another_architecture() -> None:
     ours, _ = simsiam(SMALL, 0)
     _, other = byol(SMALL, 0)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(RuntimeError, match="size mismatch"):
         other.start_from(ours)
 
 
@@ -154,7 +154,7 @@ def test_rescaled_settings_take_the_same_step() -> None:
         optimizer = Sgd(0.1, 0.9, 0.01).for_loss_scaled_by(scale).optimizer([parameter])
         for _ in range(3):
             optimizer.zero_grad()
-            (scale * parameter.exp().sum()).backward()  # type: ignore[no-untyped-call]
+            (scale * parameter.exp().sum()).backward()
             optimizer.step()
         ends.append(parameter.detach())
     torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-14)
