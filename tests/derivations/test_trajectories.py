@@ -84,7 +84,7 @@ def test_c27_the_loss_falls_at_first_order_with_the_full_gradient_and_rises_with
 
 
 def test_c28_the_outputs_collapse_without_stop_gradient_and_without_predictor() -> None:
-    outcome = collapse_needs_only_one_part_missing(SETTINGS, seeds=1, steps=120)
+    outcome = collapse_needs_only_one_part_missing(SETTINGS, seeds=1, steps=100)
     assert passed("C28", outcome), outcome
 
 

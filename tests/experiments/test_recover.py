@@ -16,6 +16,7 @@ from torch import Tensor
 
 import experiments.plain
 from experiments import recover_byol, recover_simsiam, recover_vi_simsiam
+from experiments.figures import recovery_figure
 from experiments.recovery import (
     TOLERANCES,
     Sgd,
@@ -183,6 +184,26 @@ def test_the_command_prints_its_table_and_saves_figure_and_numbers(
 def test_the_command_fails_when_a_tolerance_is_not_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOLERANCES, "loss", -1.0)
     assert recover_vi_simsiam.main(["--steps", "1", "--out", str(tmp_path)]) == 1
+
+
+def test_simsiams_command_measures_what_is_not_simsiam_and_what_collapses() -> None:
+    finding = recover_simsiam.constant_power_spherical_finding(0, steps=4)
+    assert "C11" in finding.statement
+    assert not recover_simsiam.constant_power_spherical_finding(0, steps=1).holds
+    both, *collapsed = recover_simsiam.collapse_findings(seeds=1, steps=1)
+    assert both.holds  # untrained outputs are spread
+    assert [finding.holds for finding in collapsed] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("losses", "differences"),
+    [({}, {"loss": [1.0]}), ({"a": [1.0]}, {}), ({"a": [1.0, 2.0]}, {"loss": [1.0]}), ({"a": []}, {"loss": []})],
+)
+def test_a_figure_of_nothing_or_of_unequal_lengths_is_refused(
+    losses: dict[str, list[float]], differences: dict[str, list[float]]
+) -> None:
+    with pytest.raises(ValueError, match="losses and differences must hold series of one length of at least 1"):
+        recovery_figure(losses, differences, {})
 
 
 @pytest.mark.parametrize("command", [recover_simsiam, recover_byol, recover_vi_simsiam])
