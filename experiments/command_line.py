@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -40,6 +41,17 @@ def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], i
         return value
 
     return parse
+
+
+def positive_number(text: str) -> float:
+    """Check that a number is positive and finite; a type for `add_argument`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return value
 
 
 def writable_folder(text: str) -> Path:

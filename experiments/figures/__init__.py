@@ -3,6 +3,7 @@
 from experiments.figures.concentration import concentration_figure
 from experiments.figures.data_flow import data_flow_figure
 from experiments.figures.loss_surface import loss_surface_figure
+from experiments.figures.recovery import recovery_figure
 from experiments.figures.style import save_figure
 from experiments.figures.training_curves import training_curves_figure
 
@@ -10,6 +11,7 @@ __all__ = [
     "concentration_figure",
     "data_flow_figure",
     "loss_surface_figure",
+    "recovery_figure",
     "save_figure",
     "training_curves_figure",
 ]
