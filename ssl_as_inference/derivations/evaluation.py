@@ -19,7 +19,7 @@ _NORMALIZERS: dict[str, Callable[[Any, Any], Expr]] = {
 
 
 def compile_loss(
-    expression: Expr, family: Family, views: int, modules: str = "mpmath"
+    expression: Expr, family: Family, views: int, modules: Any = "mpmath"
 ) -> Callable[[int, Sequence[Any], Sequence[Sequence[Any]]], Any]:
     r"""Turn a loss in terms of $\kappa_i$ and $\mu_i^\top f_j$ into a function of numbers.
 

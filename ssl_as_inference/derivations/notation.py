@@ -26,6 +26,7 @@ from sympy import (
     expand_log,
     sympify,
 )
+from sympy.printing.latex import LatexPrinter
 
 M = Symbol("M", integer=True, positive=True)
 i = Symbol("i", integer=True, positive=True)
@@ -185,6 +186,24 @@ def canonical(expression: Any) -> Expr:
     expanded = expand(expand_log(e, force=True))
     # A logarithm of a product has become a sum, which has a canonical form of its own.
     return expanded if expanded == e else canonical(expanded)
+
+
+class _Printer(LatexPrinter):  # type: ignore[misc]
+    """LaTeX with one summation sign for each index."""
+
+    def _print_Sum(self, expr: Expr) -> str:
+        signs = "".join(
+            rf"\sum_{{{self._print(index)}={self._print(low)}}}^{{{self._print(high)}}} "
+            for index, low, high in expr.limits
+        )
+        body = self._print(expr.function)
+        return signs + (rf"\left({body}\right)" if expr.function.is_Add else body)
+
+
+def to_latex(expression: Expr) -> str:
+    """LaTeX of an expression."""
+    text: str = _Printer().doprint(expression)
+    return text
 
 
 def sift(expression: Expr) -> Expr:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sympy import Expr, Integer, latex, simplify
+from sympy import Expr, Integer, simplify
 
-from ssl_as_inference.derivations.notation import M, canonical
+from ssl_as_inference.derivations.notation import M, canonical, to_latex
 
 VIEWS = (2, 3, 4)
 """Numbers of views at which every step is written out, whether or not it is proved for a symbolic M as well."""
@@ -115,6 +115,6 @@ class Derivation:
 
     def latex(self) -> str:
         """The chain as an `aligned` environment, printed from the objects that `verify` checks."""
-        lines = [rf"& {latex(self.start)}"]
-        lines += [rf"&= {latex(step.right)} && \text{{{step.rule}}}" for step in self.steps]
+        lines = [rf"& {to_latex(self.start)}"]
+        lines += [rf"&= {to_latex(step.right)} && \text{{{step.rule}}}" for step in self.steps]
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
