@@ -195,7 +195,7 @@ CLAIMS = (
     Claim(
         "C6",
         "Eqs. (7), (11)",
-        r"Both shipped densities integrate to one, with mean resultant lengths $A(\kappa)$ and $\kappa/(\kappa+d-1)$ and"
+        r"The shipped densities integrate to one, with mean resultant lengths $A(\kappa)$ and $\kappa/(\kappa+d-1)$ and"
         r" their entropies.",
         "numeric",
         1e-10,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import mpmath
 import numpy as np
 import torch
 
@@ -43,7 +44,7 @@ def _expectation_is_a_mean(settings: Settings) -> Outcome:
 
 def _entropy(q: SphericalMixture, z: torch.Tensor, weight: torch.Tensor) -> float:
     log_q = q.log_prob(z)
-    return -(log_q.exp() * log_q * weight).sum().item()
+    return float(-(log_q.exp() * log_q * weight).sum())
 
 
 def _entropy_of_a_mixture(settings: Settings) -> Outcome:
@@ -88,8 +89,6 @@ def _entropy_by_sampling(settings: Settings) -> Outcome:
 
 def _gegenbauer_series(dim: int, family: str, tau: float, cosine: float) -> float:
     r"""E of theory: $\log2+\psi(b)-\psi(d-1)+\sum(-1)^{l-1}\frac{2l+d-2}{l(l+d-2)}\lambda_lP_l(c)$, by mpmath."""
-    import mpmath  # noqa: PLC0415  # slow to import, and used here alone
-
     with mpmath.workdps(30):
         nu = mpmath.mpf(dim) / 2 - 1
         b, c, t = mpmath.mpf(dim - 1) / 2, mpmath.mpf(cosine), mpmath.mpf(tau)
@@ -225,7 +224,7 @@ CLAIMS = (
     Claim(
         "C8",
         "Eq. (8)",
-        r"For components of concentration τ, $H(q) = h(\tau) + I$ with $0 \le I \le \log M$: 0 for equal atoms, log M for"
+        r"For components of concentration τ, $H(q) = h(\tau) + I$, $0 \le I \le \log M$: 0 for equal atoms, log M for"
         r" distinct ones as τ → ∞.",
         "numeric",
         1e-6,
@@ -241,7 +240,7 @@ CLAIMS = (
         "numeric",
         1e-8,
         lambda s: _cross_entropy_table(s, (3,)),
-        correction="The tolerance of 1e-5 that was first written for d = 3 was that of the series near c = −1; the shipped"
+        correction="The tolerance of 1e-5 first written for d = 3 was that of the series near c = −1; the shipped"
         " integral does better.",
     ),
     Claim("C18", "Eqs. (5), (8)", "The table by sampling.", "Monte Carlo", Z_SCORE, _cross_entropies_by_sampling),

@@ -131,7 +131,7 @@ CLAIMS = (
     Claim(
         "C3",
         "Eq. (5)",
-        r"$\mathcal{L}_{KL} = -\mathbb{E}_q\log p_\psi + \mathbb{E}_q\log q$, which is 0 for $q = p_\psi$ whether or not"
+        r"$\mathcal{L}_{KL} = -\mathbb{E}_q\log p_\psi + \mathbb{E}_q\log q$, 0 for $q = p_\psi$ whether or not"
         r" they depend on $\mathbb{X}$.",
         "symbolic",
         0,

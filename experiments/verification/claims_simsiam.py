@@ -151,10 +151,7 @@ def _targets_path(settings: Settings) -> Outcome:
             full = _gradient(pair, NoStopGradient().guide(pair), views, pairs)
             stopped = _gradient(pair, StopGradientCopy().guide(pair), views, pairs)
             experts = [pair.model.expert(view) for view in views]
-            held = [
-                type(e)(e.mean_direction.detach(), e.concentration.detach())  # type: ignore[call-arg]
-                for e in experts
-            ]
+            held = [type(e)(e.mean_direction.detach(), e.concentration.detach()) for e in experts]
             atoms = [normalize(pair.guide.network(view)) for view in views]
             loss = torch.zeros((), dtype=torch.float64, device=settings.device)
             for i, expert in enumerate(held):
@@ -211,7 +208,7 @@ CLAIMS = (
         "C9",
         "Eq. (9)",
         r"For constant κ, $\mathcal{L}_{paper} = -M\log C(\kappa) - \frac\kappa M\sum_{i,j}g_i^\top f_j$; for M = 2 its"
-        r" terms i ≠ j are $\frac\kappa2\mathcal{L}_{SSL}$ and Algorithm 1 is $\kappa\mathcal{L}_{SSL}$, up to constants.",
+        r" terms i ≠ j are $\frac\kappa2\mathcal{L}_{SSL}$ Algorithm 1 is $\kappa\mathcal{L}_{SSL}$, up to constants.",
         "symbolic",
         0,
         symbolic(derived.LOSS, derived.CROSS_PAIRS, derived.OFF_DIAGONAL),
@@ -261,7 +258,7 @@ CLAIMS = (
     Claim(
         "C14",
         "Alg. 1",
-        "With more views than atoms (multi-crop) each view is compared with the global crops other than itself; M = 2 is"
+        "With more views than atoms (multi-crop) a view is compared with the global crops other than itself; M = 2 is"
         " Algorithm 1.",
         "numeric",
         1e-12,

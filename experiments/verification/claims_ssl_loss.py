@@ -55,7 +55,7 @@ def _shipped_loss(settings: Settings) -> Outcome:
 
 
 _STATEMENT = (
-    r"Eq. (1) is twice SimSiam's loss, $\mathcal{L}_{SSL} = 2\mathcal{L}_{SimSiam}$, and BYOL's, summed over both orders,"
+    r"Eq. (1) is twice SimSiam's loss, $\mathcal{L}_{SSL} = 2\mathcal{L}_{SimSiam}$, and BYOL's, over both orders,"
     r" is $4 + 2\mathcal{L}_{SSL}$; their gradients have one direction."
 )
 CLAIMS = (

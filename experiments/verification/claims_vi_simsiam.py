@@ -77,7 +77,7 @@ def _best_concentration(dim: int, cosine: float) -> float:
     return math.exp(float(brentq(slope, -10, 40, xtol=1e-13)))
 
 
-def _optimal_concentration(settings: Settings) -> Outcome:
+def _optimal_concentration(settings: Settings) -> Outcome:  # noqa: ARG001  # SciPy's alone
     errors, shown = {}, ""
     for cosine in (0.1, 0.2, 0.5, 0.9, 0.99, 0.999):
         best = _best_concentration(2048, cosine)
@@ -146,7 +146,7 @@ CLAIMS = (
     Claim(
         "C13",
         "Alg. 1",
-        "Algorithm 1 is a sum of leave-one-out negative log-likelihoods; the corrected Eq. (12) at M = 2 is half the sum"
+        "Algorithm 1 is a sum of leave-one-out negative log-likelihoods; corrected Eq. (12) at M = 2 is half the sum"
         " of Algorithm 1 and the terms i = j.",
         "symbolic",
         0,

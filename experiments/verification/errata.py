@@ -17,8 +17,8 @@ from experiments.verification.claim import Claim, Outcome, Settings
 from experiments.verification.claims_multimodal_vi import sphere_grid
 from experiments.verification.claims_vi_simsiam import slope_in_the_cosine
 from experiments.verification.tables import Table
-from experiments.verification.witnesses import cosine_law, log_area, log_peak, von_mises_fisher_height
-from inference.kl_objective import KLObjective
+from experiments.verification.witnesses import Array, cosine_law, log_area, log_peak, von_mises_fisher_height
+from inference.kl_objective import KLObjective, Pairs
 from models.networks import PowerSphericalHead
 from ssl_as_inference.cross_entropies import cross_entropy
 from ssl_as_inference.derivations import vi_simsiam
@@ -76,7 +76,7 @@ class Erratum:
     counterexample: Callable[[Settings], Counterexample]
 
     def check(self, settings: Settings) -> Outcome:
-        """The shipped code agrees with the corrected form, and the printed one is refuted; else the error is infinite."""
+        """Distance of the shipped value from the corrected one; infinite if the printed form is not refuted."""
         found = self.counterexample(settings)
         error = abs(found.shipped - found.corrected)
         refuted = abs(found.printed - found.corrected) > 1e-2
@@ -87,18 +87,17 @@ class Erratum:
         return Outcome(error if refuted else math.inf, detail)
 
 
-def _unit(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _unit(*values: float) -> Array:
     vector = np.array(values)
-    return vector / np.linalg.norm(vector)
+    unit: Array = vector / np.linalg.norm(vector)
+    return unit
 
 
 _MU = np.stack([_unit(1, 0, 0), _unit(1, 0, 1)])
 _F = np.stack([_unit(1, 2, 0), _unit(1, 0.5, 2)])
 
 
-def _table(
-    family: str, kappa: float, settings: Settings, f: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = _F
-) -> Table:
+def _table(family: str, kappa: float, settings: Settings, f: Array = _F) -> Table:
     return Table(family, _MU, np.full(2, kappa), f, settings.device)
 
 
@@ -128,16 +127,14 @@ def _not_equal(settings: Settings) -> Counterexample:
 def _second_term(settings: Settings) -> Counterexample:
     z, weight = sphere_grid(160, settings)
 
-    def entropy(atoms: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    def entropy(atoms: Array) -> float:
         q = SphericalMixture(VonMisesFisher(float64(atoms, settings), float64(100.0, settings)))
         log_q = q.log_prob(z)
-        return -(log_q.exp() * log_q * weight).sum().item()
+        return float(-(log_q.exp() * log_q * weight).sum())
 
     eye = np.eye(3)
     shipped = entropy(eye) - entropy(eye[[0, 0, 0]])
-    return Counterexample(
-        "H(q) of three orthogonal atoms less that of three equal ones, τ = 100", 0.0, math.log(3), shipped
-    )
+    return Counterexample("H(q) of 3 orthogonal atoms less that of 3 equal ones, τ = 100", 0.0, math.log(3), shipped)
 
 
 def _evidence(settings: Settings) -> Counterexample:
@@ -157,7 +154,7 @@ def _not_proportional(settings: Settings) -> Counterexample:
     tables = [_table(FISHER, 3.0, settings, f) for f in (_F, _MU)]
     values = []
     for expression in (PRINTED_SIMSIAM_LOSS, AFFINE_LOSS.result):
-        loss = compile_loss(expression, FISHER, 2)
+        loss = compile_loss(expression, "von Mises–Fisher", 2)
         values.append([float(loss(3, list(t.kappa), (t.mu @ t.f.T).tolist())) for t in tables])
     shipped = [t.loss(KLObjective("all")).item() for t in tables]
     return Counterexample(
@@ -168,17 +165,19 @@ def _not_proportional(settings: Settings) -> Counterexample:
     )
 
 
-def _tangent(vector: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _tangent(vector: Array) -> Array:
     across = vector - vector @ _MU[0] * _MU[0]
-    return across / np.linalg.norm(across)
+    unit: Array = across / np.linalg.norm(across)
+    return unit
 
 
 def _diagonal(settings: Settings) -> Counterexample:
     pulls = []
-    for pairs in ("all", "cross"):
+    kinds: tuple[Pairs, ...] = ("all", "cross")
+    for pairs in kinds:
         table = _table(FISHER, 3.0, settings)
         views = [view.requires_grad_() for view in table.views()]
-        loss = table.loss(KLObjective(pairs), views)  # type: ignore[arg-type]  # both are
+        loss = table.loss(KLObjective(pairs), views)
         pulls.append(_tangent(-torch.autograd.grad(loss, views)[0][0, 3:-1].cpu().numpy()))
     corrected = math.degrees(math.acos(float(_tangent(_F.sum(0)) @ _tangent(_F[1]))))
     shipped = math.degrees(math.acos(float(pulls[0] @ pulls[1])))
@@ -232,7 +231,7 @@ ERRATA = (
         "Eqs. (6), (10), equality",
         "C4",
         r"$p_\psi(z\mid\mathbb{X}) = \prod_i p(z\mid x_i)$",
-        r"$p_\psi(z\mid\mathbb{X}) = \prod_i p(z\mid x_i)/Z(\mathbb{X})$, and Z depends on the views even for constant κ.",
+        r"$p_\psi(z\mid\mathbb{X}) = \prod_i p(z\mid x_i)/Z(\mathbb{X})$; Z depends on the views, also for constant κ.",
         "`ProductOfExperts.log_prob` is the printed product, `log_normalizer` and `normalized` the corrected form;"
         " `KLObjective(normalized=True)` includes log Z.",
         _not_equal,
@@ -241,7 +240,7 @@ ERRATA = (
         '"the second term in Eq. (5) is constant"',
         "C8",
         r"$\mathbb{E}_q[\log q]$ is constant.",
-        r"$-H(q) = -h(\tau) - I$ with $0 \le I \le \log M$; it diverges as τ → ∞ and depends on whether atoms coincide.",
+        r"$-H(q) = -h(\tau) - I$ with $0 \le I \le \log M$; it diverges as τ → ∞, and I depends on the atoms.",
         "`KLObjective` leaves it out, which is exact for distinct atoms behind the stop-gradient;"
         " `SphericalMixture` has it at finite τ.",
         _second_term,

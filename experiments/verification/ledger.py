@@ -80,7 +80,7 @@ def run(claim: Claim, settings: Settings) -> Result:
     """
     begin = time.perf_counter()
     devices = [settings.device] if settings.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), pyro.get_param_store().scope():  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=devices), pyro.get_param_store().scope():
         torch.manual_seed(settings.seed)
         try:
             outcome = claim.check(settings)

@@ -108,8 +108,8 @@ def mean_over(
     dimension less.
     """
     gap, height, weight, _ = cosine_law(dim, log_density, points, fall)
-    s_gap, s_height, s_weight, _ = cosine_law(dim - 1, lambda a, b: 0 * a + 0 * b, points)
-    # 1 + μᵀz and 1 − μᵀz as squared half-angle sums, ((cos-cos ∓ sin-sin)² + mixed positive parts), without cancellation
+    s_gap, s_height, s_weight, _ = cosine_law(dim - 1, lambda a, b: 0 * a + 0 * b, points, fall)
+    # 1 ± μᵀz as sums of squares of half angles, without cancellation
     c_low, c_high = math.sqrt((1 - cosine) / 2), math.sqrt((1 + cosine) / 2)
     t_low, t_high = np.sqrt(gap / 2)[:, None], np.sqrt(height / 2)[:, None]
     straight, crossed = s_height[None, :] / 2, s_gap[None, :] / 2

@@ -191,7 +191,7 @@ def canonical(expression: Any) -> Expr:
 class _Printer(LatexPrinter):  # type: ignore[misc]
     """LaTeX with one summation sign for each index."""
 
-    def _print_Sum(self, expr: Expr) -> str:
+    def _print_Sum(self, expr: Expr) -> str:  # noqa: N802  # SymPy looks it up by this name
         signs = "".join(
             rf"\sum_{{{self._print(index)}={self._print(low)}}}^{{{self._print(high)}}} "
             for index, low, high in expr.limits
