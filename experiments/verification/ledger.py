@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import time
 from dataclasses import dataclass
 
@@ -50,6 +51,12 @@ def number(claim: Claim) -> int:
     return int(claim.id.removeprefix("C"))
 
 
+def equation_number(claim: Claim) -> int:
+    """The first equation that a claim belongs to, 0 if it is on Algorithm 1 or a section."""
+    match = re.search(r"\((\d+)\)", claim.equation)
+    return int(match.group(1)) if match else 0
+
+
 def _trajectories() -> tuple[Claim, ...]:
     if importlib.util.find_spec(_TRAJECTORIES) is None:
         return ()
@@ -87,3 +94,9 @@ def run(claim: Claim, settings: Settings) -> Result:
         except Exception as error:  # noqa: BLE001  # whatever it is, the claim is not verified
             outcome = Outcome(math.inf, f"{type(error).__name__}: {error}")
     return Result(claim, outcome, time.perf_counter() - begin)
+
+
+def label(claim: Claim) -> str:
+    """A short name of a claim, for test reports."""
+    words = re.sub(r"[^\w ]", "", re.sub(r"\$[^$]*\$", "", claim.statement)).split()
+    return "-".join([claim.id, claim.kind.replace(" ", "_"), *words[:4], *words[4:][-3:]])

@@ -18,6 +18,7 @@ import torch
 from latex2mathml.converter import convert
 
 from experiments.verification.claim import Settings
+from experiments.verification.errata import CLAIMS as ERRATA_CLAIMS
 from experiments.verification.errata import ERRATA
 from experiments.verification.ledger import Result
 from ssl_as_inference import derivations
@@ -124,7 +125,11 @@ def markdown(results: Sequence[Result], settings: Settings) -> str:
     lines += ["", "## What was measured", ""]
     lines += [f"- **{r.claim.id}** ({r.claim.kind}, {r.seconds:.1f} s): {r.outcome.detail}" for r in results]
     lines += ["", "## Corrections", ""]
-    lines += [f"- **{r.claim.id}** ({r.claim.equation}): {r.claim.correction}" for r in results if r.claim.correction]
+    lines += [
+        f"- **{r.claim.id}** ({r.claim.equation}): {r.claim.correction}"
+        for r in results
+        if r.claim.correction and r.claim not in ERRATA_CLAIMS
+    ]
     lines += ["", "## Errata of the paper", ""]
     for erratum in ERRATA:
         lines += [
@@ -168,7 +173,8 @@ def _html_row(result: Result) -> str:
     claim = result.claim
     note = f'<div class="note">{_inline(result.outcome.detail)} ({result.seconds:.1f} s)</div>'
     if claim.correction:
-        note += f'<div class="note"><b>Correction.</b> {_inline(claim.correction)}</div>'
+        title = "" if claim in ERRATA_CLAIMS else "<b>Correction.</b> "
+        note += f'<div class="note">{title}{_inline(claim.correction)}</div>'
     cells = [
         claim.id,
         html.escape(claim.equation),
