@@ -20,7 +20,16 @@ from ssl_as_inference.derivations.normalizers import (
     VON_MISES_FISHER_NORMALIZES,
 )
 from ssl_as_inference.distributions import SphericalUniform
-from ssl_as_inference.special import von_mises_fisher_mean_resultant_length
+from ssl_as_inference.special import (
+    power_spherical_log_normalizer,
+    von_mises_fisher_log_normalizer,
+    von_mises_fisher_mean_resultant_length,
+)
+
+LOG_NORMALIZERS = {
+    "von Mises–Fisher": von_mises_fisher_log_normalizer,
+    "Power Spherical": power_spherical_log_normalizer,
+}
 
 _KAPPAS = (1e-3, 0.3, 10.0, 1e3, 1e5)
 
@@ -51,6 +60,29 @@ def _density_and_moments(settings: Settings) -> Outcome:
                 errors[f"{name}, entropy"] = abs(law.entropy().item() - entropy) / max(1.0, abs(entropy))
                 if family == "Power Spherical":
                     errors[f"{name}, κ/(κ+d−1)"] = abs(kappa / (kappa + dim - 1) - length)
+    return worst_of(errors, "against quadrature")
+
+
+def _slopes_in_the_concentration(settings: Settings) -> Outcome:
+    """Log-normalisers, and their derivatives in κ and those of log densities: minus an expectation."""
+    errors = {}
+    for family, height in HEIGHTS.items():
+        for dim in DIMS:
+            for kappa in _KAPPAS:
+                gap, other, weight, _ = cosine_law(dim, height(kappa))
+                # what κ multiplies in the logarithm of the density: the cosine, or log(1 + cosine)
+                at_mode = 1.0 if family == "von Mises–Fisher" else math.log(2)
+                mean = at_mode + float(weight @ height(1.0)(gap, other))
+                name = f"{family}, d = {dim}, κ = {kappa:g}"
+                k = float64(kappa, settings).requires_grad_()
+                log_c = LOG_NORMALIZERS[family](dim, k)
+                expected = log_peak(family, dim, kappa) - kappa * at_mode
+                errors[f"{name}, log C"] = abs(log_c.item() - expected) / max(1.0, abs(expected))
+                slope = torch.autograd.grad(log_c, k)[0].item()
+                errors[f"{name}, slope of log C"] = abs(slope + mean)
+                z = torch.eye(dim, dtype=torch.float64, device=settings.device)[1]  # at a right angle the height is 0
+                slope = torch.autograd.grad(FAMILIES[family](_pole(dim, settings), k).log_prob(z), k)[0].item()
+                errors[f"{name}, slope of log p"] = abs(slope + mean)
     return worst_of(errors, "against quadrature")
 
 
@@ -200,6 +232,14 @@ CLAIMS = (
         "numeric",
         1e-10,
         _density_and_moments,
+    ),
+    Claim(
+        "C6",
+        "Eqs. (7), (11)",
+        r"$\log C$ of both families and its derivative, minus the mean of $\mu^\top z$ or $\log(1+\mu^\top z)$.",
+        "numeric",
+        1e-10,
+        _slopes_in_the_concentration,
     ),
     Claim(
         "C6", "Eqs. (7), (11)", "The area of the sphere is that of the uniform law.", "numeric", 1e-12, _uniform_area

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.verification.checks import float64, symbolic, worst_of
 from experiments.verification.claim import Claim, Outcome, Settings
 from experiments.verification.tables import DIMS, directions, draw_table, relative_error
 from inference.kl_objective import KLObjective
+from models.networks import VonMisesFisherHead
 from ssl_as_inference.derivations.ssl_loss import BYOL_IS_AFFINE_IN_SSL, SSL_IS_TWICE_SIMSIAM
+from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel
 from ssl_as_inference.special import von_mises_fisher_log_normalizer
 
 
@@ -54,6 +56,24 @@ def _shipped_loss(settings: Settings) -> Outcome:
     return worst_of(errors, "shipped objective at κ = 1")
 
 
+def _heads_normalize(settings: Settings) -> Outcome:
+    """SimSiam's head and guide on outputs of any length, against Eq. (1) of the directions."""
+    rng = np.random.default_rng(settings.seed)
+    errors = {}
+    for dim in DIMS:
+        views = [float64(rng.standard_normal((1, dim)), settings) for _ in range(2)]
+        network = nn.Linear(dim, dim, bias=False).double().to(settings.device)
+        model = MultiViewModel(nn.Identity(), VonMisesFisherHead(network).double())
+        loss = KLObjective()(model, MultiViewGuide(nn.Identity()))(views).item()
+        with torch.no_grad():
+            predicted = [network(view)[0] for view in views]
+        mu = torch.stack([p / p.norm() for p in predicted])
+        f = torch.stack([view[0] / view[0].norm() for view in views])
+        constant = 2 * von_mises_fisher_log_normalizer(dim, torch.ones((), dtype=torch.float64)).item()
+        errors[f"d = {dim}"] = relative_error(loss + constant, _losses(mu, f)[0].item(), abs(constant))
+    return worst_of(errors, "vectors of any length")
+
+
 _STATEMENT = (
     r"Eq. (1) is twice SimSiam's loss, $\mathcal{L}_{SSL} = 2\mathcal{L}_{SimSiam}$, and BYOL's, over both orders,"
     r" is $4 + 2\mathcal{L}_{SSL}$; their gradients have one direction."
@@ -68,5 +88,14 @@ CLAIMS = (
         "numeric",
         1e-12,
         _shipped_loss,
+    ),
+    Claim(
+        "C1",
+        "Eq. (1)",
+        "SimSiam's head and guide normalise what the networks give, as Eq. (1) needs.",
+        "numeric",
+        1e-12,
+        _heads_normalize,
+        correction="Eq. (1) is the cosine similarity for unit vectors only; the paper does not say that g and f are.",
     ),
 )
