@@ -71,4 +71,4 @@ class Claim:
 
     def passed(self, outcome: Outcome) -> bool:
         """Whether the error is finite and within the tolerance."""
-        return math.isfinite(outcome.error) and outcome.error <= self.tolerance
+        return bool(math.isfinite(outcome.error) and outcome.error <= self.tolerance)

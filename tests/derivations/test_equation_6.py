@@ -1,0 +1,16 @@
+"""The claims of the ledger on Eq. (6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.verification.claim import Claim, Settings
+from experiments.verification.ledger import claims, equation_number, label, run
+
+CLAIMS = [claim for claim in claims() if equation_number(claim) == 6 and not claim.long]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=label)
+def test_the_claim_holds(claim: Claim) -> None:
+    result = run(claim, Settings())
+    assert result.passed, f"error {result.outcome.error} > {claim.tolerance}: {result.outcome.detail}"

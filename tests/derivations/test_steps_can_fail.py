@@ -1,0 +1,130 @@
+"""A derivation that is tampered with is refused: what verifies the steps can tell right from wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sympy import Expr, Integral, Sum, Symbol, log
+
+from experiments.verification.report import all_derivations
+from ssl_as_inference.derivations.dirac_guide import EXPECTATION, GUIDE
+from ssl_as_inference.derivations.evaluation import compile_loss
+from ssl_as_inference.derivations.notation import (
+    Dirac,
+    Inner,
+    LogNormalizer,
+    M,
+    SphereIntegral,
+    canonical,
+    concentrations,
+    f,
+    i,
+    j,
+    mu,
+    sift,
+    z,
+)
+from ssl_as_inference.derivations.product_of_experts import VON_MISES_FISHER_LOG_Z
+from ssl_as_inference.derivations.step import Derivation, DerivationError, Step
+from ssl_as_inference.derivations.vi_simsiam import CORRECTED_LOSS, PRINTED_LOSS
+
+SLOW = "density integrates", "moment", "gradient of the normalised", "normaliser weakens"  # to simplify when wrong
+DERIVATIONS = [d for d in all_derivations() if not any(word in d.title for word in SLOW)]
+
+TAMPERINGS: dict[str, Callable[[Expr], Expr]] = {
+    "sign": lambda e: -e,
+    "factor of M": lambda e: M * e,
+    "constant": lambda e: e + 1,
+}
+
+
+def title(derivation: Any) -> str:
+    return f"{derivation.equation} {derivation.title}"
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+@pytest.mark.parametrize("derivation", DERIVATIONS, ids=title)
+def test_a_tampered_result_is_refused(derivation: Derivation, tampering: str) -> None:
+    last = derivation.steps[-1]
+    wrong = replace(last, right=TAMPERINGS[tampering](last.right))
+    if wrong.right == last.right:  # minus zero, and M times zero
+        return
+    with pytest.raises(DerivationError):
+        replace(derivation, steps=(*derivation.steps[:-1], wrong)).verify()
+
+
+# Where the rule is an integration, SymPy's own simplification carries it out as well.
+RULES = [
+    (d, k)
+    for d in DERIVATIONS
+    for k, step in enumerate(d.steps)
+    if (step.by is not None or step.given) and not step.left.has(Integral)
+]
+
+
+@pytest.mark.parametrize(("derivation", "number"), RULES, ids=lambda x: x if isinstance(x, int) else title(x))
+def test_a_step_does_not_hold_without_its_rule(derivation: Derivation, number: int) -> None:
+    with pytest.raises(DerivationError):
+        replace(derivation.steps[number], by=None, given={}).verify()
+
+
+def test_a_chain_with_a_gap_is_refused() -> None:
+    with pytest.raises(DerivationError, match="starts at"):
+        replace(EXPECTATION, steps=EXPECTATION.steps[::-1]).verify()
+
+
+def test_the_printed_equation_12_does_not_follow() -> None:
+    last = CORRECTED_LOSS.steps[-1]
+    for wrong in (PRINTED_LOSS, PRINTED_LOSS / M):
+        with pytest.raises(DerivationError):
+            replace(last, right=wrong).verify()
+
+
+def test_a_swapped_index_is_refused() -> None:
+    last = CORRECTED_LOSS.steps[-1]
+    k = concentrations
+    swapped = -Sum(LogNormalizer(k[i]) + k[j] * log(1 + Inner(mu[i], f[j])), (i, 1, M), (j, 1, M)) / M
+    with pytest.raises(DerivationError):
+        replace(last, right=swapped).verify()
+
+
+def test_the_normaliser_of_the_product_needs_the_resultant() -> None:
+    last = VON_MISES_FISHER_LOG_Z.steps[-1]
+    with pytest.raises(DerivationError):
+        replace(last, right=last.right + LogNormalizer(Symbol("R", positive=True))).verify()
+
+
+def test_sifting_takes_the_value_at_the_atom() -> None:
+    integral = SphereIntegral(GUIDE * Inner(mu[1], z) ** 2, z)
+    assert canonical(sift(integral) - Sum(Inner(mu[1], f[j]) ** 2, (j, 1, M)) / M) == 0
+    assert sift(SphereIntegral(Dirac(z, f[1]) * Inner(mu[1], z), z)) == Inner(mu[1], f[1])
+
+
+def test_inner_products_are_bilinear_and_symmetric() -> None:
+    a = Symbol("a", positive=True)
+    assert Inner(f[1], mu[1]) == Inner(mu[1], f[1])
+    assert canonical(Inner(a * mu[1] + mu[2], f[1]) - a * Inner(mu[1], f[1]) - Inner(mu[2], f[1])) == 0
+    assert canonical(Inner(mu[1], f[1]) - Inner(mu[1], f[2])) != 0
+
+
+def test_a_step_that_is_false_for_three_views_alone_is_refused() -> None:
+    count = Sum(1, (i, 1, M))
+    with pytest.raises(DerivationError):
+        Step("wrong at M = 3", count, M + (M - 2) * (M - 4), symbolic=False).verify()
+
+
+def test_compiling_an_unknown_family_or_a_foreign_symbol_is_refused() -> None:
+    with pytest.raises(ValueError, match="family must be one of"):
+        compile_loss(CORRECTED_LOSS.result, "Gaussian", 2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expression must be in terms of"):
+        compile_loss(Inner(mu[1], z), "Power Spherical", 2)
+
+
+def test_latex_is_printed_from_the_steps() -> None:
+    for derivation in all_derivations():
+        text = derivation.latex()
+        assert text.count(r"\\") == len(derivation.steps)
+        assert all(step.rule in text for step in derivation)

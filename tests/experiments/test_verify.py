@@ -1,0 +1,91 @@
+"""`python -m experiments.verify`: what it runs, prints, saves and returns."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments import verify
+from experiments.verification.claim import Claim, Outcome
+
+
+def fake(name: str, error: float, *, long: bool = False) -> Claim:
+    return Claim(name, "Eq. (1)", f"${name}$ `holds`", "numeric", 1.0, lambda _: Outcome(error, "a | b"), long=long)
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> list[Claim]:
+    every = [fake("C1", 0.5), fake("C2", 0.25), fake("C10", 0.125, long=True)]
+    monkeypatch.setattr(verify, "claims", lambda: tuple(every))
+    return every
+
+
+def checks(folder: Path) -> dict[str, bool]:
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return {check["id"]: check["passed"] for check in report["checks"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {"C1", "C2"}),
+        (["--all"], {"C1", "C2", "C10"}),
+        (["--only", "c10"], {"C10"}),
+        (["--only", "1", "2"], {"C1", "C2"}),
+    ],
+    ids=["default", "all", "only a long one", "only two"],
+)
+def test_what_is_asked_for_is_run(
+    arguments: list[str], expected: set[str], ledger: list[Claim], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify.main([*arguments, "--out", str(tmp_path)]) == 0
+    assert set(checks(tmp_path)) == expected
+    assert f"{len(ledger) - len(expected)} checks were not asked for" in capsys.readouterr().out or len(expected) == 3
+
+
+def test_a_failure_gives_status_1_and_is_shown(
+    ledger: list[Claim], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger.append(fake("C3", 2.0))
+    assert verify.main(["--out", str(tmp_path)]) == 1
+    assert checks(tmp_path)["C3"] is False
+    assert "C3 FAILS" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--only", "C99"], ["--only", "twelve"], ["--device", "abacus"], ["--seed", "-1"]], ids=str
+)
+def test_a_wrong_argument_is_one_line_and_status_2(
+    arguments: list[str], ledger: list[Claim], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        verify.main([*arguments, "--out", str(tmp_path)])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert ledger
+
+
+def test_the_page_needs_no_network_and_typesets_its_mathematics(ledger: list[Claim], tmp_path: Path) -> None:
+    verify.main(["--out", str(tmp_path)])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert set(re.findall(r"https?://[^\"<]*", page)) == {
+        "http://www.w3.org/1998/Math/MathML"
+    }  # a namespace, not loaded
+    assert "<script" not in page
+    assert "src=" not in page
+    assert page.count("<math") > 50
+    assert not re.search(r"<m[ion]>\\", page), "a command that was not translated"
+    assert ledger
+
+
+def test_the_markdown_tables_cells_do_not_break_the_table(ledger: list[Claim], tmp_path: Path) -> None:
+    verify.main(["--out", str(tmp_path)])
+    rows = [
+        line for line in (tmp_path / "report.md").read_text(encoding="utf-8").splitlines() if line.startswith("| C")
+    ]
+    assert len(rows) == 2
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 8 for row in rows)
+    assert ledger

@@ -1,0 +1,225 @@
+"""Places in which the shipped code and the derivations are broken, one at a time, to see the ledger notice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """One replacement.
+
+    Attributes:
+        path: File.
+        old: Text that occurs in it once.
+        new: What it is replaced by.
+        claims: Claims that are run first; the rest of the ledger follows while none has failed.
+    """
+
+    path: str
+    old: str
+    new: str
+    claims: str
+
+
+_PS = "ssl_as_inference/special/power_spherical.py"
+_PSD = "ssl_as_inference/distributions/power_spherical.py"
+_VMF = "ssl_as_inference/special/von_mises_fisher.py"
+_VMFD = "ssl_as_inference/distributions/von_mises_fisher.py"
+_BESSEL = "ssl_as_inference/special/log_bessel.py"
+_GAMMA = "ssl_as_inference/special/gamma_differences.py"
+_HEIGHT = "ssl_as_inference/special/mean_log_height.py"
+_PAIR = "ssl_as_inference/special/power_spherical_product.py"
+_SPHERE = "ssl_as_inference/sphere.py"
+_PRODUCT = "ssl_as_inference/distributions/product_of_experts.py"
+_DELTA = "ssl_as_inference/distributions/delta_mixture.py"
+_MIXTURE = "ssl_as_inference/distributions/spherical_mixture.py"
+_SYMMETRIC = "ssl_as_inference/distributions/rotationally_symmetric.py"
+_GRAPH = "ssl_as_inference/graphical_model.py"
+_OBJECTIVE = "inference/kl_objective.py"
+_CROSS = "ssl_as_inference/cross_entropies.py"
+_KL = "ssl_as_inference/kl_divergences.py"
+_NETWORKS = "models/networks.py"
+_D = "ssl_as_inference/derivations/"
+
+MUTANTS = (
+    # Power Spherical
+    Mutant(_PS, "    return (dim - 1) / 2", "    return dim / 2", "C6"),
+    Mutant(_PS, "lower=b, scale=4 * math.pi)", "lower=b, scale=2 * math.pi)", "C6"),
+    Mutant(_PS, "return -lgamma_difference(a", "return lgamma_difference(a", "C6"),
+    Mutant(_PS, "(peak - concentration_64 * math.log(2))", "(peak + concentration_64 * math.log(2))", "C6"),
+    Mutant(_PS, "math.log(2) + polygamma_difference(0, a", "math.log(2) - polygamma_difference(0, a", "C6"),
+    Mutant(_PS, "apply(concentration.double(), dim - 1)", "apply(concentration.double(), dim)", "C6"),
+    Mutant(_PS, "value = b * h2 + p1", "value = b * h1 + p1", "C6 C21"),
+    Mutant(
+        _PS,
+        "a = concentration.double() + b\n    return -lgamma",
+        "a = concentration.double() + 1\n    return -lgamma",
+        "C6",
+    ),
+    Mutant(_PSD, "(peak + fall).to(dtype)", "(peak - fall).to(dtype)", "C12"),
+    Mutant(_PSD, "plus_peak(self.dim, concentration)", "plus_peak(self.dim + 1, concentration)", "C6"),
+    Mutant(
+        _PSD,
+        "torch.where(ahead, (-near / 2).log1p(), (near / 2).log())",
+        "torch.where(ahead, (near / 2).log1p(), (near / 2).log())",
+        "C12",
+    ),
+    Mutant(
+        _PSD,
+        "torch.where(ahead, (-near / 2).log1p(), (near / 2).log())",
+        "torch.where(ahead, (-near / 2).log1p(), (near / 2).log1p())",
+        "C12",
+    ),
+    Mutant(_PSD, "slope = torch.where(ahead, -1 / (2 - near)", "slope = torch.where(ahead, 1 / (2 - near)", "C12"),
+    Mutant(_PSD, "1 / (2 * behind))", "1 / behind)", "C12"),
+    Mutant(_PSD, "return grad * log_height,", "return -grad * log_height,", "C6"),
+    Mutant(_PSD, "torch._standard_gamma(concentration + b)", "torch._standard_gamma(concentration + 2 * b)", "C6"),
+    Mutant(
+        _PSD,
+        "b = (self.dim - 1) / 2\n        concentration = self",
+        "b = self.dim / 2\n        concentration = self",
+        "C6",
+    ),
+    Mutant(_PSD, "slope = torch.where(ahead, -grad, grad)", "slope = torch.where(ahead, grad, -grad)", "C12"),
+    Mutant(_GAMMA, "return series if order % 2 else -series", "return -series if order % 2 else series", "C6"),
+    Mutant(_GAMMA, "(near - 0.5) * (b * inverse_near)", "(near + 0.5) * (b * inverse_near)", "C6"),
+    Mutant(_GAMMA, "step = (b * low).log1p()", "step = (b * low).log()", "C6"),
+    # von Mises–Fisher
+    Mutant(_VMF, '"log_normalizer": ("-1",', '"log_normalizer": ("1",', "C6"),
+    Mutant(_VMF, '("1", "resultant_complement")', '("1", "resultant")', "C6"),
+    Mutant(_VMF, "return -value if factor.startswith", "return value if factor.startswith", "C6"),
+    Mutant(_VMFD, "return peak - self.concentration * half", "return peak + self.concentration * half", "C6 C9"),
+    Mutant(_VMFD, "self.concentration * half_squared_chord", "2 * self.concentration * half_squared_chord", "C9"),
+    Mutant(_BESSEL, "return dim / 2 - 1", "return dim / 2", "C6"),
+    Mutant(
+        _BESSEL,
+        "return -log_surface_area(self.dim) - self.excess.log1p()",
+        "return -log_surface_area(self.dim) - self.excess",
+        "C6",
+    ),
+    Mutant(
+        _BESSEL,
+        "return self._neighbour(1) / (self.dim * (1 + self.excess))",
+        "return self._neighbour(1) / ((self.dim - 1) * (1 + self.excess))",
+        "C6",
+    ),
+    Mutant(
+        _BESSEL,
+        "return self._common() - self.nu * (self.nu / (self.kappa + self.q))",
+        "return self._common() + self.nu * (self.nu / (self.kappa + self.q))",
+        "C6",
+    ),
+    # geometry and sampling
+    Mutant(_SPHERE, "dim / 2 * math.log(math.pi)", "(dim - 1) / 2 * math.log(math.pi)", "C6"),
+    Mutant(_SPHERE, "(squared / 2).clamp(max=2)", "squared.clamp(max=2)", "C9"),
+    Mutant(_SPHERE, "-pull.sum_to_size(y.shape)", "pull.sum_to_size(y.shape)", "C9"),
+    Mutant(_SPHERE, "sign * y).double() / 2", "sign * y).double()", "C18"),
+    Mutant(_SPHERE, "torch.where(ahead, near, 1 - near), torch", "torch.where(ahead, 1 - near, near), torch", "C18"),
+    Mutant(_SYMMETRIC, "(gap * (2 - gap)).sqrt()", "(gap * (1 - gap)).abs().sqrt()", "C22"),
+    # product, guides
+    Mutant(_PRODUCT, "len(self.event_shape))).sum(-1)", "len(self.event_shape))).mean(-1)", "C4"),
+    Mutant(
+        _PRODUCT,
+        "agreeing = agreeing - von_mises_fisher_log_normalizer_plus",
+        "agreeing = agreeing + von_mises_fisher_log_normalizer_plus",
+        "C4",
+    ),
+    Mutant(_PRODUCT, ".sum(-1) - deficit", ".sum(-1) + deficit", "C4"),
+    Mutant(_PRODUCT, "disagreeing = single - von", "disagreeing = single + von", "C4"),
+    Mutant(
+        _PRODUCT,
+        "eta = (experts.concentration.unsqueeze(-1) * experts.mean_direction).sum(-2)",
+        "eta = (experts.concentration.unsqueeze(-1) * experts.mean_direction).mean(-2)",
+        "C4",
+    ),
+    Mutant(_PRODUCT, "[..., 0, :], eta / safe_length)", "[..., 0, :], -eta / safe_length)", "C4"),
+    Mutant(_PRODUCT, "VonMisesFisher(direction, length,", "VonMisesFisher(direction, 2 * length,", "C4"),
+    Mutant(_PAIR, "peak = -lgamma_difference(low + b", "peak = lgamma_difference(low + b", "C25"),
+    Mutant(_PAIR, "return integral + peak", "return integral - peak", "C25"),
+    Mutant(_PAIR, "q, p = low + 1, high + b", "q, p = low + 1, high + b + 1", "C25"),
+    Mutant(_DELTA, "shape, -math.log(self.components))\n        return at", "shape, 0.0)\n        return at", "C7"),
+    Mutant(_DELTA, "self.locations.movedim(-2, 0)", "self.locations.movedim(-2, 0).roll(1, 0)", "C13"),
+    Mutant(_MIXTURE, "within, within + between", "within, within - between", "C8"),
+    Mutant(_MIXTURE, "* self.components.entropy()).sum(-1)", "* self.components.entropy()).mean(-1)", "C8"),
+    # the pair and its objective
+    Mutant(_GRAPH, "self.locations(views).detach())", "self.locations(views))", "C27"),
+    Mutant(
+        _GRAPH, "return self._draw(self.locations(views))", "return self._draw(self.locations(views).detach())", "C27"
+    ),
+    Mutant(_GRAPH, "normalize(encode(self.network, view))", "encode(self.network, view)", "C1"),
+    Mutant(_GRAPH, "return self.posterior.log_prob(self.latent)", "return -self.posterior.log_prob(self.latent)", "C9"),
+    Mutant(_GRAPH, "mask(mask=False)", "mask(mask=True)", "C29"),
+    Mutant(_OBJECTIVE, "loss = -torch.stack(", "loss = torch.stack(", "C12"),
+    Mutant(_OBJECTIVE, "enumerate(sites)]).sum(0)", "enumerate(sites)]).mean(0)", "C12"),
+    Mutant(_OBJECTIVE, 'site["value"]), site).mean(0)', 'site["value"]), site).sum(0)', "C12"),
+    Mutant(_OBJECTIVE, "loss = loss + _scaled(ProductOfExperts", "loss = loss - _scaled(ProductOfExperts", "C16"),
+    Mutant(_OBJECTIVE, "likelihood.latent[view + 1 :]", "likelihood.latent[view:]", "C13"),
+    Mutant(_OBJECTIVE, "likelihood.latent[:view], ", "", "C13"),
+    Mutant(_NETWORKS, "normalize(output[..., :-1])", "output[..., :-1]", "C1"),
+    Mutant(_NETWORKS, "normalize(self.network(projection))", "self.network(projection)", "C1"),
+    # cross-entropies and divergences
+    Mutant(_CROSS, "mean_cosine_gap(q, p) - mode)", "mean_cosine_gap(q, p) + mode)", "C18"),
+    Mutant(_CROSS, "(-kappa * mean_log_height(q, p)", "(kappa * mean_log_height(q, p)", "C18"),
+    Mutant(_CROSS, "return complement + resultant", "return complement - resultant", "C18"),
+    Mutant(_CROSS, "(q.dim - 1) / (tau + (q.dim - 1))", "q.dim / (tau + (q.dim - 1))", "C18"),
+    Mutant(_CROSS, "q.enumerate_support()).mean(0)", "q.enumerate_support()).sum(0)", "C7"),
+    Mutant(_CROSS, "(q.weights * each).sum(-1)", "(q.weights * each).mean(-1)", "C19"),
+    Mutant(_CROSS, "unsqueeze_batch(q, -1), p.experts).sum(-1)", "unsqueeze_batch(q, -1), p.experts).mean(-1)", "C2"),
+    Mutant(_HEIGHT, "tau * h * w) - 2 * tau * h * w", "tau * h * w) - tau * h * w", "C18"),
+    Mutant(
+        _HEIGHT,
+        "- power_spherical_log_height_deficit(dim, tau, e, h)",
+        "+ power_spherical_log_height_deficit(dim, tau, e, h)",
+        "C18",
+    ),
+    Mutant(_KL, "turn = kappa_p * von_mises", "turn = kappa_q * von_mises", "C2"),
+    Mutant(
+        _KL,
+        "diffuse = power_spherical_kl_to_uniform(q.dim, tau) - von",
+        "diffuse = power_spherical_kl_to_uniform(q.dim, tau) + von",
+        "C21",
+    ),
+    Mutant(_KL, "concentrated = mode_q - mode_p", "concentrated = mode_q + mode_p", "C20"),
+    # derivations
+    Mutant(_D + "vi_simsiam.py", "(1 + Inner(mu[i], z)) ** _k", "(1 - Inner(mu[i], z)) ** _k", "C12"),
+    Mutant(_D + "vi_simsiam.py", "f[j])), *_pairs) / M", "f[j])), *_pairs)", "C12"),
+    Mutant(_D + "vi_simsiam.py", "return -LogNormalizer(k) - k * log", "return -LogNormalizer(k) + k * log", "C13"),
+    Mutant(_D + "vi_simsiam.py", "- digamma(kappa + 2 * _b)", "+ digamma(kappa + 2 * _b)", "C23"),
+    Mutant(_D + "vi_simsiam.py", "return -kappa * sum(", "return kappa * sum(", "C24"),
+    Mutant(
+        _D + "simsiam.py",
+        "_affine = -M * LogNormalizer(kappa) - kappa",
+        "_affine = -M * LogNormalizer(kappa) + kappa",
+        "C9",
+    ),
+    Mutant(
+        _D + "dirac_guide.py",
+        "GUIDE = Sum(Dirac(z, f[j]), (j, 1, M)) / M",
+        "GUIDE = Sum(Dirac(z, f[j]), (j, 1, M))",
+        "C7",
+    ),
+    Mutant(_D + "normalizers.py", "return (half - 1) * log(", "return half * log(", "C6"),
+    Mutant(_D + "normalizers.py", "loggamma(a) - loggamma(a + b)", "loggamma(a) + loggamma(a + b)", "C6"),
+    Mutant(_D + "normalizers.py", "b = Rational(1, 2) * (dim - 1)", "b = Rational(1, 2) * dim", "C6"),
+    Mutant(_D + "normalizers.py", "besseli(order + 1, concentration) /", "besseli(order + 2, concentration) /", "C6"),
+    Mutant(_D + "ssl_loss.py", "SIMSIAM_LOSS = -Rational", "SIMSIAM_LOSS = Rational", "C1"),
+    Mutant(_D + "ssl_loss.py", "Inner(mu[1] - f[2], mu[1] - f[2])", "Inner(mu[1] + f[2], mu[1] + f[2])", "C1"),
+    Mutant(_D + "multimodal_vi.py", "LOSS = -expectation(log", "LOSS = expectation(log", "C3"),
+    Mutant(_D + "multimodal_vi.py", "NEGATIVE_ELBO = -expectation", "NEGATIVE_ELBO = expectation", "C2"),
+    Mutant(_D + "product_of_experts.py", "log(evidence) + (M - 1) *", "log(evidence) + M *", "C5"),
+    Mutant(
+        _D + "product_of_experts.py",
+        "_log_normalizers - LogNormalizer(R),",
+        "_log_normalizers + LogNormalizer(R),",
+        "C4",
+    ),
+    Mutant(_D + "product_of_experts.py", "* (1 - _resultant.subs", "* (1 + _resultant.subs", "C16"),
+    Mutant(
+        _D + "product_of_experts.py",
+        "(concentration - m) / (concentration + dim - 1 + m)",
+        "(concentration - m) / (concentration + dim + m)",
+        "C25",
+    ),
+    Mutant(_D + "evaluation.py", "cosines[a - 1][b - 1] for", "cosines[b - 1][a - 1] for", "C12"),
+    Mutant(_D + "notation.py", "rest.subs(variable, atoms[0].args[1])", "rest", "C7"),
+)
