@@ -20,6 +20,6 @@ def resnet18_for_small_images() -> ResNet:
     """ResNet-18 with a 3×3 stem, no max-pooling and no classifier, as is usual for CIFAR: 512 features."""
     network: ResNet = resnet18(weights=None)
     network.conv1 = nn.Conv2d(1, 64, 3, 1, 1, bias=False)
-    network.maxpool = nn.Identity()
-    network.fc = nn.Identity()
+    network.maxpool = nn.Identity()  # type: ignore[assignment]
+    network.fc = nn.Identity()  # type: ignore[assignment]
     return network
