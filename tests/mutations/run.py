@@ -5,8 +5,8 @@
 
 Each mutant is a textual replacement (`mutants.py`) in a temporary copy of the packages. There a fresh process runs
 the claims named with the mutant and then, while none has failed, all other claims that do not take long. A mutant is
-caught when a claim fails or the code does not import. Survivors are listed; the exit status is 0 if at least 95 % of the
-mutants are caught.
+caught when a claim fails or the code does not import. Survivors are listed; the exit status is 0 if at least 95 % of
+the mutants are caught.
 """
 
 from __future__ import annotations
