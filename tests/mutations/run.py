@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mutants import MUTANTS, Mutant
+from mutants import MUTANTS, Mutant  # type: ignore[import-not-found]  # this folder is put on the path above
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("ssl_as_inference", "models", "inference", "experiments")
