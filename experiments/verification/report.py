@@ -88,6 +88,7 @@ def all_derivations() -> list[Derivation]:
 def plain(text: str, width: int) -> str:
     """Markdown with LaTeX for a terminal: shortened, without the marks."""
     text = re.sub(r"\\frac(\\[a-zA-Z]+|\w)\s*(\w)", r"\1/\2", text)
+    text = text.replace(r"\,", " ").replace(r"\|", "‖")
     for command, sign in _SIGNS.items():
         text = re.sub(rf"\\{command}(?![a-zA-Z])", sign, text)
     text = re.sub(r"[$`{}\\]", "", text)
