@@ -22,6 +22,7 @@ from ssl_as_inference.derivations.normalizers import (
 from ssl_as_inference.distributions import SphericalUniform
 from ssl_as_inference.special import (
     power_spherical_log_normalizer,
+    power_spherical_mean_log_height,
     von_mises_fisher_log_normalizer,
     von_mises_fisher_mean_resultant_length,
 )
@@ -29,6 +30,10 @@ from ssl_as_inference.special import (
 LOG_NORMALIZERS = {
     "von Mises–Fisher": von_mises_fisher_log_normalizer,
     "Power Spherical": power_spherical_log_normalizer,
+}
+MEANS = {
+    "von Mises–Fisher": von_mises_fisher_mean_resultant_length,
+    "Power Spherical": power_spherical_mean_log_height,
 }
 
 _KAPPAS = (1e-3, 0.3, 10.0, 1e3, 1e5)
@@ -80,6 +85,7 @@ def _slopes_in_the_concentration(settings: Settings) -> Outcome:
                 errors[f"{name}, log C"] = abs(log_c.item() - expected) / max(1.0, abs(expected))
                 slope = torch.autograd.grad(log_c, k)[0].item()
                 errors[f"{name}, slope of log C"] = abs(slope + mean)
+                errors[f"{name}, mean"] = abs(MEANS[family](dim, k.detach()).item() - mean)
                 z = torch.eye(dim, dtype=torch.float64, device=settings.device)[1]  # at a right angle the height is 0
                 slope = torch.autograd.grad(FAMILIES[family](_pole(dim, settings), k).log_prob(z), k)[0].item()
                 errors[f"{name}, slope of log p"] = abs(slope + mean)

@@ -221,11 +221,12 @@ CLAIMS = (
     Claim(
         "C16",
         "Eq. (6)",
-        r"$\nabla_\eta\mathcal{L}_{exact} = A(R)\,\eta/R - \bar f$; two views at angles ±θ: the normaliser weakens the"
-        r" pull by $1 - A(R)$.",
+        r"$\nabla_\eta\mathcal{L}_{exact} = A(R)\,\eta/R - \bar f$; for two views at angles ±θ the"
+        r" normaliser multiplies the pull by $1 - A(R)$.",
         "symbolic",
         0,
         symbolic(*derived.MOMENT_MATCHING, derived.ATTENUATION),
+        correction="1 − A(R) is what remains of the pull, not the share that is lost.",
     ),
     Claim(
         "C16",
@@ -235,7 +236,7 @@ CLAIMS = (
         1e-8,
         _moment_matching,
     ),
-    Claim("C16", "Eq. (6)", r"The pull of two views at ±θ is weakened by $1 - A(R)$.", "numeric", 1e-8, _attenuation),
+    Claim("C16", "Eq. (6)", r"The pull of two views at ±θ is multiplied by $1 - A(R)$.", "numeric", 1e-8, _attenuation),
     Claim(
         "C17",
         "Eqs. (4), (6)",
@@ -261,6 +262,7 @@ CLAIMS = (
         "symbolic",
         0,
         symbolic(*derived.PAIR_NORMALIZER),
+        correction="One integer concentration of the two is enough for the series to terminate.",
     ),
     Claim(
         "C25",

@@ -208,7 +208,7 @@ CLAIMS = (
         "C9",
         "Eq. (9)",
         r"For constant κ, $\mathcal{L}_{paper} = -M\log C(\kappa) - \frac\kappa M\sum_{i,j}g_i^\top f_j$; for M = 2 its"
-        r" terms i ≠ j are $\frac\kappa2\mathcal{L}_{SSL}$ Algorithm 1 is $\kappa\mathcal{L}_{SSL}$, up to constants.",
+        r" terms i ≠ j are $\frac\kappa2\mathcal{L}_{SSL}$, Algorithm 1 is $\kappa\mathcal{L}_{SSL}$, up to constants.",
         "symbolic",
         0,
         symbolic(derived.LOSS, derived.CROSS_PAIRS, derived.OFF_DIAGONAL),

@@ -26,6 +26,13 @@ from ssl_as_inference.derivations.notation import to_latex
 from ssl_as_inference.derivations.step import Derivation
 
 _MATH_OR_CODE = re.compile(r"\$([^$]+)\$|`([^`]+)`")
+# LaTeX commands as a terminal shows them; the others lose their backslash
+_SIGNS = {
+    "kappa": "κ", "mu": "μ", "tau": "τ", "nu": "ν", "eta": "η", "theta": "θ", "phi": "φ", "psi": "ψ", "lambda": "λ",
+    "nabla": "∇", "sum": "Σ", "int": "∫", "infty": "∞", "to": "→", "approx": "≈", "propto": "∝", "le": "≤", "ge": "≥",
+    "sqrt": "√", "delta": "δ", "mid": "|", "cdot": "·", "top": "T", "sim": "~", "bar": "mean ",
+    "mathcal": "", "mathbb": "", "mathrm": "", "frac": "",
+}  # fmt: skip
 _STYLE = """
 body { font-family: system-ui, sans-serif; line-height: 1.5; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
@@ -80,7 +87,11 @@ def all_derivations() -> list[Derivation]:
 
 def plain(text: str, width: int) -> str:
     """Markdown with LaTeX for a terminal: shortened, without the marks."""
-    text = text.replace("$", "").replace("`", "").replace("\\", "")
+    text = re.sub(r"\\frac(\\[a-zA-Z]+|\w)\s*(\w)", r"\1/\2", text)
+    text = text.replace(r"\,", " ").replace(r"\|", "‖")
+    for command, sign in _SIGNS.items():
+        text = re.sub(rf"\\{command}(?![a-zA-Z])", sign, text)
+    text = re.sub(r"[$`{}\\]", "", text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
