@@ -133,10 +133,15 @@ def test_one_view_normalised_is_the_likelihood_of_its_own_atom(make_pair: PairMa
     assert evaluate(KLObjective("all", normalized=True), pair, views) == pytest.approx(unnormalised, abs=1e-10)
 
 
-def test_the_normaliser_of_power_spherical_experts_is_refused(make_pair: PairMaker, make_views: ViewMaker) -> None:
-    pair = make_pair("ps")
-    with pytest.raises(NotImplementedError, match="normaliser of a product of PowerSpherical experts"):
-        KLObjective(normalized=True)(pair.model, pair.guide)(make_views(2))
+def test_two_power_spherical_experts_are_normalised_and_three_are_refused(
+    make_pair: PairMaker, make_views: ViewMaker
+) -> None:
+    pair, views = make_pair("ps").eval(), make_views(2)
+    difference = KLObjective(normalized=True).loss(pair.model, pair.guide, views)
+    difference -= KLObjective().loss(pair.model, pair.guide, views)
+    assert difference == pytest.approx(pair.model.posterior(views).log_normalizer().sum().item(), abs=1e-11)
+    with pytest.raises(NotImplementedError, match="normaliser of 3 Power Spherical experts"):
+        KLObjective(normalized=True)(pair.model, pair.guide)(make_views(3))
 
 
 @FAMILIES
