@@ -83,6 +83,7 @@ def _run(seed: int, epochs: int, out: Path) -> int:
     print(f"  look at {out / 'concentration.png'}: which digits does the model find uncertain, and are you surprised?")
     print("  python -m experiments.quickstart --seed 1         how much does the table change with the seed?")
     print("  python -m experiments.digits_sweep --help         more seeds, other learning rates, ablations")
+    print("  python -m experiments.verify                      every equation of the paper, checked")
     print("  read ssl_as_inference/graphical_model.py          the model and the guide that were just fitted")
     return 0
 
