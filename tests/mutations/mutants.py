@@ -33,11 +33,10 @@ _SPHERE = "ssl_as_inference/sphere.py"
 _PRODUCT = "ssl_as_inference/distributions/product_of_experts.py"
 _DELTA = "ssl_as_inference/distributions/delta_mixture.py"
 _MIXTURE = "ssl_as_inference/distributions/spherical_mixture.py"
-_SYMMETRIC = "ssl_as_inference/distributions/rotationally_symmetric.py"
 _GRAPH = "ssl_as_inference/graphical_model.py"
 _OBJECTIVE = "inference/kl_objective.py"
 _CROSS = "ssl_as_inference/cross_entropies.py"
-_KL = "ssl_as_inference/kl_divergences.py"
+_KL = "ssl_as_inference/divergences.py"
 _NETWORKS = "models/networks.py"
 _D = "ssl_as_inference/derivations/"
 
@@ -88,8 +87,8 @@ MUTANTS = (
     Mutant(_VMF, '"log_normalizer": ("-1",', '"log_normalizer": ("1",', "C6"),
     Mutant(_VMF, '("1", "resultant_complement")', '("1", "resultant")', "C6"),
     Mutant(_VMF, "return -value if factor.startswith", "return value if factor.startswith", "C6"),
-    Mutant(_VMFD, "return peak - self.concentration * half", "return peak + self.concentration * half", "C6 C9"),
-    Mutant(_VMFD, "self.concentration * half_squared_chord", "2 * self.concentration * half_squared_chord", "C9"),
+    Mutant(_VMFD, "return peak - concentration * half", "return peak + concentration * half", "C6 C9"),
+    Mutant(_VMFD, "peak - concentration * half_squared_chord", "peak - 2 * concentration * half_squared_chord", "C9"),
     Mutant(_BESSEL, "return dim / 2 - 1", "return dim / 2", "C6"),
     Mutant(
         _BESSEL,
@@ -115,7 +114,7 @@ MUTANTS = (
     Mutant(_SPHERE, "-pull.sum_to_size(y.shape)", "pull.sum_to_size(y.shape)", "C9"),
     Mutant(_SPHERE, "sign * y).double() / 2", "sign * y).double()", "C18"),
     Mutant(_SPHERE, "torch.where(ahead, near, 1 - near), torch", "torch.where(ahead, 1 - near, near), torch", "C18"),
-    Mutant(_SYMMETRIC, "(gap * (2 - gap)).sqrt()", "(gap * (1 - gap)).abs().sqrt()", "C22"),
+    Mutant(_SPHERE, "(gap * (2 - gap)).sqrt()", "(gap * (1 - gap)).abs().sqrt()", "C22"),
     # product, guides
     Mutant(_PRODUCT, "len(self.event_shape))).sum(-1)", "len(self.event_shape))).mean(-1)", "C4"),
     Mutant(
