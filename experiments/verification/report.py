@@ -26,6 +26,8 @@ from ssl_as_inference.derivations.notation import to_latex
 from ssl_as_inference.derivations.step import Derivation
 
 _MATH_OR_CODE = re.compile(r"\$([^$]+)\$|`([^`]+)`")
+_OPERATOR = re.compile(r"<mi>(log|exp|cos|sin|min|max|lim)</mi>")
+_BEFORE_BRACKET = re.compile(r'rspace="0.167em"(>\w+</mo>(?:<mrow>)?<mo stretchy="[a-z]+">(?:\(|&#x00028;))')
 # LaTeX commands as a terminal shows them; the others lose their backslash
 _SIGNS = {
     "kappa": "κ", "mu": "μ", "tau": "τ", "nu": "ν", "eta": "η", "theta": "θ", "phi": "φ", "psi": "ψ", "lambda": "λ",
@@ -39,7 +41,14 @@ table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.35rem 0.6rem; text-align: left; vertical-align: top; }
 th { position: sticky; top: 0; background: Canvas; }
 .pass { color: #1a7f37; font-weight: 600; } .fail { color: #c0241f; font-weight: 600; }
-.note { color: #666; font-size: 0.85rem; } code { font-size: 0.9em; } .wide { overflow-x: auto; }
+.note { color: #666; font-size: 0.85rem; } code { font-size: 0.9em; }
+.wide { overflow-x: auto; } .wide math { math-style: normal; }
+@media (max-width: 45rem) {
+  .ledger thead { display: none; } .ledger td { display: inline; border: 0; padding: 0 0.4rem 0 0; }
+  .ledger tr { display: block; border-bottom: 1px solid #ccc; padding: 0.5rem 0; overflow-x: auto; }
+  .ledger td:nth-child(3) { display: block; }
+  .ledger td:nth-child(5)::before { content: "tolerance "; } .ledger td:nth-child(6)::before { content: "error "; }
+}
 :root { color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { .pass { color: #4ac26b; } .fail { color: #ff7b72; } .note { color: #aaa; } }
 """
@@ -75,14 +84,19 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def all_derivations() -> list[Derivation]:
-    """Every derivation of `ssl_as_inference.derivations`, in the order of the modules' names."""
+    """Every derivation of `ssl_as_inference.derivations`, in the order of the paper's equations."""
     found = []
     for module in sorted(pkgutil.iter_modules(derivations.__path__), key=lambda m: m.name):
         for value in vars(importlib.import_module(f"{derivations.__name__}.{module.name}")).values():
             for item in value if isinstance(value, tuple) else (value,):
                 if isinstance(item, Derivation) and item not in found:
                     found.append(item)
-    return found
+    return sorted(found, key=_place_in_the_paper)
+
+
+def _place_in_the_paper(derivation: Derivation) -> tuple[bool, int]:
+    """Number of the first equation; Algorithm 1 comes after all of them."""
+    return derivation.equation.startswith("Alg."), int(re.findall(r"\d+", derivation.equation)[0])
 
 
 def plain(text: str, width: int) -> str:
@@ -158,22 +172,28 @@ def markdown(results: Sequence[Result], settings: Settings) -> str:
     return "\n".join(lines)
 
 
+def _mathml(latex: str) -> str:
+    """LaTeX as MathML, with the thin spaces around log, cos and the like that the converter leaves out."""
+    spaced = _OPERATOR.sub(r'<mo lspace="0.167em" rspace="0.167em">\1</mo>', convert(latex))
+    return _BEFORE_BRACKET.sub(r'rspace="0"\1', spaced)
+
+
 def _inline(text: str) -> str:
     """Markdown of one line with `code` and $LaTeX$ as HTML with MathML."""
     parts, end = [], 0
     for match in _MATH_OR_CODE.finditer(text):
         parts.append(html.escape(text[end : match.start()]))
         mathematics, code = match.groups()
-        parts.append(convert(mathematics) if mathematics else f"<code>{html.escape(code)}</code>")
+        parts.append(_mathml(mathematics) if mathematics else f"<code>{html.escape(code)}</code>")
         end = match.end()
     parts.append(html.escape(text[end:]))
     return "".join(parts)
 
 
 def _html_derivation(derivation: Derivation) -> str:
-    rows = [f"<tr><td>{convert(to_latex(derivation.start))}</td><td></td></tr>"]
+    rows = [f"<tr><td>{_mathml(to_latex(derivation.start))}</td><td></td></tr>"]
     rows += [
-        f"<tr><td>{convert('= ' + to_latex(step.right))}</td><td>{html.escape(step.rule)}</td></tr>"
+        f"<tr><td>{_mathml('= ' + to_latex(step.right))}</td><td>{html.escape(step.rule)}</td></tr>"
         for step in derivation
     ]
     title = html.escape(f"{derivation.equation}: {derivation.title}")
@@ -209,12 +229,13 @@ def html_page(results: Sequence[Result], settings: Settings) -> str:
         f"<li>Counterexample: {_inline(e.check(settings).detail)}</li></ul>"
         for e in ERRATA
     )
+    rows = "".join(_html_row(r) for r in results)
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>The equations, checked</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
         f"<h1>The equations of arXiv:2203.11437v1, checked</h1>"
         f"<p>{html.escape(summary(results))}. {html.escape(environment(settings))}.</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(_html_row(r) for r in results)}</tbody></table>"
+        f'<table class="ledger"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
         f"<h2>Errata of the paper</h2>{errata}"
         f"<h2>Derivations</h2><p>Printed from the objects that the symbolic checks verify.</p>"
         f"{''.join(_html_derivation(d) for d in all_derivations())}</body></html>\n"

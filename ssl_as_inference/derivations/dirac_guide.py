@@ -2,7 +2,7 @@ r"""Eq. (8): expectations under a mixture of Dirac measures are finite sums, wit
 
 from __future__ import annotations
 
-from sympy import DiracDelta, Expr, Function, Integer, Integral, Sum, Symbol, oo
+from sympy import DiracDelta, Expr, Function, Integer, Integral, Mul, Sum, Symbol, oo
 
 from ssl_as_inference.derivations.notation import Dirac, M, SphereIntegral, f, j, named_function, sift, z
 from ssl_as_inference.derivations.step import Derivation, Step
@@ -15,7 +15,7 @@ _h = named_function("h", template="h({0})")
 
 def printed_expectation(integrand: Expr) -> Expr:
     r"""$\sum_j\mathbb{E}_{\delta(z-f_j)}[h(z)]$, below Eq. (9): the paper leaves the 1/M out (C7)."""
-    return sift(Sum(SphereIntegral(Dirac(z, f[j]) * integrand, z), (j, 1, M)))
+    return Sum(SphereIntegral(Dirac(z, f[j]) * integrand, z), (j, 1, M))
 
 
 EXPECTATION = Derivation(
@@ -45,7 +45,10 @@ NORMALIZATION = Derivation(
 PRINTED_EXPECTATION_IS_M_TIMES_TOO_LARGE = Derivation(
     "Eq. (8)",
     "the sum without 1/M is M times the expectation",
-    (Step("linearity", printed_expectation(_h(z)), M * EXPECTATION.result),),
+    (
+        Step("sifting of the Dirac measure", printed_expectation(_h(z)), Sum(_h(f[j]), (j, 1, M)), by=sift),
+        Step("the mean of Eq. (8)", Sum(_h(f[j]), (j, 1, M)), Mul(M, EXPECTATION.result, evaluate=False)),
+    ),
 )
 
 _angle, _first, _second = Symbol("t", real=True), Symbol("t_1", real=True), Symbol("t_2", real=True)

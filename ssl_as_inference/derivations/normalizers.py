@@ -3,13 +3,13 @@ r"""The normalisers $\log C(\kappa)$ of Eqs. (7) and (11) in closed form, and th
 from __future__ import annotations
 
 from sympy import (
+    Derivative,
     Expr,
     Integer,
     Integral,
     Rational,
     Symbol,
     besseli,
-    diff,
     exp,
     expand_func,
     gamma,
@@ -19,7 +19,7 @@ from sympy import (
     simplify,
 )
 
-from ssl_as_inference.derivations.notation import d, kappa
+from ssl_as_inference.derivations.notation import d, differentiate, kappa
 from ssl_as_inference.derivations.step import Derivation, Step
 
 nu = Symbol("nu", positive=True)
@@ -63,10 +63,10 @@ def _evaluated(expression: Expr) -> Expr:
     return simplify(simplify(expand_func(expression.doit())).rewrite(exp))
 
 
-def _normalizes(name: str, equation: str, height: Expr, log_normalizer: Expr, dim: int) -> Derivation:
+def _normalizes(name: str, equation: str, height: Expr, log_normalizer: Expr, dim: int, case: str) -> Derivation:
     return Derivation(
         equation,
-        f"the {name} density integrates to one for d = {dim}",
+        f"the {name} density integrates to one for {case}",
         (
             Step(
                 "integration over the cosine",
@@ -79,7 +79,7 @@ def _normalizes(name: str, equation: str, height: Expr, log_normalizer: Expr, di
 
 
 VON_MISES_FISHER_NORMALIZES = tuple(
-    _normalizes("von Mises–Fisher", "Eq. (7)", exp(kappa * _t), von_mises_fisher_log_normalizer(dim), dim)
+    _normalizes("von Mises–Fisher", "Eq. (7)", exp(kappa * _t), von_mises_fisher_log_normalizer(dim), dim, f"d = {dim}")
     for dim in (3, 5)
 )
 """In odd dimensions the Bessel function is elementary, and SymPy knows the integral."""
@@ -91,6 +91,7 @@ POWER_SPHERICAL_NORMALIZES = tuple(
         (1 + _t) ** power,
         power_spherical_log_normalizer(dim, Integer(power)),
         dim,
+        f"d = {dim}, κ = {power}",
     )
     for dim in (3, 5)
     for power in (1, 2, 5)
@@ -111,9 +112,9 @@ MEAN_RESULTANT_LENGTH = Derivation(
     (
         Step(
             "derivative of the log-normaliser, recurrence of the Bessel functions",
-            -diff(_log_c, kappa),
+            -Derivative(_log_c, kappa),
             mean_resultant_length(),
-            by=_without_lower_order,
+            by=lambda e: _without_lower_order(differentiate(e)),
         ),
     ),
 )

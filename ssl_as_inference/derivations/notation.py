@@ -22,6 +22,7 @@ from sympy import (
     Product,
     Sum,
     Symbol,
+    diff,
     expand,
     expand_log,
     sympify,
@@ -69,8 +70,10 @@ class Inner(Function):  # type: ignore[misc]  # SymPy's classes are untyped
         return cls(v, u) if _rank(v) < _rank(u) else None
 
     def _latex(self, printer: Any, exp: Any = None) -> str:
-        u, v = (printer._print(a) for a in self.args)  # noqa: SLF001  # how SymPy's printers recurse
-        u = rf"\left({u}\right)" if self.args[0].is_Add or isinstance(self.args[0], Sum) else u
+        u, v = (
+            rf"\left({printer._print(a)}\right)" if a.is_Add or isinstance(a, Sum) else printer._print(a)  # noqa: SLF001
+            for a in self.args
+        )
         text = rf"{u}^{{\top}} {v}"
         return text if exp is None else rf"\left({text}\right)^{{{exp}}}"
 
@@ -204,6 +207,12 @@ def to_latex(expression: Expr) -> str:
     """LaTeX of an expression."""
     text: str = _Printer().doprint(expression)
     return text
+
+
+def differentiate(expression: Expr) -> Expr:
+    """Carry out the derivatives that an expression asks for, by SymPy's own rules."""
+    evaluated: Expr = expression.replace(Derivative, diff)
+    return evaluated
 
 
 def sift(expression: Expr) -> Expr:

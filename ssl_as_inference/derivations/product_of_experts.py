@@ -3,6 +3,7 @@ r"""Eqs. (6) and (10): the product of experts, which is a density only up to its
 from __future__ import annotations
 
 from sympy import (
+    Derivative,
     Expr,
     Integer,
     Integral,
@@ -11,7 +12,6 @@ from sympy import (
     Sum,
     Symbol,
     cos,
-    diff,
     exp,
     expand_func,
     legendre,
@@ -36,6 +36,7 @@ from ssl_as_inference.derivations.notation import (
     SphereIntegral,
     canonical,
     concentrations,
+    differentiate,
     i,
     kappa,
     mu,
@@ -157,8 +158,9 @@ MOMENT_MATCHING = tuple(
         (
             Step(
                 "chain rule",
-                diff(_exact, component),
+                Derivative(_exact, component),
                 _resultant.subs(R, _length) * component / _length - _mean[k],
+                by=differentiate,
             ),
         ),
     )
@@ -174,8 +176,9 @@ ATTENUATION = Derivation(
     (
         Step(
             "chain rule",
-            diff(_two_views, _theta),
+            Derivative(_two_views, _theta),
             2 * kappa * sin(_theta) * (1 - _resultant.subs(R, 2 * kappa * cos(_theta))),
+            by=differentiate,
         ),
     ),
 )

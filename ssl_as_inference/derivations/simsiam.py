@@ -2,12 +2,25 @@ r"""Eq. (9): von Mises–Fisher experts of one constant concentration in Eq. (5)
 
 from __future__ import annotations
 
-from sympy import Expr, Rational, Sum, Symbol, diff, exp, log
+from sympy import Derivative, Expr, Rational, Sum, Symbol, diff, exp, log
 
 from ssl_as_inference.derivations.dirac_guide import GUIDE
 from ssl_as_inference.derivations.multimodal_vi import LOSS as KL_LOSS
 from ssl_as_inference.derivations.multimodal_vi import expectation, expert_posterior, q
-from ssl_as_inference.derivations.notation import Inner, LogNormalizer, M, SphereIntegral, f, i, j, kappa, mu, sift, z
+from ssl_as_inference.derivations.notation import (
+    Inner,
+    LogNormalizer,
+    M,
+    SphereIntegral,
+    differentiate,
+    f,
+    i,
+    j,
+    kappa,
+    mu,
+    sift,
+    z,
+)
 from ssl_as_inference.derivations.ssl_loss import SSL_LOSS
 from ssl_as_inference.derivations.step import Derivation, Step
 
@@ -78,12 +91,19 @@ _c = Symbol("c", real=True)
 VON_MISES_FISHER_SLOPE = Derivation(
     "Eq. (9)",
     "the slope in the cosine is constant for a von Mises–Fisher expert, as SimSiam's",
-    (Step("derivative", diff(-LogNormalizer(kappa) - kappa * _c, _c), -kappa),),
+    (Step("derivative", Derivative(-LogNormalizer(kappa) - kappa * _c, _c), -kappa, by=differentiate),),
 )
 POWER_SPHERICAL_SLOPE = Derivation(
     "Eq. (12)",
     "the slope in the cosine is −κ/(1+c) for a Power Spherical expert of constant κ, unlike SimSiam's",
-    (Step("derivative", diff(-LogNormalizer(kappa) - kappa * log(1 + _c), _c), -kappa / (1 + _c)),),
+    (
+        Step(
+            "derivative",
+            Derivative(-LogNormalizer(kappa) - kappa * log(1 + _c), _c),
+            -kappa / (1 + _c),
+            by=differentiate,
+        ),
+    ),
 )
 POWER_SPHERICAL_SLOPE_VARIES = diff(POWER_SPHERICAL_SLOPE.result, _c)
 """Not zero: no rescaling of the learning rate makes the two methods agree."""

@@ -2,7 +2,7 @@ r"""Eq. (1) and the losses that SimSiam and BYOL published, for unit vectors $\m
 
 from __future__ import annotations
 
-from sympy import Expr, Integer, Rational
+from sympy import Expr, Integer, Mul, Rational
 
 from ssl_as_inference.derivations.notation import Inner, f, mu
 from ssl_as_inference.derivations.step import Derivation, Step
@@ -24,7 +24,7 @@ def _unit_length(u: Expr, v: Expr) -> Expr:
 SSL_IS_TWICE_SIMSIAM = Derivation(
     "Eq. (1)",
     "Eq. (1) is twice SimSiam's loss",
-    (Step("arithmetic", SSL_LOSS, 2 * SIMSIAM_LOSS),),
+    (Step("arithmetic", SSL_LOSS, Mul(2, SIMSIAM_LOSS, evaluate=False)),),
 )
 
 _expanded = sum(

@@ -2,7 +2,7 @@ r"""Eqs. (11) and (12): Power Spherical experts of estimated concentration in Eq
 
 from __future__ import annotations
 
-from sympy import Expr, Integer, Rational, Sum, Symbol, diff, digamma, exp, limit, log, oo, simplify
+from sympy import Derivative, Expr, Integer, Rational, Sum, Symbol, digamma, exp, limit, log, oo, simplify
 
 from ssl_as_inference.derivations.dirac_guide import GUIDE
 from ssl_as_inference.derivations.multimodal_vi import LOSS, expectation, expert_posterior, q
@@ -14,6 +14,7 @@ from ssl_as_inference.derivations.notation import (
     SphereIntegral,
     concentrations,
     d,
+    differentiate,
     f,
     i,
     j,
@@ -62,12 +63,26 @@ c = Symbol("c", positive=True)
 CORRECTED_SLOPE = Derivation(
     "Eq. (12)",
     "the corrected loss of a pair falls as the cosine grows",
-    (Step("derivative", diff(-(LogNormalizer(kappa) + kappa * log(1 + c)), c), -kappa / (1 + c)),),
+    (
+        Step(
+            "derivative",
+            Derivative(-(LogNormalizer(kappa) + kappa * log(1 + c)), c),
+            -kappa / (1 + c),
+            by=differentiate,
+        ),
+    ),
 )
 PRINTED_SLOPE = Derivation(
     "Eq. (12)",
     "the printed loss of a pair rises as the cosine grows",
-    (Step("derivative", diff(-(LogNormalizer(kappa) - kappa * log(1 + c)), c), kappa / (1 + c)),),
+    (
+        Step(
+            "derivative",
+            Derivative(-(LogNormalizer(kappa) - kappa * log(1 + c)), c),
+            kappa / (1 + c),
+            by=differentiate,
+        ),
+    ),
 )
 
 
@@ -100,8 +115,9 @@ OPTIMAL_CONCENTRATION = Derivation(
     (
         Step(
             "derivative of the log-gamma function",
-            diff(_pair, kappa),
+            Derivative(_pair, kappa),
             log(2) + digamma(kappa + _b) - digamma(kappa + 2 * _b) - log(1 + c),
+            by=differentiate,
         ),
     ),
 )

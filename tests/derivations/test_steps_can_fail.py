@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sympy import Expr, Integral, Sum, Symbol, log
+from sympy import Derivative, Expr, Integral, Sum, Symbol, log
 
 from experiments.verification.report import all_derivations
 from ssl_as_inference.derivations.dirac_guide import EXPECTATION, GUIDE
@@ -25,6 +25,7 @@ from ssl_as_inference.derivations.notation import (
     j,
     mu,
     sift,
+    to_latex,
     z,
 )
 from ssl_as_inference.derivations.product_of_experts import VON_MISES_FISHER_LOG_Z
@@ -56,12 +57,12 @@ def test_a_tampered_result_is_refused(derivation: Derivation, tampering: str) ->
         replace(derivation, steps=(*derivation.steps[:-1], wrong)).verify()
 
 
-# Where the rule is an integration, SymPy's own simplification carries it out as well.
+# Where the rule is an integration or a derivative, SymPy's own simplification carries it out as well.
 RULES = [
     (d, k)
     for d in DERIVATIONS
     for k, step in enumerate(d.steps)
-    if (step.by is not None or step.given) and not step.left.has(Integral)
+    if (step.by is not None or step.given) and not step.left.has(Integral, Derivative)
 ]
 
 
@@ -121,6 +122,22 @@ def test_compiling_an_unknown_family_or_a_foreign_symbol_is_refused() -> None:
         compile_loss(CORRECTED_LOSS.result, "Gaussian", 2)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expression must be in terms of"):
         compile_loss(Inner(mu[1], z), "Power Spherical", 2)
+
+
+@pytest.mark.parametrize("derivation", all_derivations(), ids=title)
+def test_a_reader_sees_each_step_rewrite_something(derivation: Derivation) -> None:
+    for step in derivation:
+        assert to_latex(step.left) != to_latex(step.right), f"{step.rule}: {to_latex(step.left)}"
+
+
+def test_the_report_takes_the_derivations_in_the_order_of_the_paper() -> None:
+    first = {derivation.equation: number for number, derivation in reversed(list(enumerate(all_derivations())))}
+    assert first["Eq. (1)"] < first["Eqs. (2)–(4)"] < first["Eq. (5)"] < first["Eq. (8)"] < first["Eq. (12)"]
+    assert max(first, key=first.__getitem__) == "Alg. 1"
+
+
+def test_both_sides_of_an_inner_product_stand_in_brackets_where_they_are_sums() -> None:
+    assert to_latex(Inner(mu[1] - f[2], mu[1] - f[2])).count(r"\left(") == 2
 
 
 def test_latex_is_printed_from_the_steps() -> None:
