@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from ssl_as_inference.quick_function import QuickFunction
+
 _MANY = 2**20  # numbers, whose difference the operating system would have to provide new memory for
-_PIECE = 64  # short enough for a plain sum to keep its digits, long enough to be fast
+_PIECE = 2**17  # numbers, that a processor's cache holds
+_LONG = 64  # dimension from which on a normal vector is next to never parallel to a given one
 
 
 def log_surface_area(dim: int) -> float:
@@ -24,6 +27,35 @@ def log_surface_area(dim: int) -> float:
         4.0
     """
     return math.log(2.0) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
+
+
+class _Normalized(QuickFunction):
+    """The unit vector and the length it was divided by; backward stores two vectors, torch's `normalize` seven."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(vector: Tensor) -> tuple[Tensor, Tensor]:
+        length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True).clamp_min(torch.finfo(vector.dtype).tiny)
+        return vector / length, length
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(*inputs, *output)
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> Tensor | None:
+        if grad is None:
+            return None
+        vector, unit, length = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for a second derivative all is written in terms of the vector
+            length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True).clamp_min(torch.finfo(vector.dtype).tiny)
+            unit = vector / length
+        along = (grad * unit).sum(-1, keepdim=True)
+        pull: Tensor = torch.addcmul(grad, along, unit, value=-1) / length
+        return pull
 
 
 def normalize(vector: Tensor) -> Tensor:
@@ -41,24 +73,62 @@ def normalize(vector: Tensor) -> Tensor:
     """
     if vector.dtype in {torch.float16, torch.bfloat16}:
         vector = vector.float()
-    return torch.nn.functional.normalize(vector, dim=-1, eps=torch.finfo(vector.dtype).tiny)
+    unit: Tensor = _Normalized.apply(vector)[0]
+    return unit
+
+
+def is_plain_on_cpu(tensor: Tensor) -> bool:
+    """Whether neither a device would have to be waited for nor a transformation be told before its numbers are used."""
+    if torch.compiler.is_compiling() or tensor.device.type != "cpu" or type(tensor) is not Tensor:
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001  # as torch's own functions ask
+
+
+def _lengths(x: Tensor, y: Tensor, signs: tuple[int, ...]) -> list[Tensor]:
+    """Lengths of x ± y, without a derivative."""
+    same = x.shape == y.shape and x.dtype == y.dtype and x.dim() > 1 and x.is_contiguous() and y.is_contiguous()
+    if not same or x.numel() < _MANY or not (is_plain_on_cpu(x) and is_plain_on_cpu(y)):
+        return [torch.linalg.vector_norm(torch.add(x, y, alpha=sign), dim=-1) for sign in signs]
+    # A large sum is never stored: a CPU spends most of the time for it in the operating system's providing the memory.
+    # One piece, which the processor's cache holds, is used again and again.
+    left, right, rows = x.flatten(0, -2), y.flatten(0, -2), max(1, _PIECE // x.size(-1))
+    piece, lengths = left.new_empty(rows, x.size(-1)), left.new_empty(len(signs), len(left))
+    for a, b, length in zip(left.split(rows), right.split(rows), lengths.split(rows, dim=1), strict=True):
+        for sign, out in zip(signs, length, strict=True):
+            torch.linalg.vector_norm(torch.add(a, b, alpha=sign, out=piece[: len(a)]), dim=-1, out=out)
+    return list(lengths.unflatten(1, x.shape[:-1]))
+
+
+def chord_length_value(x: Tensor, y: Tensor) -> Tensor:
+    """The length of x − y, without a derivative."""
+    return _lengths(x, y, (-1,))[0]
+
+
+def chord_lengths_value(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The lengths of x − y and x + y, without a derivative."""
+    ahead, behind = _lengths(x, y, (-1, 1))
+    return ahead, behind
 
 
 def half_squared_chord_value(x: Tensor, y: Tensor) -> Tensor:
     """`half_squared_chord` for the inside of an autograd function: without a derivative."""
-    same = x.shape == y.shape and x.dtype == y.dtype and x.size(-1) % _PIECE == 0
-    if same and x.numel() >= _MANY and x.device.type == "cpu" and not torch.compiler.is_compiling():
-        # cdist of each piece of x with that of y never stores the difference. On a CPU that is up to eight times faster
-        # for a large one: most of the time goes into the operating system's providing the memory.
-        left, right = x.unflatten(-1, (-1, 1, _PIECE)), y.unflatten(-1, (-1, 1, _PIECE))
-        distance = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist").flatten(-3)
-        squared = distance.square().sum(-1)
-    else:
-        squared = torch.linalg.vector_norm(x - y, dim=-1).square()
-    return (squared / 2).clamp(max=2)  # only rounding takes the chord of unit vectors beyond the diameter
+    # Only rounding takes the chord of unit vectors beyond the diameter.
+    return (chord_length_value(x, y).square() / 2).clamp(max=2)
 
 
-class _HalfSquaredChord(torch.autograd.Function):
+def _scaled_difference(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    if torch.is_grad_enabled():
+        return (x - y) * scale
+    # 1·y: so that the difference has every batch dimension of the scale too, and may be scaled in place
+    return torch.addcmul(x, torch.ones_like(scale), y, value=-1).mul_(scale)
+
+
+def sum_to(shape: torch.Size, gradient: Tensor) -> Tensor:
+    """The gradient of a tensor of this shape that was broadcast: `sum_to_size`, but no copy where it sums nothing."""
+    return gradient.reshape(shape) if gradient.numel() == shape.numel() else gradient.sum_to_size(shape)
+
+
+class _HalfSquaredChord(QuickFunction):
     """½‖x−y‖² that keeps nothing but its inputs and whose backward builds one difference."""
 
     generate_vmap_rule = True
@@ -76,14 +146,10 @@ class _HalfSquaredChord(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, y = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
-        if torch.is_grad_enabled():
-            pull = (x - y) * grad
-        else:  # 1·y: so that the difference has every batch dimension of grad too, and may be scaled in place
-            pull = torch.addcmul(x, torch.ones_like(grad), y, value=-1).mul_(grad)
-        return (
-            pull.sum_to_size(x.shape) if ctx.needs_input_grad[0] else None,
-            -pull.sum_to_size(y.shape) if ctx.needs_input_grad[1] else None,
-        )
+        if not ctx.needs_input_grad[0]:
+            return None, sum_to(y.shape, _scaled_difference(y, x, grad))
+        pull = _scaled_difference(x, y, grad)
+        return sum_to(x.shape, pull), sum_to(y.shape, -pull) if ctx.needs_input_grad[1] else None
 
 
 def half_squared_chord(x: Tensor, y: Tensor) -> Tensor:
@@ -122,12 +188,41 @@ def half_gap_and_height(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(ahead, near, 1 - near), torch.where(ahead, 1 - near, near)
 
 
+def without_copies(tensor: Tensor, event_dims: int = 0) -> Tensor:
+    """Undo `expand`, to length 1, in the batch dimensions: what is shared need not be computed for every element."""
+    for axis, stride in enumerate(tensor.stride()[: tensor.dim() - event_dims]):
+        if stride == 0 and tensor.size(axis) > 1:
+            tensor = tensor.narrow(axis, 0, 1)
+    return tensor
+
+
+def _tangents_in_space(direction: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Two unit tangents at μ in R³ at right angles to each other: Duff et al. (2017), J. Comp. Graph. Tech. 6(1), 1–8.
+
+    As functions of μ they jump at μ₃ = 0 but are smooth on either side, so that the derivative of a draw is right.
+    """
+    x, y, z = direction.unbind(-1)
+    sign = torch.where(z < 0, -1.0, 1.0).to(z.dtype)
+    a = -(sign + z).reciprocal()
+    b = x * y * a
+    return (1 + sign * x * x * a, sign * b, -sign * x), (b, sign + y * y * a, -y)
+
+
+def _uniform_at_gap_in_space(direction: Tensor, gap: Tensor, sine: Tensor) -> Tensor:
+    """By an angle: a third of the random numbers, and no sums over a last axis of three, which are slow."""
+    angle = torch.rand(direction.shape[:-1], dtype=gap.dtype, device=gap.device) * (2 * math.pi)
+    mean = without_copies(direction, 1)
+    level, first, second = 1 - gap, sine * angle.cos(), sine * angle.sin()
+    axes = zip(mean.unbind(-1), *_tangents_in_space(mean), strict=True)
+    return torch.stack([torch.addcmul(torch.addcmul(level * m, first, u), second, v) for m, u, v in axes], dim=-1)
+
+
 def uniform_at_gap(direction: Tensor, gap: Tensor) -> Tensor:
     r"""Draw uniformly among the points z of the sphere with $1-\mu^\top z$ = `gap`, differentiably in both arguments.
 
     With n standard normal and $u = n-(\mu^\top n)\mu$ its part along the tangents,
-    $z = (1-w)\mu + \sqrt{w(2-w)}\,u/\lVert u\rVert$. Unlike a Householder reflection of a fixed axis this has no
-    direction at which its derivative is singular.
+    $z = (1-w)\mu + \sqrt{w(2-w)}\,u/\lVert u\rVert$; in R³ the direction of u is drawn as an angle. Unlike a
+    Householder reflection of a fixed axis this has no direction at which its derivative is singular.
 
     Args:
         direction: Unit vectors μ, shape `(*batch, dim)` with dim ≥ 2.
@@ -141,11 +236,13 @@ def uniform_at_gap(direction: Tensor, gap: Tensor) -> Tensor:
         >>> z[2]
         tensor(0.8000)
     """
-    gap = gap.unsqueeze(-1)
     sine = (gap * (2 - gap)).sqrt()
+    if direction.size(-1) == 3:
+        return _uniform_at_gap_in_space(direction, gap, sine)
+    gap, sine = gap.unsqueeze(-1), sine.unsqueeze(-1)
     noise = torch.randn_like(direction)
     along = (noise * direction).sum(-1, keepdim=True)
-    if direction.size(-1) < _PIECE:
+    if direction.size(-1) < _LONG:
         # u is stored and projected again, which removes the rounding of the first: μ and n may nearly be parallel
         noise = torch.addcmul(noise, -along, direction)
         along = (noise * direction).sum(-1, keepdim=True)

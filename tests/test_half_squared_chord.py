@@ -9,12 +9,13 @@ from torch import Tensor
 from ssl_as_inference import sphere
 from ssl_as_inference.sphere import half_squared_chord, normalize
 
-LONG = 128  # many vectors of one shape and a multiple of 64 take a path of their own, here from the first on
+LONG = 128  # many vectors of one shape take a path of their own, here from the first on
 
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sphere, "_MANY", 0)
+    monkeypatch.setattr(sphere, "_PIECE", 7 * LONG)
 
 
 def _unit(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:

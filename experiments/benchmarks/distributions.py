@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +21,8 @@ from tqdm import tqdm
 from experiments.benchmarks import log_prob_speed, sampling_speed
 from experiments.benchmarks.accuracy import GRID_CONCENTRATIONS, GRID_DIMS, Cell, measure_accuracy
 from experiments.benchmarks.peers import Skipped, load_implementations
+from experiments.benchmarks.peers.compiled import Compiled
+from experiments.benchmarks.peers.with_torch import TorchImplementation
 from experiments.benchmarks.report import (
     NOT_INSTALLED,
     accuracy_table,
@@ -35,7 +34,7 @@ from experiments.benchmarks.report import (
     sampling_table,
     versions,
 )
-from experiments.benchmarks.timing import Stopwatch
+from experiments.benchmarks.timing import Stopwatch, computing_on
 from experiments.command_line import whole_number, writable_folder
 
 
@@ -77,23 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; the times mean nothing")
 
 
-@contextmanager
-def _computing_on(threads: int | None) -> Iterator[None]:
-    """Bind every library to so many threads: PyTorch by its setting, the others by the processors they may use."""
-    before, allowed = torch.get_num_threads(), None
-    if threads is not None:
-        torch.set_num_threads(threads)
-        if hasattr(os, "sched_setaffinity"):  # Linux
-            allowed = os.sched_getaffinity(0)
-            os.sched_setaffinity(0, set(sorted(allowed)[:threads]))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        if allowed is not None:
-            os.sched_setaffinity(0, allowed)
-
-
 def run(options: argparse.Namespace) -> int:
     """Measure, print the tables and save them; returns the exit status."""
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -102,10 +84,10 @@ def run(options: argparse.Namespace) -> int:
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(automatic if options.device == "auto" else options.device)
     sizes = QUICK if options.quick else Sizes()
-    with _computing_on(options.threads), warnings.catch_warnings(), torch.random.fork_rng():
+    with computing_on(options.threads), warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")  # what the peers' dependencies deprecate is not this command's news
         torch.manual_seed(options.seed)
-        measured = _measure(sizes, device, options.repeats, options.seed)
+        measured = _measure(sizes, device, options.repeats, options.seed, compiled=not options.quick)
         threads = torch.get_num_threads()
     setting = {
         "device": describe_device(device),
@@ -132,7 +114,7 @@ class _Measured:
     skipped: list[Skipped]
 
 
-def _measure(sizes: Sizes, device: torch.device, repeats: int, seed: int) -> _Measured:
+def _measure(sizes: Sizes, device: torch.device, repeats: int, seed: int, *, compiled: bool) -> _Measured:
     implementations, skipped = load_implementations()
     implementations.sort(key=lambda one: one.family != "vMF")  # stable: this project's stays first of its family
     rounds = repeats * (2 * len(sizes.log_prob_dims) + len(sizes.sampling_dims))
@@ -144,6 +126,12 @@ def _measure(sizes: Sizes, device: torch.device, repeats: int, seed: int) -> _Me
             )
             for one in implementations
         }
+        if compiled:  # as the peer that is written in JAX is
+            implementations = [
+                variant
+                for one in implementations
+                for variant in ((one, Compiled(one)) if isinstance(one, TorchImplementation) else (one,))
+            ]
         stopwatch = Stopwatch(device, repeats, bar.update)
         bar.set_description("log_prob")
         log_prob = log_prob_speed.measure_log_prob(implementations, sizes.log_prob_dims, sizes.batch, stopwatch)
@@ -159,13 +147,15 @@ def _as_markdown(measured: _Measured, setting: dict[str, Any]) -> str:
     dims = ", ".join(map(str, setting["grid_dims"]))
     concentrations = ", ".join(f"{kappa:g}" for kappa in setting["grid_concentrations"])
     introduction = (
+        "# Distributions, side by side\n\n"
         f"{quick}{setting['device']}, threads: {setting['threads']}; median of {setting['repeats']} measurements in "
         f"turns; seed {setting['seed']}. {installed}."
     )
     on_log_prob = (
         f"**log_prob with its derivatives**, float32, {setting['batch']} points, each with a direction of its own, "
         f"drawn at κ = {log_prob_speed.CONCENTRATION:g}. Ratio to the bare dot product, forward and backward. Error "
-        "of the log density relative to max(1, its size)."
+        "of the log density relative to max(1, its size). TensorFlow Probability is compiled by JAX, what is "
+        "called compiled by torch.compile."
     )
     on_sampling = (
         f"**Sampling** {setting['draws']:,} points around one direction at κ = {sampling_speed.CONCENTRATION:g}. The "

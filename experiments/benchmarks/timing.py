@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import torch
@@ -34,10 +36,25 @@ class Times:
         """Median of the measurements, in seconds."""
         return median(self.measured)
 
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """First and third quartile of the measurements, in seconds."""
+        if len(self.measured) < 2:
+            return self.median, self.median
+        first, _, third = quantiles(self.measured, n=4, method="inclusive")
+        return first, third
+
     def ratio_to(self, other: Times) -> float:
         """Median over the rounds of this time over the other's in the same round."""
+        return median(mine / its for mine, its in self._rounds_with(other))
+
+    def difference_to(self, other: Times) -> float:
+        """Median over the rounds of this time minus the other's in the same round, in seconds."""
+        return median(mine - its for mine, its in self._rounds_with(other))
+
+    def _rounds_with(self, other: Times) -> list[tuple[float, float]]:
         pairs = zip(self.seconds, other.seconds, strict=True)
-        return median(mine / its for mine, its in pairs if mine is not None and its is not None)
+        return [(mine, its) for mine, its in pairs if mine is not None and its is not None]
 
 
 @dataclass(frozen=True)
@@ -48,11 +65,14 @@ class Stopwatch:
         device: Where they compute; it is waited for before the clock is read.
         repeats: Number of rounds.
         on_round: Called after every round, for a progress bar.
+        clock: What is read, in seconds. `time.thread_time` leaves out when the processor works for others, where all
+            the work is this thread's.
     """
 
     device: torch.device
     repeats: int
     on_round: Callable[[], object] = lambda: None
+    clock: Callable[[], float] = time.perf_counter
 
     def measure_in_turns(
         self,
@@ -87,14 +107,35 @@ class Stopwatch:
             self.on_round()
         return {name: Times(tuple(values)) for name, values in seconds.items()}
 
+    def measure_once(self, contestant: Contestant, calls: int) -> float:
+        """Seconds of one of so many calls in a row."""
+        return self._time(contestant, calls)[0] / calls
+
     def _time(self, contestant: Contestant, calls: int = 1) -> tuple[float, Any]:
         self._synchronize()
-        started = time.perf_counter()
+        started = self.clock()
         for _ in range(calls):
             result = contestant()
         self._synchronize()
-        return time.perf_counter() - started, result
+        return self.clock() - started, result
 
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+@contextmanager
+def computing_on(threads: int | None) -> Iterator[None]:
+    """Bind every library to so many threads: PyTorch by its setting, the others by the processors they may use."""
+    before, allowed = torch.get_num_threads(), None
+    if threads is not None:
+        torch.set_num_threads(threads)
+        if hasattr(os, "sched_setaffinity"):  # Linux
+            allowed = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, set(sorted(allowed)[:threads]))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if allowed is not None:
+            os.sched_setaffinity(0, allowed)

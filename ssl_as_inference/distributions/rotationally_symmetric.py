@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
-from ssl_as_inference.sphere import uniform_at_gap
+from ssl_as_inference.sphere import uniform_at_gap, without_copies
 
 _MIN_DIM = 2
 
@@ -49,14 +49,9 @@ class RotationallySymmetric(TorchDistribution):
                 f"got {tuple(mean_direction.shape)}"
             )
         if not isinstance(concentration, Tensor):
-            concentration = mean_direction.new_tensor(concentration)
-        try:
-            batch_shape = torch.broadcast_shapes(mean_direction.shape[:-1], concentration.shape)
-        except RuntimeError as error:
-            raise ValueError(
-                f"concentration of shape {tuple(concentration.shape)} does not broadcast with the batch shape "
-                f"{tuple(mean_direction.shape[:-1])} of mean_direction"
-            ) from error
+            # Filled on the device: a number that is copied to it would wait for it, and cannot be recorded in a graph.
+            concentration = mean_direction.new_full((), concentration)
+        batch_shape = _broadcast(mean_direction, concentration)
         event_shape = mean_direction.shape[-1:]
         self.mean_direction = mean_direction.expand(batch_shape + event_shape)
         self.concentration = concentration.expand(batch_shape)
@@ -94,11 +89,7 @@ class RotationallySymmetric(TorchDistribution):
 
         Scalars of a distribution need not be computed once for each of the points that share a concentration.
         """
-        kappa = self.concentration
-        for axis, stride in enumerate(kappa.stride()):
-            if stride == 0 and kappa.size(axis) > 1:
-                kappa = kappa.narrow(axis, 0, 1)
-        return kappa
+        return without_copies(self.concentration)
 
     @staticmethod
     def infer_shapes(  # type: ignore[override]  # Pyro calls it by keyword, one per argument
@@ -145,3 +136,17 @@ class RotationallySymmetric(TorchDistribution):
         """Draw with pathwise derivatives in `mean_direction` and `concentration`."""
         shape = self._extended_shape(torch.Size(sample_shape))
         return uniform_at_gap(self.mean_direction.expand(shape), self._rsample_gap(shape[:-1]))
+
+
+def _broadcast(mean_direction: Tensor, concentration: Tensor) -> torch.Size:
+    """Batch shape of the arguments; torch's own function takes longer than all else in making a distribution."""
+    directions, concentrations = mean_direction.shape[:-1], concentration.shape
+    if directions == concentrations or (concentrations.numel() == 1 and len(concentrations) <= len(directions)):
+        return torch.Size(directions)
+    try:
+        return torch.Size(torch.broadcast_shapes(directions, concentrations))
+    except RuntimeError as error:
+        raise ValueError(
+            f"concentration of shape {tuple(concentrations)} does not broadcast with the batch shape "
+            f"{tuple(directions)} of mean_direction"
+        ) from error

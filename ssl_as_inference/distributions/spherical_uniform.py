@@ -53,7 +53,8 @@ class SphericalUniform(TorchDistribution):
         if dtype not in {torch.float32, torch.float64}:
             raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         # Its dtype and device are those of the distribution.
-        self._log_density = torch.tensor(-log_surface_area(dim), dtype=dtype, device=device)
+        # Filled on the device: a number copied to it would wait for it, and cannot be recorded in a CUDA graph.
+        self._log_density = torch.full((), -log_surface_area(dim), dtype=dtype, device=device)
         super().__init__(torch.Size(batch_shape), torch.Size([dim]), validate_args=validate_args)
 
     @property

@@ -7,6 +7,7 @@ it is exact: with i = 1/x and i' = 1/(x+b) every term is a power, and i − i' =
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 from typing import Any
@@ -14,10 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_as_inference.quick_function import QuickFunction
+from ssl_as_inference.special.polynomials import polynomial, polynomial_difference
+
 # Stirling's series is used from here on. With the eight terms below it is cut at the ninth, which relative to the
 # leading term is at most B₁₈ (19·20/2) / 16^18 = 2e-18 for every order up to three.
 _STIRLING_FROM = 16.0
-_BERNOULLI = [
+BERNOULLI = [
     Fraction(*pair) for pair in ((1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510))
 ]
 
@@ -33,13 +37,13 @@ def _stirling_coefficients(order: int) -> tuple[float, ...]:
     DLMF 5.11.1 (n = −1, log Γ), 5.11.2 (n = 0) and 5.15.8 with its derivatives (n ≥ 1). The terms that are no
     powers, $\log x$ for n ≤ 0, are left to the caller.
     """
-    size = max(order, 0) + 2 * len(_BERNOULLI) + 2
+    size = max(order, 0) + 2 * len(BERNOULLI) + 2
     coefficients = [Fraction(0)] * size
     if order >= 1:
         coefficients[order] += math.factorial(order - 1)
     if order >= 0:
         coefficients[order + 1] += Fraction(math.factorial(order), 2)
-    for k, bernoulli in enumerate(_BERNOULLI, start=1):
+    for k, bernoulli in enumerate(BERNOULLI, start=1):
         coefficients[2 * k + order] += bernoulli * Fraction(math.factorial(2 * k + order - 1), math.factorial(2 * k))
     return tuple(float(c) for c in coefficients)
 
@@ -48,19 +52,8 @@ HIGHEST_ORDER = 8
 STIRLING_COEFFICIENTS = {order: _stirling_coefficients(order) for order in range(-1, HIGHEST_ORDER + 1)}
 
 
-def polynomial_difference(coefficients: tuple[float, ...], x: Tensor, y: Tensor, x_minus_y: Tensor) -> Tensor:
-    """p(x) − p(y) as (x − y) times the divided difference p[x, y], by Horner's rule for both at once."""
-    value = x * coefficients[-1] + coefficients[-2]
-    divided = torch.full_like(x, coefficients[-1])
-    for coefficient in reversed(coefficients[:-2]):
-        divided = torch.addcmul(value, divided, y)
-        value = value * x
-        if coefficient:  # every other one is zero
-            value = value + coefficient
-    return x_minus_y * divided
-
-
-def _needed_coefficients(order: int, start: float) -> tuple[float, ...]:
+@functools.cache
+def _cached_coefficients(order: int, start: float) -> tuple[float, ...]:
     """The series without the terms that are below the rounding of the leading one for every 1/i ≥ `start`."""
     coefficients = STIRLING_COEFFICIENTS[order]
     leading = math.factorial(max(order, 0))
@@ -73,16 +66,40 @@ def _needed_coefficients(order: int, start: float) -> tuple[float, ...]:
     return coefficients[:size]
 
 
+def _needed_coefficients(order: int, start: float) -> tuple[float, ...]:
+    return _cached_coefficients(order, start)
+
+
+setattr(_needed_coefficients, "_dynamo_marked_constant", True)  # noqa: B010  # for torch.compile, see log_bessel.py
+
+
+def stirling_tail_difference(near: Tensor, far: Tensor, lower: float) -> Tensor:
+    """The power part of Stirling's series of log Γ at `near` less that at `far`, both ≥ `lower` ≥ 16."""
+    inverse = torch.stack((near, far)).reciprocal()
+    tail = polynomial(_needed_coefficients(-1, lower)[1::2], inverse.square()) * inverse
+    return tail[0] - tail[1]
+
+
+def _stirling_difference(near: Tensor, far: Tensor, b: float, lower: float, order: int, scale: float) -> Tensor:
+    """The difference of two Stirling series at `far` = `near` + b, with the sign that makes it positive for n ≥ 0."""
+    if order == -1:
+        tail = stirling_tail_difference(near, far, lower).sub((far / (math.e * scale)).log(), alpha=b)
+        return torch.addcmul(tail, near - 0.5, (b / near).log1p(), value=-1)
+    needed = _needed_coefficients(order, lower)
+    inverse = torch.stack((near, far)).reciprocal()
+    inverse_near, inverse_far = inverse
+    if order > 0:
+        return polynomial_difference(needed, inverse_near, inverse_far, b * inverse_near * inverse_far)
+    # What is left of the series beside the leading terms falls off so fast that a plain difference of it is exact.
+    square = inverse.square()
+    tail = polynomial(needed[2::2], square) * square
+    step: Tensor = b * inverse_near
+    return torch.addcmul(tail[0] - tail[1], step, inverse_far, value=0.5) + step.log1p()
+
+
 def _difference(x: Tensor, b: float, lower: float, order: int, scale: float) -> Tensor:
     steps = recurrence_steps(lower)
-    near, far = x + steps, x + (steps + b)
-    inverse_near, inverse_far = near.reciprocal(), far.reciprocal()
-    gap = b * inverse_near * inverse_far
-    series = polynomial_difference(_needed_coefficients(order, lower + steps), inverse_near, inverse_far, gap)
-    if order == -1:
-        series = series - (b * (far / (math.e * scale)).log() + (near - 0.5) * (b * inverse_near).log1p())
-    elif order == 0:
-        series = series + (b * inverse_near).log1p()
+    series = _stirling_difference(x + steps if steps else x, x + (steps + b), b, lower + steps, order, scale)
     if steps:
         shifted = x.unsqueeze(-1) + torch.arange(steps, dtype=x.dtype, device=x.device)
         low = shifted.reciprocal()
@@ -98,7 +115,7 @@ def _difference(x: Tensor, b: float, lower: float, order: int, scale: float) -> 
     return series if order % 2 else -series
 
 
-class _PolygammaDifference(torch.autograd.Function):
+class _PolygammaDifference(QuickFunction):
     """ψ⁽ⁿ⁾(x) − ψ⁽ⁿ⁾(x+b), each derivative from its own formula rather than from that of the value."""
 
     generate_vmap_rule = True
@@ -122,7 +139,10 @@ def _apply(x: Tensor, b: float, lower: float, order: int, scale: float = 1.0) ->
     if b < 0:
         raise ValueError(f"b must be >= 0, got {b}")
     dtype = x.dtype if x.dtype in {torch.float32, torch.float64} else torch.float32
-    value: Tensor = _PolygammaDifference.apply(x.double(), float(b), float(lower), order, float(scale))
+    arguments = (x.double(), float(b), float(lower), order, float(scale))
+    if not torch.is_grad_enabled():  # as inside another autograd function: saves the making of one
+        return _difference(*arguments).to(dtype)
+    value: Tensor = _PolygammaDifference.apply(*arguments)
     return value.to(dtype)
 
 

@@ -31,6 +31,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from ssl_as_inference.special.polynomials import economized, polynomial
 from ssl_as_inference.sphere import log_surface_area
 
 SWITCH = 30.0  # the power series serves below, Olver's expansion from here on; also the least q of the expansion
@@ -74,38 +75,38 @@ def _slope_coefficients(dim: int) -> tuple[Fraction, ...]:
     nu = Fraction(dim, 2) - 1
     count = _term_count(_order(dim))
     eta = [Fraction(0)] * (3 * count + 1)
-    for k, polynomial in enumerate(_expansion_terms(count)):
-        for j, value in enumerate(polynomial):
+    for k, term in enumerate(_expansion_terms(count)):
+        for j, value in enumerate(term):
             eta[k + 2 * j] += value * nu ** (2 * j)
     return tuple(eta)
+
+
+def _economized(coefficients: list[Fraction], dim: int) -> tuple[float, ...]:
+    """The same to 2^{-56} at half the degree, for every q of this dimension."""
+    return economized(coefficients, 1 / max(Fraction(30), Fraction(dim, 2) - 1), _RELATIVE_ERROR / 8)
+
+
+def _tail_coefficients(dim: int) -> list[Fraction]:
+    return [Fraction(0), *(-value / m for m, value in enumerate(_slope_coefficients(dim)) if m)]
 
 
 @functools.cache
 def _cached_derivative_polynomial(dim: int, order: int) -> tuple[float, ...]:
     r"""Coefficients of $\mathcal{E}^{\text{order}} h$ in 1/q; for order −1 those of the tail T of the logarithm."""
-    eta = _slope_coefficients(dim)
     if order < 0:
-        return (0.0, *(float(-value / m) for m, value in enumerate(eta) if m))
-    return tuple(float(value * (-m) ** order) for m, value in enumerate(eta))
+        return _economized(_tail_coefficients(dim), dim)
+    return _economized([value * (-m) ** order for m, value in enumerate(_slope_coefficients(dim))], dim)
 
 
 @functools.cache
 def _cached_tail_quotient(dim: int) -> tuple[float, ...]:
     """Coefficients in u = 1/q of {T(u) − T(u₀)}/(u − u₀) at u₀ = 1/ν, so that a small difference keeps its digits."""
-    eta = _slope_coefficients(dim)
-    tail = [Fraction(0), *(-value / m for m, value in enumerate(eta) if m)]
+    tail = _tail_coefficients(dim)
     start = 1 / (Fraction(dim, 2) - 1)
     quotient = [Fraction(0)]
     for value in reversed(tail[1:]):  # synthetic division
         quotient.append(value + start * quotient[-1])
     return tuple(float(value) for value in reversed(quotient[1:]))
-
-
-def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
-    total = torch.full_like(x, coefficients[-1])
-    for value in reversed(coefficients[:-1]):
-        total = total * x + value
-    return total
 
 
 @functools.cache
@@ -225,38 +226,43 @@ class _Expansion:
         self.nu = nu = _order(dim)
         self.kappa = kappa.clamp(min=SWITCH) if dim <= LAST_SERIES_DIM else kappa
         self.q = torch.hypot(self.kappa, torch.full_like(self.kappa, nu))
-        self.cosine = self.kappa / self.q  # √(1 − p²)
-        self.growth = self.cosine * self.kappa / (1 + nu / self.q)  # q − ν
-        self.u = 1 / self.q
+        self.u = self.q.reciprocal()
+        self.q_plus_nu = self.q + nu
+
+    @property
+    def cosine(self) -> Tensor:
+        """√(1 − p²)."""
+        return self.kappa / self.q
 
     def _h(self, order: int = 0) -> Tensor:
-        return _polynomial(_derivative_polynomial(self.dim, order), self.u)
+        return polynomial(_derivative_polynomial(self.dim, order), self.u)
 
     def _common(self) -> Tensor:
-        tail = _polynomial(_derivative_polynomial(self.dim, -1), self.u)
-        return self.nu * ((self.nu + self.q) / (2 * math.pi)).log() + (self.q / (2 * math.pi)).log() / 2 - tail
+        tail = polynomial(_derivative_polynomial(self.dim, -1), self.u)
+        half = torch.add(-tail, (self.q / (2 * math.pi)).log(), alpha=0.5)
+        return torch.add(half, (self.q_plus_nu / (2 * math.pi)).log(), alpha=self.nu)
 
     def log_normalizer(self) -> Tensor:
         """Log Γ(ν+1) of the area and of Stirling's series cancel: neither is ever formed."""
         return self._common() - self.q
 
     def log_normalizer_plus_concentration(self) -> Tensor:
-        return self._common() - self.nu * (self.nu / (self.kappa + self.q))
+        return torch.add(self._common(), (self.kappa + self.q).reciprocal(), alpha=-self.nu * self.nu)
 
     def resultant(self) -> Tensor:
-        return self.kappa / (self.q + self.nu) + self.cosine * self.u * self._h()
+        return torch.addcmul(self.kappa / self.q_plus_nu, self.cosine * self.u, self._h())
 
     def resultant_complement(self) -> Tensor:
-        leading = (self.nu + self.nu * (self.nu / (self.q + self.kappa))) / (self.q + self.nu)
-        return leading - self.cosine * self.u * self._h()
+        leading = torch.rsub((self.q + self.kappa).reciprocal(), self.nu, alpha=-self.nu * self.nu) / self.q_plus_nu
+        return torch.addcmul(leading, self.cosine * self.u, self._h(), value=-1)
 
     def tangent_variance(self) -> Tensor:
-        return 1 / (self.q + self.nu) + self.u * self.u * self._h()
+        return torch.addcmul(self.q_plus_nu.reciprocal(), self.u * self.u, self._h())
 
     def resultant_slope(self) -> Tensor:
         h = self._h()
         bracket = h + self.cosine.square() * (self._h(1) - 2 * h)
-        return self.u * (self.nu / (self.q + self.nu) + self.u * bracket)
+        return self.u * (self.nu / self.q_plus_nu + self.u * bracket)
 
     def resultant_curvature(self) -> Tensor:
         h, eh, eeh = self._h(), self._h(1), self._h(2)
@@ -270,10 +276,10 @@ class _Expansion:
         curve = self.cosine.square() * self._h()
         if self.dim <= LAST_SERIES_DIM:
             constant = self.nu + math.lgamma(self.nu + 1) - math.log(2 * math.pi) / 2
-            tail = _polynomial(_derivative_polynomial(self.dim, -1), self.u)
-            return self.nu * ((self.nu + self.q) / 2).log() + self.q.log() / 2 + curve - tail - constant
-        relative = self.growth / self.nu
-        tail = -relative * self.u * _polynomial(_tail_quotient(self.dim), self.u)  # T(u) − T(1/ν)
+            tail = polynomial(_derivative_polynomial(self.dim, -1), self.u)
+            return self.nu * (self.q_plus_nu / 2).log() + self.q.log() / 2 + curve - tail - constant
+        relative = self.cosine * self.kappa / (1 + self.nu / self.q) / self.nu  # (q − ν)/ν
+        tail = -relative * self.u * polynomial(_tail_quotient(self.dim), self.u)  # T(u) − T(1/ν)
         return self.nu * (relative / 2).log1p() + relative.log1p() / 2 + curve - tail
 
     def entropy(self) -> Tensor:

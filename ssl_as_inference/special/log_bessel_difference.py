@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_as_inference.special.gamma_differences import polynomial_difference
 from ssl_as_inference.special.log_bessel import LAST_SERIES_DIM, SWITCH, evaluate, tail_polynomial
+from ssl_as_inference.special.polynomials import polynomial_difference
 from ssl_as_inference.special.von_mises_fisher import von_mises_fisher_mean_resultant_complement as complement
 
 

@@ -64,6 +64,16 @@ def _nodes(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     return s, weight
 
 
+def _integral(weight: Tensor, log_first: Tensor, log_ratio: Tensor, phi: Tensor) -> Tensor:
+    """Of {first − first · ratio} s/φ over the nodes: both terms are generating functions, and the ratio is below 1."""
+    return (weight * log_first.exp() * -torch.expm1(log_ratio) / phi).sum(-1)
+
+
+def _time_to(w: Tensor) -> Tensor:
+    """The s at which 1 − exp(−s) is w; infinite from w = 1 on."""
+    return torch.where(w < 1, -torch.log1p(-torch.where(w < 1, w, 0.5)), math.inf)
+
+
 def _check(dim: int, *tensors: Tensor) -> tuple[Tensor, ...]:
     if dim < 2:
         raise ValueError(f"dim must be an integer >= 2, got {dim}")
@@ -103,15 +113,12 @@ def power_spherical_log_height_deficit(
         # The fall is b·e·s + (τ+b)·log(1+hV); s where either term alone reaches it is far enough.
         whole = torch.expm1(_FALL / a) / h
         part = e * whole
-        inside = (part > 0) & (part < 1)
-        turned = torch.where(
-            inside, -torch.log1p(-torch.where(inside, part, 0.5)) / e, torch.where(part < 1, whole, math.inf)
-        )
+        turned = torch.where(part > 0, _time_to(part) / e, whole)
         s, weight = _nodes(_START / a, torch.minimum(_FALL / (b * e), turned))
     tau, a, e, h = (t.unsqueeze(-1) for t in (tau, a, e, h))
     phi = _phi(e * s)
     exponent = -b * e * s - a * (h * s * phi).log1p()
-    return (weight * exponent.exp() * -torch.expm1(-tau * e * s) / phi).sum(-1)
+    return _integral(weight, exponent, -tau * e * s, phi)
 
 
 def power_spherical_cross_log_height(dim: int, concentration: Tensor, half_gap: Tensor, half_height: Tensor) -> Tensor:
@@ -163,8 +170,7 @@ def von_mises_fisher_cross_log_height(dim: int, concentration: Tensor, half_gap:
     b = (dim - 1) / 2
     with torch.no_grad():
         # log Q(1−hw) lies between −2τhw and −τhw.
-        w = _FALL / (tau * h)
-        turned = torch.where(w < 1, -torch.log1p(-torch.where(w < 1, w, 0.5)), math.inf)
+        turned = _time_to(_FALL / (tau * h))
         s, weight = _nodes(_START / (tau + b), turned.clamp_max(_FALL / b))
         w = -torch.expm1(-s)
     tau, e, h = (t.unsqueeze(-1) for t in (tau, e, h))
@@ -172,4 +178,4 @@ def von_mises_fisher_cross_log_height(dim: int, concentration: Tensor, half_gap:
     log_first = von_mises_fisher_peak_difference(dim, tau, tau * h * w) - 2 * tau * h * w  # log Q(1−hw)
     turn = tau * e * w
     log_ratio = von_mises_fisher_peak_difference(dim, remaining, turn) - 2 * turn  # log Q(1−w) − log Q(1−hw)
-    return -(weight * (log_first - b * s).exp() * -torch.expm1(log_ratio - b * s) / _phi(s)).sum(-1)
+    return -_integral(weight, log_first - b * s, log_ratio - b * s, _phi(s))

@@ -8,17 +8,20 @@ raised to float64; it is d times smaller than the vectors beside it.
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssl_as_inference.quick_function import QuickFunction
 from ssl_as_inference.special.gamma_differences import (
     STIRLING_COEFFICIENTS,
     lgamma_difference,
     polygamma_difference,
     recurrence_steps,
 )
+from ssl_as_inference.special.power_spherical_zero import FIRST_DIM, log_normalizer_from_zero
 from ssl_as_inference.sphere import log_surface_area
 
 _MIN_DIM = 2
@@ -62,6 +65,25 @@ def power_spherical_log_normalizer_plus_peak(dim: int, concentration: Tensor) ->
     return -lgamma_difference(a, b, lower=b, scale=4 * math.pi).to(_result_dtype(concentration))
 
 
+class _LogNormalizer(QuickFunction):
+    """Log C(κ) by way of its zero, and its derivative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(concentration: Tensor, dim: int) -> Tensor:
+        return log_normalizer_from_zero(dim, concentration)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
+        ctx.save_for_backward(inputs[0])
+        ctx.dim = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return -grad * power_spherical_mean_log_height(ctx.dim, ctx.saved_tensors[0]), None
+
+
 def power_spherical_log_normalizer(dim: int, concentration: Tensor) -> Tensor:
     r"""$\log C(\kappa) = -\{(a+b)\log 2 + b\log\pi + \log\Gamma(a) - \log\Gamma(a+b)\}$.
 
@@ -81,7 +103,11 @@ def power_spherical_log_normalizer(dim: int, concentration: Tensor) -> Tensor:
         >>> power_spherical_log_normalizer(3, torch.tensor([0.0, 1.0])).exp() * math.pi  # (κ+1)/2^{κ+2}
         tensor([0.2500, 0.2500])
     """
+    _half_dimension(dim)
     concentration_64 = concentration.double()
+    if dim >= FIRST_DIM:
+        value: Tensor = _LogNormalizer.apply(concentration_64, operator.index(dim))
+        return value.to(_result_dtype(concentration))
     peak = power_spherical_log_normalizer_plus_peak(dim, concentration_64)
     return (peak - concentration_64 * math.log(2)).to(_result_dtype(concentration))
 

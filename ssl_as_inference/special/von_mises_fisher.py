@@ -18,10 +18,11 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import torch
+import torch  # the examples use it
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from ssl_as_inference.quick_function import QuickFunction
 from ssl_as_inference.special.log_bessel import evaluate
 
 _MIN_DIM = 2
@@ -36,7 +37,7 @@ _DERIVATIVE = {  # each quantity's derivative: a factor, and the quantity that i
 }
 
 
-class _Quantity(torch.autograd.Function):
+class _Quantity(QuickFunction):
     """One of the quantities of `log_bessel`, whose derivative is another one of them."""
 
     generate_vmap_rule = True
@@ -59,7 +60,8 @@ class _Quantity(torch.autograd.Function):
 
 
 def _value(quantity: str, dim: int, kappa: Tensor) -> Tensor:
-    if quantity not in _DERIVATIVE:  # plain operations, which autograd differentiates
+    # Plain operations, which autograd differentiates; and where it does not, a function of its own is not worth making.
+    if quantity not in _DERIVATIVE or not torch.is_grad_enabled():
         return evaluate(quantity, dim, kappa)
     value: Tensor = _Quantity.apply(kappa, dim, quantity)
     return value

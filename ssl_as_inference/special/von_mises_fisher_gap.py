@@ -123,6 +123,8 @@ class _PathwiseGap(torch.autograd.Function):
 
 def attach_pathwise_derivative(dim: int, concentration: Tensor, gap: Tensor) -> Tensor:
     """Make a drawn `gap` (float64) differentiable in `concentration`, which broadcasts to it."""
+    if not torch.is_grad_enabled():
+        return gap
     moving: Tensor = _PathwiseGap.apply(concentration.double(), gap, operator.index(dim))
     return moving
 

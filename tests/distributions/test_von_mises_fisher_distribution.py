@@ -101,6 +101,19 @@ def test_gradients_are_finite_at_the_poles_and_on_the_axes() -> None:
                 assert gradient.isfinite().all()
 
 
+def test_log_prob_has_second_derivatives_in_all_its_arguments() -> None:
+    torch.manual_seed(15)
+    mean_direction, z = normalize(torch.randn(2, 3, dtype=torch.float64)), normalize(torch.randn(4, 2, 3).double())
+    kappa = torch.tensor([1.5, 90.0], dtype=torch.float64)
+    inputs = [x.requires_grad_() for x in (z, mean_direction, kappa)]
+
+    def log_prob(value: Tensor, centre: Tensor, k: Tensor) -> Tensor:
+        return VonMisesFisher(normalize(centre), k, validate_args=False).log_prob(normalize(value))
+
+    assert torch.autograd.gradcheck(log_prob, inputs)
+    assert torch.autograd.gradgradcheck(log_prob, inputs)
+
+
 # --- moments ---------------------------------------------------------------------------------------------------------
 
 

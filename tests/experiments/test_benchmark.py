@@ -17,7 +17,9 @@ from mpmath import mpf
 from experiments.benchmark import main
 from experiments.benchmarks import distributions, log_prob_speed, sampling_speed
 from experiments.benchmarks.accuracy import measure_accuracy
-from experiments.benchmarks.peers import Array, Implementation, load_implementations
+from experiments.benchmarks.peers import Array, Implementation, Unsupported, load_implementations
+from experiments.benchmarks.peers.compiled import Compiled
+from experiments.benchmarks.peers.with_torch import OurPowerSpherical, OurVonMisesFisher
 from experiments.benchmarks.references import power_spherical_reference, von_mises_fisher_reference
 from experiments.benchmarks.timing import Stopwatch, Times
 
@@ -210,3 +212,33 @@ def test_help_teaches_what_is_compared(capsys: pytest.CaptureFixture[str]) -> No
             main(arguments)
         assert exit_.value.code == 0
         assert words in capsys.readouterr().out
+
+
+def test_the_compiled_contestant_computes_what_the_other_does() -> None:
+    (inner,) = (one for one in OURS if one.family == "PS")
+    assert isinstance(inner, OurPowerSpherical)
+    compiled = Compiled(inner)
+    directions = torch.nn.functional.normalize(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
+    value = directions.roll(1, 0).requires_grad_()
+    arguments = (value, directions.requires_grad_(), torch.linspace(0.5, 40, 8).requires_grad_())
+    try:
+        step = compiled.log_prob_step(*arguments)
+    except Unsupported as reason:
+        pytest.skip(str(reason))
+    np.testing.assert_allclose(compiled.log_prob(*arguments), inner.log_prob(*arguments), rtol=1e-5)
+    expected, actual = inner.log_prob_step(*arguments)(), step()
+    assert isinstance(expected, tuple)
+    assert isinstance(actual, tuple)
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_cannot_be_compiled_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    (inner,) = (one for one in OURS if one.family == "vMF")
+    assert isinstance(inner, OurVonMisesFisher)
+    with pytest.raises(Unsupported, match=r"torch\.compile fails: no C\+\+ compiler"):
+        Compiled(inner).sampler(torch.eye(3)[0], 2.0, 4, seed=0)

@@ -25,7 +25,7 @@ FUNCTIONS: dict[str, Function] = {
     "entropy": special.power_spherical_entropy,
     "kl_to_uniform": special.power_spherical_kl_to_uniform,
 }
-DIMS = (2, 3, 5, 16, 33, 34, 128, 2048, 65536, 100_000)
+DIMS = (2, 3, 5, 16, 20, 33, 34, 40, 100, 128, 300, 1000, 2048, 65536, 100_000)
 CONCENTRATIONS = (0.0, 1e-45, 1e-12, 1e-6, 1e-3, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e6, 1e9, 1e17, 1e38)
 
 
@@ -64,6 +64,19 @@ def test_value_and_derivative_agree_with_sixty_digits(name: str, dtype: torch.dt
         for k, v, s in zip(kappa.tolist(), value.tolist(), slope.tolist(), strict=True):
             for got, expected in zip((v, s), reference(dim, k)[name], strict=True):
                 assert float(abs(got - expected)) <= bound * max(1.0, abs(float(expected))), (dim, k, got, expected)
+
+
+@pytest.mark.parametrize("dim", [*range(18, 42), 100, 300, 1000, 2048, 65536, 100_000])
+def test_log_normalizer_loses_nothing_next_to_its_zero(dim: int) -> None:
+    start = dim if dim > 25 else 3
+    zero = 0.0
+    if dim > 18:  # on the spheres below, whose area is more than one, log C is negative throughout
+        zero = float(mpmath.findroot(lambda k: reference(dim, k)["log_normalizer"][0], (start, 9 * dim), "anderson"))
+    near = [zero * (1 + step) for step in (0, 1e-15, -1e-12, 1e-9, -1e-6, 1e-4, -1e-3, 0.01, -0.1, 0.3, -0.6, 2)]
+    kappa = torch.tensor([*near, 0.01, 1.0, 20.0, 500.0, 1e5], dtype=torch.float64)
+    for k, value in zip(kappa.tolist(), special.power_spherical_log_normalizer(dim, kappa).tolist(), strict=True):
+        exact = reference(dim, k)["log_normalizer"][0]
+        assert float(abs(value - exact)) <= 5e-15 * max(1.0, abs(float(exact))), (k, value)
 
 
 @pytest.mark.parametrize("name", ["kl_to_uniform", "mean_resultant_length"])
