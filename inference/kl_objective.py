@@ -2,6 +2,9 @@ r"""The paper's loss as an objective for Pyro: the divergence between guide and 
 
 from __future__ import annotations
 
+import functools
+import operator
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,6 +18,26 @@ from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, stack
 from ssl_as_inference.graphical_model import LATENT, SharedEncodings, ViewGivenLatent
 
 Pairs = Literal["cross", "all"]
+
+
+@dataclass(frozen=True)
+class ObjectiveTerms:
+    """What the objective is the sum of, for each image.
+
+    Attributes:
+        log_densities: For each view i the mean of log p_i(f_j) over the atoms j that count for it, shape `(images,)`.
+        experts: The experts p_i, in the order of the views.
+        log_normalizer: log Z of their product, shape `(images,)`, where the objective is normalised.
+    """
+
+    log_densities: tuple[Tensor, ...]
+    experts: tuple[Any, ...]
+    log_normalizer: Tensor | None = None
+
+    def loss(self) -> Tensor:
+        """The objective: a scalar, a sum over images."""
+        loss = -functools.reduce(operator.add, self.log_densities)
+        return (loss if self.log_normalizer is None else loss + self.log_normalizer).sum()
 
 
 class KLObjective(ELBO):
@@ -66,6 +89,12 @@ class KLObjective(ELBO):
 
     def differentiable_loss(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """The loss as a scalar tensor, a sum over images; `args` go to model and guide."""
+        terms = self.evaluate(model, guide, *args, **kwargs)
+        with torch.autocast(terms.log_densities[0].device.type, enabled=False):
+            return terms.loss()
+
+    def evaluate(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> ObjectiveTerms:
+        """The terms that the loss is the sum of, with their gradient; `args` go to model and guide."""
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
         atoms = self._atoms(guide_trace)
         sites = self._observed_views(model_trace)
@@ -74,12 +103,13 @@ class KLObjective(ELBO):
                 f'pairs="cross" compares different views and needs at least 2 of them, got {len(sites)} view(s) and '
                 f'{len(atoms)} atom(s); pairs="all" works with one'
             )
+        experts = tuple(site["fn"].posterior for site in sites)
         with torch.autocast(atoms.device.type, enabled=False):
-            loss = -torch.stack([self._mean_over_atoms(number, site) for number, site in enumerate(sites)]).sum(0)
+            log_densities = tuple(map(self._mean_over_atoms, range(len(sites)), sites))
+            log_normalizer = None
             if self.normalized:
-                experts = stack_experts([site["fn"].posterior for site in sites])
-                loss = loss + _scaled(ProductOfExperts(experts).log_normalizer(), sites[0])
-            return loss.sum()
+                log_normalizer = _scaled(ProductOfExperts(stack_experts(experts)).log_normalizer(), sites[0])
+        return ObjectiveTerms(log_densities, experts, log_normalizer)
 
     def _mean_over_atoms(self, view: int, site: dict[str, Any]) -> Tensor:
         """Mean of log p_i(f_j) over the atoms j that count for view i, shape `(*plates,)`."""
@@ -87,9 +117,11 @@ class KLObjective(ELBO):
         if self.pairs == "cross":
             # Atom j belongs to view j; views beyond the atoms (a guide over fewer views) keep every atom. The atom is
             # left out before its density is evaluated: where that is −∞, even a discarded value has NaN as gradient.
-            latent = torch.cat([likelihood.latent[:view], likelihood.latent[view + 1 :]])
-            likelihood = ViewGivenLatent(likelihood.posterior, latent, likelihood.event_shape)
-        return _scaled(likelihood.log_prob(site["value"]), site).mean(0)
+            likelihood = ViewGivenLatent(
+                likelihood.posterior, _without(view, likelihood.latent), likelihood.event_shape
+            )
+        log_density = _scaled(likelihood.log_prob(site["value"]), site)
+        return log_density.squeeze(0) if len(log_density) == 1 else log_density.mean(0)
 
     @staticmethod
     def _observed_views(model_trace: poutine.Trace) -> list[dict[str, Any]]:
@@ -116,9 +148,13 @@ class KLObjective(ELBO):
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
         """Traces of model and guide with the guide's atoms enumerated in a new leftmost dimension."""
         with SharedEncodings(), poutine.enum(first_available_dim=-1 - int(self.max_plate_nesting)):
-            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-            model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-        return model_trace, guide_trace
+            # As contexts: wrapped around the functions instead, the handlers would take twice their time.
+            with poutine.trace() as guide_sites:
+                guide(*args, **kwargs)
+            guide_trace = guide_sites.get_trace()
+            with poutine.trace() as model_sites, poutine.replay(trace=guide_trace):
+                model(*args, **kwargs)
+        return model_sites.get_trace(), guide_trace
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """The loss as a number."""
@@ -130,6 +166,17 @@ class KLObjective(ELBO):
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
         return float(loss.detach())
+
+
+def _without(atom: int, atoms: Tensor) -> Tensor:
+    """All atoms but one; a view of them where it can be, since a copy of many long vectors costs a step dear."""
+    if atom >= len(atoms):
+        return atoms
+    if atom == 0:
+        return atoms[1:]
+    if atom == len(atoms) - 1:
+        return atoms[:-1]
+    return torch.cat([atoms[:atom], atoms[atom + 1 :]])
 
 
 def _scaled(log_prob: Tensor, site: dict[str, Any]) -> Tensor:

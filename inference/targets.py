@@ -39,7 +39,7 @@ class NoStopGradient(TargetRule):
     def guide(self, pair: MultiViewPair) -> MultiViewGuide:
         """A guide over the same network without the stop-gradient."""
         _require_shared(pair, type(self).__name__)
-        return FullGradientGuide(pair.guide.network)
+        return FullGradientGuide(pair.guide.network, pair.guide.views)
 
 
 class ExponentialMovingAverage(TargetRule):

@@ -11,11 +11,12 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from inference.kl_objective import KLObjective
+from inference.kl_objective import KLObjective, ObjectiveTerms
 from inference.targets import TargetRule
 from ssl_as_inference.graphical_model import MultiViewPair
 
 Unit = Literal["image", "dimension"]
+OverViews = Literal["sum", "mean"]
 Augment = Callable[[Tensor], Tensor]
 
 
@@ -23,20 +24,23 @@ class SelfSupervisedLearner(lightning.LightningModule):
     r"""Fit a pair by minimising the objective's mean over images with momentum SGD and a cosine schedule.
 
     The recipe of Section 6.2 of arXiv:2203.11437v1 with its numbers as arguments. A batch is a tensor of images or
-    `(images, labels)`; labels are ignored. Each image is augmented `views` times, on the device.
+    `(images, labels)`; labels are ignored. Each image is augmented `views` times, on the device. Without `augment` a
+    batch is the sequence of its views.
 
     Args:
         pair: Model and guide.
         objective: What is minimised.
         target: The rule that provides the guide and updates its network.
-        augment: Images to one random view of each.
-        views: Number M of views.
+        augment: Images to one random view of each; `None` for batches that are views already.
+        views: Number M of views to make.
         learning_rate: At the start of the cosine schedule, which ends at zero with the last epoch.
         momentum: Of SGD.
         weight_decay: Of SGD.
         nats_per: Unit of the loss, nats for an `"image"` or for a `"dimension"` of the sphere (d − 1 of them). A
             concentration that fits the data grows with d, and the gradient with it (C23); the loss per dimension
             makes one learning rate serve every d.
+        over_views: The `"sum"` over the views' experts, as in Algorithm 1, or their `"mean"`: with SimSiam at κ = 1 and
+            two views, SimSiam's published loss up to a constant.
 
     Raises:
         ValueError: If a setting is out of its range, or `target` does not suit `pair`.
@@ -47,13 +51,14 @@ class SelfSupervisedLearner(lightning.LightningModule):
         pair: MultiViewPair,
         objective: KLObjective,
         target: TargetRule,
-        augment: Augment,
+        augment: Augment | None = None,
         *,
         views: int = 2,
         learning_rate: float,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         nats_per: Unit = "image",
+        over_views: OverViews = "sum",
     ) -> None:
         super().__init__()
         if views < 1:
@@ -66,32 +71,46 @@ class SelfSupervisedLearner(lightning.LightningModule):
             raise ValueError(f"weight_decay must be finite and >= 0, got {weight_decay}")
         if nats_per not in get_args(Unit):
             raise ValueError(f'nats_per must be "image" or "dimension", got {nats_per!r}')
+        if over_views not in get_args(OverViews):
+            raise ValueError(f'over_views must be "sum" or "mean", got {over_views!r}')
         self.pair = pair
         self.target = target
         self.augment = augment
+        self._objective = objective
         self.elbo = objective(pair.model, target.guide(pair))
         self.views = views
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.unit = pair.dim - 1 if nats_per == "dimension" else 1
+        self.over_views = over_views
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """The loss of a batch: mean over images, in nats per `nats_per`."""
+        return self.loss_and_terms(views)[0]
+
+    def loss_and_terms(self, views: Sequence[Tensor]) -> tuple[Tensor, ObjectiveTerms]:
+        """The loss of a batch, and what it is made of."""
         # Parameters stay in their modules instead of Pyro's global store, and Pyro's checks, which wait for the device
         # at every site, are off: the arguments come from our own networks.
         with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
-            nats: Tensor = self.elbo(views) / len(views[0])
-        return nats / self.unit
+            terms = self._objective.evaluate(self.elbo.model, self.elbo.guide, views)
+        with torch.autocast(views[0].device.type, enabled=False):
+            nats = terms.loss() / len(views[0])
+        return nats / (self.unit * (len(views) if self.over_views == "mean" else 1)), terms
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Augment, evaluate the objective, log."""
-        images = batch[0] if isinstance(batch, (list, tuple)) else batch
-        loss: Tensor = self(self._augmented(images))
-        self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(images))
+        views = self.views_of(batch)
+        loss: Tensor = self(views)
+        self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(views[0]))
         return loss
 
-    def _augmented(self, images: Tensor) -> list[Tensor]:
+    def views_of(self, batch: Any) -> Sequence[Tensor]:
+        """The views of a batch's images."""
+        if self.augment is None:
+            return batch  # type: ignore[no-any-return]
+        images = batch[0] if isinstance(batch, (list, tuple)) else batch
         with torch.no_grad():
             return [self.augment(images) for _ in range(self.views)]
 

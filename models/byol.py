@@ -24,6 +24,7 @@ class BYOL(MultiViewPair):
         dim: Dimension of the latent space, 256 as in BYOL.
         hidden: Width of the hidden layer of projector and predictor, 4096 as in BYOL.
         concentration: The constant κ of the experts.
+        guide_views: Number of views, from the first on, that the guide is over (multi-crop); all when not given.
 
     Example:
         >>> from models.networks import small_convolutional_backbone
@@ -33,9 +34,16 @@ class BYOL(MultiViewPair):
     """
 
     def __init__(
-        self, backbone: nn.Module, features: int, *, dim: int = 256, hidden: int = 4096, concentration: float = 1.0
+        self,
+        backbone: nn.Module,
+        features: int,
+        *,
+        dim: int = 256,
+        hidden: int = 4096,
+        concentration: float = 1.0,
+        guide_views: int | None = None,
     ) -> None:
         encoder = Encoder(backbone, two_layer_mlp(features, hidden, dim))
         predictor = VonMisesFisherHead(two_layer_mlp(dim, hidden, dim), concentration)
         target = copy.deepcopy(encoder).requires_grad_(requires_grad=False)
-        super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(target))
+        super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(target, guide_views))

@@ -22,6 +22,7 @@ class SimSiam(MultiViewPair):
         dim: Dimension of the latent space, 2048 as in SimSiam.
         hidden: Width of the predictor's bottleneck; a quarter of `dim` when not given, as in SimSiam (512).
         concentration: The constant κ. At 1, half the loss of the cross pairs is SimSiam's, up to a constant.
+        guide_views: Number of views, from the first on, that the guide is over (multi-crop); all when not given.
 
     Example:
         >>> from models.networks import small_convolutional_backbone
@@ -39,9 +40,10 @@ class SimSiam(MultiViewPair):
         dim: int = 2048,
         hidden: int | None = None,
         concentration: float = 1.0,
+        guide_views: int | None = None,
     ) -> None:
         encoder = Encoder(backbone, simsiam_projector(features, dim))
         predictor = VonMisesFisherHead(
             two_layer_mlp(dim, max(1, dim // 4) if hidden is None else hidden, dim), concentration
         )
-        super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder))
+        super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder, guide_views))

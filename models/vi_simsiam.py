@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.networks import Encoder, PowerSphericalHead, simsiam_projector, two_layer_mlp
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
+from ssl_as_inference.quick_function import QuickFunction
 
 MAX_MEAN_RESULTANT_LENGTH = 0.99
 
@@ -43,13 +45,41 @@ def relative_concentration(raw: Tensor, dim: int) -> Tensor:
     Returns:
         κ, strictly between 0 and (d − 1)K, of the shape of `raw`.
     """
-    # s(−r) = 1/s(r): the root is added to |r|, so that no digit is lost. |r| is written so that its derivative at 0 is
-    # 1, as s needs; that of abs is 0 there.
-    magnitude = torch.where(raw < 0, -raw, raw)
-    larger = (magnitude + (raw.square() + 4).sqrt()) / 2
-    positive = torch.where(raw < 0, 1 / larger, larger)
     bound = MAX_MEAN_RESULTANT_LENGTH / (1 - MAX_MEAN_RESULTANT_LENGTH)
-    return (dim - 1) * positive * bound / (positive + bound)
+    concentration: Tensor = _BoundedSquareplus.apply(raw, bound, dim - 1)[0]
+    return concentration
+
+
+class _BoundedSquareplus(QuickFunction):
+    r"""$c\,k$ with $1/k = 1/s + 1/K$ and the derivative $c\,k^2 / (s\sqrt{r^2+4})$, in a third of the operations."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(raw: Tensor, bound: float, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        root = torch.hypot(raw, torch.full_like(raw, 2.0))
+        # s(−r) = 1/s(r): the root is added to |r|, so that no digit is lost.
+        larger = (root + raw.abs()) / 2
+        inverse = torch.where(raw < 0, larger, 1 / larger)
+        return scale / (inverse + 1 / bound), root, inverse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(inputs[0], *output)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.bound, ctx.scale = inputs[1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, None, None]:
+        if grad is None:
+            return None, None, None
+        raw, concentration, root, inverse = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for a second derivative all is written in terms of the input
+            root = (raw.square() + 4).sqrt()
+            inverse = (torch.where(raw < 0, -raw, raw) + root) / 2
+            inverse = torch.where(raw < 0, inverse, 1 / inverse)
+        return grad * concentration.square() * inverse / (ctx.scale * root), None, None
 
 
 class VISimSiam(MultiViewPair):
@@ -69,6 +99,7 @@ class VISimSiam(MultiViewPair):
         dim: Dimension of the latent space, 2048 as in SimSiam.
         hidden: Width of the predictor's bottleneck; a quarter of `dim` when not given, as in SimSiam (512).
         concentration_map: Raw output and dim to κ.
+        guide_views: Number of views, from the first on, that the guide is over (multi-crop); all when not given.
 
     Example:
         >>> from models.networks import small_convolutional_backbone
@@ -86,8 +117,9 @@ class VISimSiam(MultiViewPair):
         dim: int = 2048,
         hidden: int | None = None,
         concentration_map: Callable[[Tensor, int], Tensor] = relative_concentration,
+        guide_views: int | None = None,
     ) -> None:
         encoder = Encoder(backbone, simsiam_projector(features, dim))
         network = two_layer_mlp(dim, max(1, dim // 4) if hidden is None else hidden, dim + 1)
         predictor = PowerSphericalHead(network, concentration_map)
-        super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder))
+        super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder, guide_views))

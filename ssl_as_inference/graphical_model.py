@@ -87,7 +87,11 @@ class ViewGivenLatent(TorchDistribution):
     def __init__(self, posterior: TorchDistribution, latent: Tensor, view_shape: Sequence[int]) -> None:
         self.posterior = posterior
         self.latent = latent
-        batch_shape = torch.broadcast_shapes(posterior.batch_shape, latent.shape[: latent.dim() - posterior.event_dim])
+        sample_shape = latent.shape[: latent.dim() - posterior.event_dim]
+        if sample_shape[len(sample_shape) - len(posterior.batch_shape) :] == posterior.batch_shape:  # nearly always
+            batch_shape = sample_shape
+        else:
+            batch_shape = torch.broadcast_shapes(posterior.batch_shape, sample_shape)  # ten times the time
         super().__init__(batch_shape, torch.Size(view_shape), validate_args=False)
 
     @constraints.dependent_property
@@ -98,6 +102,8 @@ class ViewGivenLatent(TorchDistribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         """Return the same likelihood broadcast to `batch_shape`."""
         batch_shape = torch.Size(batch_shape)
+        if batch_shape == self.batch_shape:  # Pyro expands every site to its plates, which it already has
+            return self
         latent = self.latent.expand(batch_shape + self.latent.shape[self.latent.dim() - self.posterior.event_dim :])
         return type(self)(self.posterior, latent, self.event_shape)
 
@@ -120,6 +126,19 @@ class _PyroNetwork(PyroModule):
     def __init__(self) -> None:
         with pyro.settings.context(module_local_params=True):
             super().__init__()
+
+    def __getattr__(self, name: str) -> Any:
+        """A parameter or submodule, announced to Pyro where that is of use.
+
+        Each time a submodule is read, Pyro makes a site of each of its parameters: SVI finds them so. With
+        `module_local_params` it makes the same sites, and leaves the parameters where they are whatever the handlers
+        answer. For the 62 parameters of ResNet-18 that is 1 ms, for nothing.
+        """
+        modules: dict[str, nn.Module | None] = self.__dict__.get("_modules", {})
+        module = modules.get(name)
+        if module is not None and not isinstance(module, PyroModule) and pyro.settings.get("module_local_params"):
+            return module
+        return super().__getattr__(name)
 
 
 class MultiViewModel(_PyroNetwork):
@@ -163,18 +182,30 @@ class MultiViewModel(_PyroNetwork):
 class MultiViewGuide(_PyroNetwork):
     r"""$q_\phi(z\mid\mathbb{X}) = \frac1M\sum_j\delta(z - f_\phi(x_j))$, Eq. (8), with the stop-gradient on f.
 
+    With `views=G` the mixture has the first G views alone: with multi-crop, the global crops, which the local crops are
+    explained by and do not explain (C14). The model observes all M views either way.
+
     Args:
         network: The target network f: view to projection. SimSiam's is the online encoder itself, BYOL's its moving
             average.
+        views: Number G ≥ 1 of views that the guide is over, from the first on; `None` for all.
+
+    Raises:
+        ValueError: If `views` is less than 1, or, when called, there are fewer views.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, views: int | None = None) -> None:
         super().__init__()
+        if views is not None and views < 1:
+            raise ValueError(f"views must be at least 1 or None, got {views}")
         self.network = network
+        self.views = views
 
     def locations(self, views: Sequence[Tensor]) -> Tensor:
-        """Unit vectors f(x_j), shape `(images, M, dim)`, with their gradient."""
-        return torch.stack([normalize(encode(self.network, view)) for view in views], dim=-2)
+        """Unit vectors f(x_j) of the guide's views, shape `(images, G, dim)`, with their gradient."""
+        if self.views is not None and len(views) < self.views:
+            raise ValueError(f"views must be at least the {self.views} that the guide is over, got {len(views)}")
+        return normalize(torch.stack([encode(self.network, view) for view in views[: self.views]], dim=-2))
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """Draw z among the target's outputs. `views`: M tensors of shape `(images, …)`."""

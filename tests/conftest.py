@@ -27,6 +27,12 @@ def seed_every_test() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def distributions_validate() -> None:
+    """The first `torch.compile` of a process ends the validation of all distributions: every test begins with it."""
+    torch.distributions.Distribution.set_default_validate_args(True)
+
+
+@pytest.fixture(autouse=True)
 def precision_of_references(request: pytest.FixtureRequest) -> Iterator[None]:
     """A module that needs more than 30 digits of mpmath says so in `MPMATH_DIGITS`, and disturbs no other."""
     with mpmath.workdps(getattr(request.module, "MPMATH_DIGITS", 30)):

@@ -248,3 +248,15 @@ def test_model_and_guide_run_under_both_parameter_settings_of_pyro(make_pair: Pa
             losses.append(KLObjective().loss(pair.model, pair.guide, views))
     assert losses[0] == losses[1] == losses[2]
     assert math.isfinite(losses[0])
+
+
+def test_a_guide_over_the_first_views_holds_those_alone(
+    make_pair: Callable[..., MultiViewPair], make_views: Callable[..., list[Tensor]]
+) -> None:
+    pair, views = make_pair("ps").eval(), make_views(4)
+    guide = MultiViewGuide(pair.model.encoder, views=2)
+    assert torch.equal(guide.locations(views), pair.guide.locations(views[:2]))
+    with pytest.raises(ValueError, match="views must be at least the 2 that the guide is over, got 1"):
+        guide.locations(views[:1])
+    with pytest.raises(ValueError, match="views must be at least 1 or None, got 0"):
+        MultiViewGuide(pair.model.encoder, views=0)

@@ -118,3 +118,7 @@ class Derivation:
         lines = [rf"& {to_latex(self.start)}"]
         lines += [rf"&= {to_latex(step.right)} && \text{{{step.rule}}}" for step in self.steps]
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+    def _repr_latex_(self) -> str:
+        """Typeset the chain in a notebook."""
+        return f"$$\n{self.latex()}\n$$"

@@ -308,3 +308,30 @@ def test_under_autocast_the_loss_is_float32_and_close_to_float32(
     # bfloat16 has three digits in the networks; the objective must not add to their error.
     assert loss.item() == pytest.approx(exact.item(), abs=0.05)
     assert loss.item() != exact.item()
+
+
+@pytest.mark.parametrize("family", ["vmf", "ps"])
+def test_with_global_crops_in_the_guide_every_view_is_explained_by_the_other_global_ones(
+    family: str, make_pair: Callable[..., MultiViewPair], make_views: Callable[..., list[Tensor]]
+) -> None:
+    """C14: local crops are observed by the model and are no atoms of the guide."""
+    pair, views = make_pair(family).eval(), make_views(5)
+    guide = MultiViewGuide(pair.model.encoder, views=2)
+    atoms = guide.locations(views).detach().unbind(-2)
+    expected = torch.zeros(())
+    for number, view in enumerate(views):
+        others = [atom for index, atom in enumerate(atoms) if index != number]
+        expert = pair.model.expert(view)
+        expected = expected - sum((expert.log_prob(atom) for atom in others), torch.zeros(())).sum() / len(others)
+    torch.testing.assert_close(KLObjective()(pair.model, guide)(views), expected.double(), rtol=1e-12, atol=0)
+
+
+def test_the_terms_add_up_to_the_loss(
+    make_pair: Callable[..., MultiViewPair], make_views: Callable[..., list[Tensor]]
+) -> None:
+    pair, views = make_pair("vmf").eval(), make_views(3)
+    for objective in (KLObjective(), KLObjective("all", normalized=True)):
+        terms = objective.evaluate(pair.model, pair.guide, views)
+        assert len(terms.log_densities) == len(terms.experts) == 3
+        assert torch.equal(terms.loss(), objective(pair.model, pair.guide)(views))
+        assert (terms.log_normalizer is not None) == objective.normalized

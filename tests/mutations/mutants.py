@@ -23,8 +23,10 @@ class Mutant(NamedTuple):
 
 _PS = "ssl_as_inference/special/power_spherical.py"
 _PSD = "ssl_as_inference/distributions/power_spherical.py"
+_PSL = "ssl_as_inference/distributions/power_spherical_log_density.py"
+_PSZ = "ssl_as_inference/special/power_spherical_zero.py"
 _VMF = "ssl_as_inference/special/von_mises_fisher.py"
-_VMFD = "ssl_as_inference/distributions/von_mises_fisher.py"
+_VMFL = "ssl_as_inference/distributions/von_mises_fisher_log_density.py"
 _BESSEL = "ssl_as_inference/special/log_bessel.py"
 _GAMMA = "ssl_as_inference/special/gamma_differences.py"
 _HEIGHT = "ssl_as_inference/special/mean_log_height.py"
@@ -55,23 +57,16 @@ MUTANTS = (
         "a = concentration.double() + 1\n    return -lgamma",
         "C6",
     ),
-    Mutant(_PSD, "(peak + fall).to(dtype)", "(peak - fall).to(dtype)", "C12"),
-    Mutant(_PSD, "plus_peak(self.dim, concentration)", "plus_peak(self.dim + 1, concentration)", "C6"),
-    Mutant(
-        _PSD,
-        "torch.where(ahead, (-near / 2).log1p(), (near / 2).log())",
-        "torch.where(ahead, (near / 2).log1p(), (near / 2).log())",
-        "C12",
-    ),
-    Mutant(
-        _PSD,
-        "torch.where(ahead, (-near / 2).log1p(), (near / 2).log())",
-        "torch.where(ahead, (-near / 2).log1p(), (near / 2).log1p())",
-        "C12",
-    ),
-    Mutant(_PSD, "slope = torch.where(ahead, -1 / (2 - near)", "slope = torch.where(ahead, 1 / (2 - near)", "C12"),
-    Mutant(_PSD, "1 / (2 * behind))", "1 / behind)", "C12"),
-    Mutant(_PSD, "return grad * log_height,", "return -grad * log_height,", "C6"),
+    Mutant(_PSL, "log_density = fall + power", "log_density = power", "C12"),
+    Mutant(_PSL, "plus_peak(dim, kappa)", "plus_peak(dim + 1, kappa)", "C6"),
+    Mutant(_PSL, "(ahead, (-half_gap).log1p(), height", "(ahead, half_gap.log1p(), height", "C12"),
+    Mutant(_PSL, "(-half_gap).log1p(), height.log())", "(-half_gap).log1p(), height.log1p())", "C12"),
+    Mutant(_PSL, "return (length.double() / 2).square()", "return length.double().square()", "C12"),
+    Mutant(_PSL, "log_height), 2 * height, log", "log_height), height, log", "C12"),
+    Mutant(_PSL, "slope = grad * kappa /", "slope = -grad * kappa /", "C12"),
+    Mutant(_PSL, "clamp_min(math.log(ctx.floor)) - below", "clamp_min(math.log(ctx.floor)) + below", "C6"),
+    Mutant(_PSZ, "- math.log(2)) - tail", "+ math.log(2)) - tail", "C6"),
+    Mutant(_PSZ, "delta = kappa - high - low", "delta = kappa - low", "C6"),
     Mutant(_PSD, "torch._standard_gamma(concentration + b)", "torch._standard_gamma(concentration + 2 * b)", "C6"),
     Mutant(
         _PSD,
@@ -79,16 +74,17 @@ MUTANTS = (
         "b = self.dim / 2\n        concentration = self",
         "C6",
     ),
-    Mutant(_PSD, "slope = torch.where(ahead, -grad, grad)", "slope = torch.where(ahead, grad, -grad)", "C12"),
     Mutant(_GAMMA, "return series if order % 2 else -series", "return -series if order % 2 else series", "C6"),
-    Mutant(_GAMMA, "(near - 0.5) * (b * inverse_near)", "(near + 0.5) * (b * inverse_near)", "C6"),
+    Mutant(_GAMMA, "addcmul(tail, near - 0.5, (b / near)", "addcmul(tail, near + 0.5, (b / near)", "C6"),
     Mutant(_GAMMA, "step = (b * low).log1p()", "step = (b * low).log()", "C6"),
     # von Mises–Fisher
     Mutant(_VMF, '"log_normalizer": ("-1",', '"log_normalizer": ("1",', "C6"),
     Mutant(_VMF, '("1", "resultant_complement")', '("1", "resultant")', "C6"),
     Mutant(_VMF, "return -value if factor.startswith", "return value if factor.startswith", "C6"),
-    Mutant(_VMFD, "return peak - concentration * half", "return peak + concentration * half", "C6 C9"),
-    Mutant(_VMFD, "peak - concentration * half_squared_chord", "peak - 2 * concentration * half_squared_chord", "C9"),
+    Mutant(_VMFL, "- concentration * gap, gap", "+ concentration * gap, gap", "C6 C9"),
+    Mutant(_VMFL, "- concentration * gap, gap", "- 2 * concentration * gap, gap", "C9"),
+    Mutant(_VMFL, "slope = (grad * concentration)", "slope = -(grad * concentration)", "C9"),
+    Mutant(_VMFL, "concentration) - gap\n            in_kappa", "concentration) + gap\n            in_kappa", "C6"),
     Mutant(_BESSEL, "return dim / 2 - 1", "return dim / 2", "C6"),
     Mutant(
         _BESSEL,
@@ -104,14 +100,14 @@ MUTANTS = (
     ),
     Mutant(
         _BESSEL,
-        "return self._common() - self.nu * (self.nu / (self.kappa + self.q))",
-        "return self._common() + self.nu * (self.nu / (self.kappa + self.q))",
+        "torch.add(self._common(), (self.kappa + self.q).reciprocal(), alpha=-self.nu * self.nu)",
+        "torch.add(self._common(), (self.kappa + self.q).reciprocal(), alpha=self.nu * self.nu)",
         "C6",
     ),
     # geometry and sampling
     Mutant(_SPHERE, "dim / 2 * math.log(math.pi)", "(dim - 1) / 2 * math.log(math.pi)", "C6"),
-    Mutant(_SPHERE, "(squared / 2).clamp(max=2)", "squared.clamp(max=2)", "C9"),
-    Mutant(_SPHERE, "-pull.sum_to_size(y.shape)", "pull.sum_to_size(y.shape)", "C9"),
+    Mutant(_SPHERE, ".square() / 2).clamp(max=2)", ".square()).clamp(max=2)", "C9"),
+    Mutant(_SPHERE, "sum_to(y.shape, -pull)", "sum_to(y.shape, pull)", "C9"),
     Mutant(_SPHERE, "sign * y).double() / 2", "sign * y).double()", "C18"),
     Mutant(_SPHERE, "torch.where(ahead, near, 1 - near), torch", "torch.where(ahead, 1 - near, near), torch", "C18"),
     Mutant(_SPHERE, "(gap * (2 - gap)).sqrt()", "(gap * (1 - gap)).abs().sqrt()", "C22"),
@@ -145,15 +141,15 @@ MUTANTS = (
     Mutant(
         _GRAPH, "return self._draw(self.locations(views))", "return self._draw(self.locations(views).detach())", "C27"
     ),
-    Mutant(_GRAPH, "normalize(encode(self.network, view))", "encode(self.network, view)", "C1"),
+    Mutant(_GRAPH, "return normalize(torch.stack(", "return (torch.stack(", "C1"),
     Mutant(_GRAPH, "return self.posterior.log_prob(self.latent)", "return -self.posterior.log_prob(self.latent)", "C9"),
     Mutant(_GRAPH, "mask(mask=False)", "mask(mask=True)", "C29"),
-    Mutant(_OBJECTIVE, "loss = -torch.stack(", "loss = torch.stack(", "C12"),
-    Mutant(_OBJECTIVE, "enumerate(sites)]).sum(0)", "enumerate(sites)]).mean(0)", "C12"),
-    Mutant(_OBJECTIVE, 'site["value"]), site).mean(0)', 'site["value"]), site).sum(0)', "C12"),
-    Mutant(_OBJECTIVE, "loss = loss + _scaled(ProductOfExperts", "loss = loss - _scaled(ProductOfExperts", "C16"),
-    Mutant(_OBJECTIVE, "likelihood.latent[view + 1 :]", "likelihood.latent[view:]", "C13"),
-    Mutant(_OBJECTIVE, "likelihood.latent[:view], ", "", "C13"),
+    Mutant(_OBJECTIVE, "loss = -functools.reduce(", "loss = functools.reduce(", "C12"),
+    Mutant(_OBJECTIVE, "add, self.log_densities)", "add, self.log_densities) / len(self.log_densities)", "C12"),
+    Mutant(_OBJECTIVE, "else log_density.mean(0)", "else log_density.sum(0)", "C12"),
+    Mutant(_OBJECTIVE, "else loss + self.log_normalizer", "else loss - self.log_normalizer", "C16"),
+    Mutant(_OBJECTIVE, "        return atoms[1:]\n", "        return atoms[:-1]\n", "C13"),
+    Mutant(_OBJECTIVE, "_without(view, likelihood.latent)", "likelihood.latent", "C13"),
     Mutant(_NETWORKS, "normalize(output[..., :-1])", "output[..., :-1]", "C1"),
     Mutant(_NETWORKS, "normalize(self.network(projection))", "self.network(projection)", "C1"),
     # cross-entropies and divergences
