@@ -1,14 +1,18 @@
 """Degradations of known severity, which a predicted concentration should notice.
 
-Both draw their randomness from the given generator, on that generator's device, and take one severity for all images
-or one for each. With a generator seeded alike for each severity the degradations are nested: the noise is the same
-pattern made stronger, and a larger square covers the smaller one. A comparison of severities then has no other cause.
+Each takes one severity for all images or one for each; where there is chance, it comes from the given generator, on
+that generator's device. With a generator seeded alike for each severity the degradations are nested: the noise is the
+same pattern made stronger, a larger square covers the smaller one, a tighter crop lies inside the wider one. Comparing
+severities then has no other cause.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 
 def add_noise(images: Tensor, standard_deviation: float | Tensor, generator: torch.Generator) -> Tensor:
@@ -63,9 +67,7 @@ def occlude(images: Tensor, fraction: float | Tensor, generator: torch.Generator
         4
     """
     _check_images(images)
-    severity = _severity("fraction", fraction, images)
-    if (severity > 1).any():
-        raise ValueError(f"fraction must lie in [0, 1], got {severity.max().item()}")
+    severity = _severity("fraction", fraction, images, at_most=1)
     if not 0 <= value <= 1:
         raise ValueError(f"value must lie in [0, 1], got {value}")
     position = torch.rand(2, len(images), generator=generator, device=generator.device).to(images.device)
@@ -75,23 +77,158 @@ def occlude(images: Tensor, fraction: float | Tensor, generator: torch.Generator
     return images.masked_fill(covered, value)
 
 
+def blur(images: Tensor, standard_deviation: float | Tensor) -> Tensor:
+    """Blur each image with a Gaussian; at its borders the image is continued by its mirror image.
+
+    The Gaussian is sampled at whole pixels, summed over all mirror images and normalised, so that a blur of any width
+    is exact: a constant image stays what it is, and a very wide blur leaves the mean.
+
+    Args:
+        images: Values in [0, 1], shape `(images, channels, height, width)`.
+        standard_deviation: In pixels, at least 0; a number, or a tensor of shape `(images,)`.
+
+    Returns:
+        Images of the same shape, dtype and device.
+
+    Raises:
+        ValueError: If `images` has another shape or range, or the standard deviation is negative or not finite.
+
+    Example:
+        >>> point = torch.tensor([0.0, 1.0, 0.0]).expand(1, 1, 3, 3)
+        >>> [round(value, 3) for value in blur(point, 0.5)[0, 0, 1].tolist()]
+        [0.107, 0.787, 0.107]
+    """
+    _check_images(images)
+    severity = _severity("standard_deviation", standard_deviation, images)
+    rows, columns = (_gaussian_matrix(severity, size).to(images.dtype) for size in images.shape[-2:])
+    return _apply_along_both(rows, columns, images).clamp(0, 1)
+
+
+def crop(images: Tensor, removed: float | Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Cut a part out of each image and enlarge it to the image's size.
+
+    Of each side `1 − removed` is kept, rounded to whole pixels and one at least. The part lies at a random position,
+    each being equally likely, or in the middle. Enlarging is linear between the pixels that are kept; no other pixel
+    has any influence.
+
+    Args:
+        images: Values in [0, 1], shape `(images, channels, height, width)`.
+        removed: Between 0 (nothing) and 1 (all but a pixel); a number, or a tensor of shape `(images,)`.
+        generator: Source of the positions; the middle of the image when not given, as in the URL benchmark
+            (arXiv:2307.03810).
+
+    Returns:
+        Images of the same shape, dtype and device.
+
+    Raises:
+        ValueError: If `images` has another shape or range, or `removed` lies outside [0, 1].
+
+    Example:
+        >>> row = torch.tensor([0.0, 0.2, 0.8, 1.0]).expand(1, 1, 4, 4)
+        >>> [round(value, 3) for value in crop(row, 0.5)[0, 0, 0].tolist()]
+        [0.2, 0.35, 0.65, 0.8]
+    """
+    _check_images(images)
+    severity = _severity("removed", removed, images, at_most=1)
+    if generator is None:
+        position = torch.full((2, len(images)), 0.5, device=images.device)
+    else:
+        position = torch.rand(2, len(images), generator=generator, device=generator.device).to(images.device)
+    rows = _enlarging_matrix(position[0], 1 - severity, images.size(-2)).to(images.dtype)
+    columns = _enlarging_matrix(position[1], 1 - severity, images.size(-1)).to(images.dtype)
+    return _apply_along_both(rows, columns, images).clamp(0, 1)
+
+
+def downscale(images: Tensor, factor: float | Tensor) -> Tensor:
+    """Make each image smaller by a factor, antialiased, and enlarge it to its size again.
+
+    What is lost are details finer than `factor` pixels. Sides are rounded to whole pixels, one at least; both steps are
+    bilinear, as `torchvision.transforms.functional.resize` does them.
+
+    Args:
+        images: Values in [0, 1], shape `(images, channels, height, width)`.
+        factor: At least 1 (nothing is lost); a number, or a tensor of shape `(images,)`.
+
+    Returns:
+        Images of the same shape, dtype and device.
+
+    Raises:
+        ValueError: If `images` has another shape or range, or `factor` is less than 1 or not finite.
+
+    Example:
+        >>> stripes = torch.tensor([0.0, 1.0]).repeat(2).expand(1, 1, 4, 4)
+        >>> [round(value, 3) for value in downscale(stripes, 4)[0, 0, 0].tolist()]
+        [0.5, 0.5, 0.5, 0.5]
+    """
+    _check_images(images)
+    severity = _severity("factor", factor, images, at_least=1)
+    size = images.shape[-2:]
+    result = images.clone()
+    for one in severity.unique().tolist():
+        chosen = severity == one
+        smaller = [max(1, round(side / one)) for side in size]
+        if smaller != list(size):
+            reduced = interpolate(images[chosen], smaller, mode="bilinear", antialias=True)
+            result[chosen] = interpolate(reduced, size, mode="bilinear", antialias=True).clamp(0, 1)
+    return result
+
+
+def _gaussian_matrix(standard_deviation: Tensor, size: int) -> Tensor:
+    """Weights `(images, size, size)` of the source pixels in each blurred pixel."""
+    pixel = torch.arange(size, dtype=torch.float64, device=standard_deviation.device)
+    # Beyond seven standard deviations nothing is left in float32. Each period of the mirrored line is 2 · size long.
+    periods = math.ceil(7 * float(standard_deviation.max()) / (2 * size)) + 1
+    sigma = standard_deviation.double().clamp_min(1e-3)[:, None, None]  # narrower is the pixel itself, exactly
+    weights = torch.zeros(len(standard_deviation), size, size, dtype=torch.float64, device=pixel.device)
+    for period in range(-periods, periods + 1):
+        shifted = pixel + 2 * size * period
+        mirrored = 2 * size * period - 1 - pixel
+        for source in (shifted, mirrored):
+            weights += torch.exp(-0.5 * ((pixel[:, None] - source) / sigma).square())
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def _enlarging_matrix(position: Tensor, relative_length: Tensor, size: int) -> Tensor:
+    """Weights `(images, size, size)` of the source pixels in each pixel of an enlarged interval."""
+    start, length = _placed(position, relative_length, size, at_least=1)
+    pixel = torch.arange(size, dtype=torch.float64, device=position.device)
+    inside = (pixel + 0.5) * length[:, None].double() / size - 0.5
+    inside = torch.minimum(inside.clamp_min(0), length[:, None].double() - 1)
+    source = start[:, None].double() + inside
+    return (1 - (source[:, :, None] - pixel).abs()).clamp_min(0)
+
+
+def _apply_along_both(rows: Tensor, columns: Tensor, images: Tensor) -> Tensor:
+    """Multiply each image from both sides, `(images, size, size)` each."""
+    return rows[:, None] @ images @ columns[:, None].transpose(-1, -2)
+
+
 def _interval(position: Tensor, relative_length: Tensor, size: int) -> Tensor:
     """Mark, of `size` pixels, an interval of that relative length for each image; shape `(images, size)`."""
-    length = (relative_length * size).round()
-    # The start is uniform on 0 … size − length. Rounding may carry position × (…) to its excluded upper end.
-    start = torch.minimum((position * (size - length + 1)).floor(), size - length)
+    start, length = _placed(position, relative_length, size)
     pixel = torch.arange(size, device=position.device)
     return (pixel >= start[:, None]) & (pixel < (start + length)[:, None])
 
 
-def _severity(name: str, severity: float | Tensor, images: Tensor) -> Tensor:
+def _placed(position: Tensor, relative_length: Tensor, size: int, *, at_least: int = 0) -> tuple[Tensor, Tensor]:
+    """Start and length, in whole pixels, of an interval of that relative length at a position in [0, 1]."""
+    length = (relative_length * size).round().clamp_min(at_least)
+    # The start is uniform on 0 … size − length. Rounding may carry position × (…) to its excluded upper end.
+    return torch.minimum((position * (size - length + 1)).floor(), size - length), length
+
+
+def _severity(
+    name: str, severity: float | Tensor, images: Tensor, *, at_least: float = 0, at_most: float = math.inf
+) -> Tensor:
     value = torch.as_tensor(severity, dtype=torch.float32, device=images.device)
     if value.shape not in {torch.Size([]), images.shape[:1]}:
         raise ValueError(
             f"{name} must be a number or a tensor of shape {tuple(images.shape[:1])}, got {tuple(value.shape)}"
         )
-    if not (value.isfinite() & (value >= 0)).all():
-        raise ValueError(f"{name} must be finite and at least 0, got {value.tolist()}")
+    if not (value.isfinite() & (value >= at_least)).all():
+        raise ValueError(f"{name} must be finite and at least {at_least}, got {value.tolist()}")
+    if (value > at_most).any():
+        raise ValueError(f"{name} must lie in [{at_least}, {at_most}], got {value.max().item()}")
     return value.expand(len(images))
 
 
