@@ -26,6 +26,11 @@ class CommandLineParser(argparse.ArgumentParser):
         print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
         raise SystemExit(2)
 
+    def fail(self, error: Exception) -> int:
+        """Print what a file or folder that was given has wrong, for which --help is no help; returns the status 2."""
+        print(f"{self.prog}: error: {error}", file=sys.stderr)
+        return 2
+
 
 def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
     """Make a type for `add_argument` that accepts whole numbers from `at_least` on, up to `at_most` where given."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pyro
 import torch
 from torch import Tensor
 
@@ -26,35 +28,70 @@ class Representation:
     concentration: Tensor
 
 
+@dataclass(frozen=True)
+class Embedding:
+    """What `embed` returns, a row an image, on the pair's device.
+
+    Attributes:
+        features: Output of the backbone, used downstream; `(images, features)`.
+        outputs: Unit vectors f(x) on the latent sphere; `(images, dim)`.
+        mean_direction: μ of the model's expert for the image, on the same sphere; `(images, dim)`.
+        concentration: κ of that expert; `(images,)`.
+    """
+
+    features: Tensor
+    outputs: Tensor
+    mean_direction: Tensor
+    concentration: Tensor
+
+
 @torch.no_grad()
-def represent(pair: MultiViewPair, images: Tensor, *, batch_size: int = 512) -> Representation:
-    """Apply the frozen encoder and predictor to images, in evaluation mode.
+def embed(pair: MultiViewPair, views: Tensor) -> Embedding:
+    """Apply the frozen encoder and predictor to one batch, in evaluation mode.
+
+    Nothing is checked: where a network has diverged, its rows are NaN or infinite.
 
     Args:
-        pair: A method whose encoder has submodules `backbone` and `projector` and whose experts have a `concentration`.
-        images: Shape `(images, channels, height, width)`, on any device; moved to the pair's device by batches.
-        batch_size: Images at a time.
-
-    Raises:
-        ValueError: If there are no images or `batch_size` is less than 1.
+        pair: A method whose encoder has submodules `backbone` and `projector` and whose experts have a
+            `mean_direction` and a `concentration`.
+        views: Shape `(images, channels, height, width)`, on any device.
     """
-    if len(images) == 0:
-        raise ValueError("images must hold at least one image, got none")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    device = next(pair.parameters()).device
     backbone = pair.model.encoder.get_submodule("backbone")
     projector = pair.model.encoder.get_submodule("projector")
     was_training = pair.training
     pair.eval()
     try:
-        rows = []
-        for batch in images.split(batch_size):
-            features = backbone(batch.to(device))
-            projection = projector(features)
-            concentration = pair.model.predictor(projection).concentration
-            rows.append((features.cpu(), normalize(projection).cpu(), concentration.cpu()))
+        features = backbone(views.to(next(pair.parameters()).device))
+        projection = projector(features)
+        # Pyro's checks would wait for the device, and hide from the caller which images a diverged network fails on.
+        with pyro.validation_enabled(False):
+            expert = pair.model.predictor(projection)
     finally:
         pair.train(was_training)
-    features, outputs, concentration = (torch.cat(column) for column in zip(*rows, strict=True))
+    return Embedding(features, normalize(projection), expert.mean_direction, expert.concentration)
+
+
+def represent(pair: MultiViewPair, images: Tensor | Iterable[Tensor], *, batch_size: int = 512) -> Representation:
+    """`embed` images by batches, and keep on the CPU what evaluation needs.
+
+    Args:
+        pair: As for `embed`.
+        images: Shape `(images, channels, height, width)`, on any device; moved to the pair's device by batches. Or an
+            iterable of such batches.
+        batch_size: Images at a time, where they come as one tensor.
+
+    Raises:
+        ValueError: If there are no images or `batch_size` is less than 1.
+    """
+    if isinstance(images, Tensor) and len(images) == 0:
+        raise ValueError("images must hold at least one image, got none")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    parts = []
+    for batch in images.split(batch_size) if isinstance(images, Tensor) else images:
+        part = embed(pair, batch)
+        parts.append((part.features.cpu(), part.outputs.cpu(), part.concentration.cpu()))
+    if not parts:
+        raise ValueError("images must hold at least one image, got none")
+    features, outputs, concentration = (torch.cat(column) for column in zip(*parts, strict=True))
     return Representation(features, outputs, concentration)

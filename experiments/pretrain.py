@@ -1,0 +1,120 @@
+"""Pretrain SimSiam, BYOL or VI-SimSiam on images, as fast as the machine allows; resumed exactly where it was stopped.
+
+Start with a configuration, such as experiments/configs/imagenette_vi_simsiam.yaml, and change any field of it on the
+command line: --config experiments/configs/imagenette_vi_simsiam.yaml --training.epochs 20 --out runs/first. Several
+--config files are read in order. Without one, the defaults below hold: the recipe of arXiv:2203.11437v1 on ImageNette.
+The run's folder receives config.yaml, metrics.csv, TensorBoard's files, checkpoints and, at the end,
+encoder.safetensors, for python -m experiments.evaluate and python -m experiments.embed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jsonargparse
+
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.run_folder import Resume, RunFolder
+from inference.checkpointing import CheckpointError
+
+_PROGRAM = "python -m experiments.pretrain"
+
+
+class _Parser(jsonargparse.ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: ARG002
+        """Print one line and exit."""
+        print(f"{self.prog}: error: {' '.join(message.split())} (see --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parser() -> jsonargparse.ArgumentParser:
+    """Every field of the configuration, `--config` and `--resume`."""
+    usage = f"{_PROGRAM} [--config FILE ...] [--out FOLDER] [--resume] [--FIELD VALUE ...]"
+    made = _Parser(prog=_PROGRAM, usage=usage, description=__doc__)
+    made.add_argument("--config", action="config", help="YAML file with any of the fields below; may be repeated")
+    made.add_argument(
+        "--resume",
+        nargs="?",
+        const="last",
+        choices=["last", "previous", "auto"],
+        help="go on with the run in --out, whose configuration is used: from its last checkpoint, or the previous one "
+        "if the last is damaged; auto starts the run where there is none yet",
+    )
+    made.add_argument("--download", action="store_true", help="short for --data.download true")
+    made.add_argument("--skip-broken", action="store_true", help="short for --data.skip_broken true")
+    made.add_class_arguments(PretrainConfig)
+    return made
+
+
+def parse(arguments: Sequence[str] | None) -> tuple[PretrainConfig, Resume | None]:
+    """Configuration and where to resume; exits with status 2 on a mistake."""
+    made = parser()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = _files_first(given)
+    options = made.parse_args(given)
+    resume: Any = options.resume
+    if resume is not None and RunFolder(options.out).config.exists():
+        options = made.parse_args(["--config", str(RunFolder(options.out).config), *given])
+    values = options.as_dict()
+    values["data"]["download"] |= values["download"]
+    values["data"]["skip_broken"] |= values["skip_broken"]
+    try:
+        config = PretrainConfig.from_dict({entry.name: values[entry.name] for entry in fields(PretrainConfig)})
+    except ValueError as error:
+        made.error(str(error))
+    return config, resume
+
+
+def _files_first(arguments: list[str]) -> list[str]:
+    """Move the configuration files before everything else, so that what is typed counts wherever it stands."""
+    files: list[str] = []
+    others: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--config":
+            files += [argument, next(remaining, "")]
+        else:
+            (files if argument.startswith("--config=") else others).append(argument)
+    return files + others
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    config, resume = parse(arguments)
+    # The training stack takes seconds to import, which --help and a mistake need not wait for.
+    from lightning.pytorch.utilities import rank_zero_only  # noqa: PLC0415
+
+    from experiments.pretraining.training import (  # noqa: PLC0415
+        TrainingFailedError,
+        TrainingInterruptedError,
+        pretrain,
+    )
+
+    try:
+        exported = pretrain(config, resume)
+    except (ValueError, CheckpointError, OSError) as error:
+        return _fail(str(error), 2)
+    except TrainingFailedError as error:
+        return _fail(str(error), 1)
+    except TrainingInterruptedError as error:
+        return _fail(str(error) if getattr(rank_zero_only, "rank", 0) == 0 else "", 128 + error.signal)
+    except KeyboardInterrupt:
+        return _fail("stopped; go on from the last checkpoint, if one was saved, with --resume", 130)
+    if exported is not None:
+        print(f"Saved {exported} and, beside it, metrics.csv and training_curves.png. Next:")
+        print(f"  python -m experiments.evaluate {Path(config.out)}")
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    if message:
+        print(f"{_PROGRAM}: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,62 @@
+"""From a configuration to the objects that it names: pair, objective, target rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from experiments.pretraining.configuration import PretrainConfig
+from inference.kl_objective import KLObjective
+from inference.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
+from models.backbones import named_backbone
+from models.byol import BYOL
+from models.simsiam import SimSiam
+from models.vi_simsiam import VISimSiam, relative_concentration
+from ssl_as_inference.graphical_model import MultiViewPair
+
+_BYOL_HIDDEN = 4096
+
+
+def build_pair(config: PretrainConfig) -> MultiViewPair:
+    """The pair with its initial weights, which depend on `config.seed` alone; torch's generator is left as it was.
+
+    Raises:
+        ValueError: If the backbone does not exist or does not take views of the configured sizes.
+    """
+    views = config.views
+    sizes = [views.size, views.local_size] if views.local_views else [views.size]
+    options: dict[str, Any] = {"dim": config.method.dim, "guide_views": views.global_views}
+    with torch.random.fork_rng(devices=[]):  # on the CPU, where the networks are made
+        torch.manual_seed(config.seed)
+        backbone, features = named_backbone(
+            config.backbone.name,
+            channels=config.data.channels,
+            sizes=sizes,
+            small_image_stem=config.backbone.small_image_stem,
+        )
+        if config.method.name == "byol":
+            hidden = _BYOL_HIDDEN if config.method.hidden is None else config.method.hidden
+            return BYOL(backbone, features, hidden=hidden, concentration=config.method.concentration, **options)
+        options["hidden"] = config.method.hidden
+        if config.method.name == "simsiam":
+            return SimSiam(backbone, features, concentration=config.method.concentration, **options)
+        maps = {"relative": relative_concentration, "softplus": plain_softplus}
+        return VISimSiam(backbone, features, concentration_map=maps[config.method.concentration_map], **options)
+
+
+def plain_softplus(raw: Tensor, dim: int) -> Tensor:  # noqa: ARG001  # every map is told the dimension
+    """κ = softplus(raw), without a scale: the literal reading of a paper that names no map."""
+    return softplus(raw)
+
+
+def build_objective(config: PretrainConfig) -> KLObjective:
+    """What is minimised."""
+    return KLObjective(config.objective.pairs, normalized=config.objective.normalized)
+
+
+def build_target_rule(config: PretrainConfig) -> TargetRule:
+    """How the guide follows the model."""
+    return ExponentialMovingAverage(config.method.momentum) if config.method.name == "byol" else StopGradientCopy()

@@ -1,0 +1,133 @@
+"""Pretrained weights in one file: tensors and the configuration that made them, readable without running any code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from experiments.pretraining.building import build_pair
+from experiments.pretraining.configuration import PretrainConfig
+from inference.checkpointing import CheckpointError, load_checkpoint, replace_file
+from ssl_as_inference.graphical_model import MultiViewPair
+
+EXPORTED = "encoder.safetensors"
+CHECKPOINTS = "checkpoints"
+LAST = "last.ckpt"
+FORMAT = "ssl-as-inference/pretraining/1"
+"""Says that a file is ours, and how it is laid out."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A pair with its weights, in evaluation mode on the CPU, and the configuration that it was trained with."""
+
+    pair: MultiViewPair
+    config: PretrainConfig
+
+
+def save_pretrained(pair: MultiViewPair, config: PretrainConfig, path: str | Path) -> Path:
+    """Write a pair's weights and its configuration as safetensors; an existing file is replaced in one piece.
+
+    Args:
+        pair: What `build_pair(config)` made, trained.
+        config: Its configuration.
+        path: The file; named after `EXPORTED` in a run's folder.
+    """
+    path = Path(path)
+    metadata = {"format": FORMAT, "config": json.dumps(config.to_dict())}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _without_aliases(pair).items()}
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(save(tensors, metadata))  # its own way to a file ignores the umask
+
+    replace_file(path, write)
+    return path
+
+
+def load_pretrained(path: str | Path) -> Pretrained:
+    """Read a pretrained pair from a run's folder, an exported encoder or a checkpoint.
+
+    A folder gives its exported encoder and, where the run has not ended, its last checkpoint. Nothing in a file is
+    executed: they hold tensors and text alone.
+
+    Args:
+        path: Folder of a run, `….safetensors`, or `….ckpt`.
+
+    Raises:
+        CheckpointError: If there is no such file, it is damaged, or it is not one of this project's; a ValueError,
+            whose one line says what to do.
+    """
+    path = _find(Path(path))
+    content, state = _read_exported(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    try:
+        config = PretrainConfig.from_dict(json.loads(content))
+        pair = build_pair(config)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} was made by another version of this project: {error}") from error
+    load_weights(pair, state, path)
+    return Pretrained(pair.eval(), config)
+
+
+def load_weights(pair: MultiViewPair, state: dict[str, Tensor], path: Path) -> None:
+    """Put the weights of a file into a pair that was built for them.
+
+    Raises:
+        CheckpointError: If names or shapes are not the pair's.
+    """
+    expected = _without_aliases(pair)
+    wrong = sorted(set(expected) ^ set(state)) or [
+        name for name, tensor in expected.items() if tensor.shape != state[name].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{path} does not hold the weights of its own configuration: {wrong[0]} and {len(wrong) - 1} more differ"
+        )
+    pair.load_state_dict(state, strict=False)  # the other names are aliases, which are filled with their twins
+
+
+def weights(pair: MultiViewPair) -> dict[str, Tensor]:
+    """The pair's parameters and buffers, each once, detached."""
+    return _without_aliases(pair)
+
+
+def _without_aliases(pair: MultiViewPair) -> dict[str, Tensor]:
+    """SimSiam's guide has the model's own encoder: the state dict names its tensors twice, a file holds them once."""
+    seen: set[int] = set()
+    kept = {}
+    # keep_vars: the objects themselves, of which an alias is the same one. A detached copy would be another.
+    for name, tensor in pair.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            kept[name] = tensor.detach()
+    return kept
+
+
+def _find(path: Path) -> Path:
+    candidates = [path / EXPORTED, path / CHECKPOINTS / LAST] if path.is_dir() else [path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if path.is_dir():
+        raise CheckpointError(f"{path} holds neither {EXPORTED} nor {CHECKPOINTS}/{LAST}: it is not a run's folder")
+    raise CheckpointError(f"{path} does not exist: give the folder of a run, a .ckpt or a .safetensors file")
+
+
+def _read_exported(path: Path) -> tuple[str, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CheckpointError(f"{path} was not written by experiments.pretrain: its format is not {FORMAT!r}")
+            return metadata["config"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+    except (SafetensorError, OSError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def _read_checkpoint(path: Path) -> tuple[str, dict[str, Tensor]]:
+    content = load_checkpoint(path, FORMAT)
+    return content["config"], content["weights"]

@@ -1,0 +1,220 @@
+"""The images of a configuration: opened, put where the configuration says, and handed out as batches of views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.data.augmentations.evaluation import center_view
+from experiments.data.augmentations.recipe import ViewRecipe
+from experiments.data.batches import ResidentBatches, StreamedBatches, ViewGroups
+from experiments.data.device_images import DeviceImages
+from experiments.data.errors import ImageSetError, MissingSplitError
+from experiments.data.image_sets import ImageSet
+from experiments.data.opening import open_images
+from experiments.data.order import EpochOrder
+from experiments.data.randomness import derived_generator
+from experiments.pretraining.configuration import DataConfig, PretrainConfig, ViewsConfig
+
+_WATCHED = 4  # stream of random numbers, beside those of experiments.data.randomness
+_BATCH = 256
+
+
+def view_groups(config: PretrainConfig) -> ViewGroups:
+    """How the views of an image are drawn: global ones first, then the local ones of a multi-crop.
+
+    Raises:
+        ValueError: If a setting of the views is out of its range.
+    """
+    views = config.views
+    shared = {
+        name: getattr(views, name)
+        for name in (
+            "crop_ratio",
+            "brightness",
+            "contrast",
+            "saturation",
+            "hue",
+            "jitter_probability",
+            "grey_probability",
+            "blur_probability",
+            "blur_sigma",
+            "flip_probability",
+        )
+    }
+    shared.update(zip(("mean", "std"), _normalization(views, config.data.channels), strict=True))
+    groups = [(ViewRecipe(size=views.size, crop_scale=views.global_crop_scale, **shared), views.global_views)]
+    if views.local_views:
+        groups.append(
+            (ViewRecipe(size=views.local_size, crop_scale=views.local_crop_scale, **shared), views.local_views)
+        )
+    return tuple(groups)
+
+
+def _normalization(views: ViewsConfig, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean, std = (value * channels if len(value) == 1 else value for value in (views.mean, views.std))
+    return mean, std
+
+
+@dataclass(frozen=True, eq=False)
+class WatchedImages:
+    """Images that are evaluated as they are, in the middle and without any augmentation.
+
+    Attributes:
+        images: On a device.
+        indices: Those that count.
+        recipe: Size and normalisation.
+    """
+
+    images: DeviceImages
+    indices: Tensor
+    recipe: ViewRecipe
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for chosen in self.indices.to(self.images.device).split(_BATCH):
+            yield center_view(self.images.canvas[chosen], self.images.sizes[chosen], self.recipe)
+
+    @property
+    def labels(self) -> Tensor:
+        """On the CPU."""
+        return self.images.labels.cpu()[self.indices.cpu()]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """A set that is open: batches to train on, images to watch.
+
+    Attributes:
+        config: Of the run.
+        images: The training images.
+        resident: The same on the device; `None` where they are streamed.
+        device: Where views shall lie.
+        neighbours: Images whose labels vote; `None` where there are no labels.
+        held_out: Images that are evaluated; `None` in a process that does not watch.
+    """
+
+    config: PretrainConfig
+    images: ImageSet
+    resident: DeviceImages | None
+    device: torch.device
+    neighbours: WatchedImages | None
+    held_out: WatchedImages | None
+
+    @classmethod
+    def open(cls, config: PretrainConfig, device: torch.device, *, watch: bool = True) -> TrainingImages:
+        """Find and check the images, and decode them where the configuration says so.
+
+        Args:
+            config: Of the run.
+            device: Where views shall lie.
+            watch: Whether this process evaluates images: one of the processes of a run does.
+
+        Raises:
+            ImageSetError: If they are missing, broken, too few, or of other channels than configured.
+            ValueError: If a setting of the views is out of its range.
+        """
+        view_groups(config)  # a wrong setting shows before any image is read
+        train = _open(config.data, "train")
+        least = config.training.batch_size
+        train.require(f"a training with training.batch_size {least}", images=least)
+        resident = None
+        if config.data.path == "resident":
+            resident = _to_device(train, config, device)
+        neighbours, held_out = _watched(config, train, resident, device) if watch else (None, None)
+        return cls(config, train, resident, device, neighbours, held_out)
+
+    def order(self, world_size: int = 1, rank: int = 0) -> EpochOrder:
+        """Which images each step sees, in one of the processes."""
+        return EpochOrder(
+            len(self.images), self.config.training.batch_size, self.config.seed, world_size=world_size, rank=rank
+        )
+
+    def batches(self, order: EpochOrder, start: int, stop: int) -> Iterable[list[Tensor]]:
+        """The views of each step from `start` to `stop`."""
+        groups = view_groups(self.config)
+        if self.resident is not None:
+            return ResidentBatches(
+                self.resident, order, groups, start=start, stop=stop, compile_views=self.config.engine.compile
+            )
+        return StreamedBatches(
+            self.images,
+            order,
+            groups,
+            start=start,
+            stop=stop,
+            workers=self.config.data.workers,
+            device=self.device,
+        )
+
+
+def _open(data: DataConfig, split: str) -> ImageSet:
+    images = open_images(
+        data.name,
+        data.root,
+        split,  # type: ignore[arg-type]
+        download=data.download,
+        skip_broken=data.skip_broken,
+        cache_folder=None if data.cache is None else Path(data.cache),
+    )
+    if images.channels != data.channels:
+        raise ImageSetError(
+            f"{images.name} has {images.channels} channel(s): set data.channels to {images.channels} (and views.mean "
+            f"and views.std to as many numbers, or one), got {data.channels}"
+        )
+    return images
+
+
+def _to_device(images: ImageSet, config: PretrainConfig, device: torch.device) -> DeviceImages:
+    return DeviceImages.load(
+        images,
+        device,
+        storage_size=config.data.storage_size or round(config.views.size * 5 / 4),
+        cache_folder=None if config.data.cache is None else Path(config.data.cache),
+    )
+
+
+def _watched(
+    config: PretrainConfig, train: ImageSet, resident: DeviceImages | None, device: torch.device
+) -> tuple[WatchedImages | None, WatchedImages]:
+    """Images that vote and images that are evaluated.
+
+    Where the set has no held-out part, training images are evaluated: some vote for the others. Labels train nothing,
+    but the number is then one of images that were seen.
+    """
+    recipe = view_groups(config)[0][0]
+    monitor = config.monitor
+    order = torch.randperm(len(train), generator=derived_generator(config.seed, _WATCHED, 0))
+    try:
+        held_out = _open(config.data, "val")
+    except MissingSplitError:
+        count = min(monitor.images, max(2, len(train) // 4))
+        rest = order[count:][: monitor.neighbours]
+        watched = _watch(config, train, order[:count], resident, device, recipe)
+        return (
+            _watch(config, train, rest, resident, device, recipe) if train.labelled and len(rest) else None
+        ), watched
+    held_out.require("the evaluation of held-out images", images=2)
+    chosen = torch.randperm(len(held_out), generator=derived_generator(config.seed, _WATCHED, 1))[: monitor.images]
+    watched = _watch(config, held_out, chosen, None, device, recipe)
+    if not (train.labelled and held_out.labelled):
+        return None, watched
+    return _watch(config, train, order[: monitor.neighbours], resident, device, recipe), watched
+
+
+def _watch(
+    config: PretrainConfig,
+    images: ImageSet,
+    indices: Tensor,
+    resident: DeviceImages | None,
+    device: torch.device,
+    recipe: ViewRecipe,
+) -> WatchedImages:
+    if resident is not None:
+        return WatchedImages(resident, indices, recipe)
+    # Where the training images are streamed because they outgrow the device, these stay in the machine's memory.
+    where = device if config.data.path == "resident" else torch.device("cpu")
+    return WatchedImages(_to_device(images.select(indices), config, where), torch.arange(len(indices)), recipe)

@@ -1,0 +1,240 @@
+"""What happens between the steps of a pretraining: numbers are read and written, images evaluated, the state saved."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from experiments.data.randomness import derived_seed
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.export import weights
+from experiments.pretraining.images import TrainingImages
+from experiments.pretraining.interruption import Interruption
+from experiments.pretraining.metrics import MetricsTable
+from experiments.pretraining.monitor import evaluate_online
+from experiments.pretraining.run_folder import RunFolder
+from inference.finiteness import NotFiniteError, StepValues
+from inference.stepwise import StepwiseLearner
+
+_NETWORKS = 3  # stream of random numbers, beside those of experiments.data.randomness
+_READ_AT_LEAST_EVERY = 200  # steps: what is kept of a step until then is small, but not nothing
+
+
+class PretrainingLoop(lightning.Callback):
+    """Everything around the step. What the weights depend on is the step's number; what is here only watches and saves.
+
+    Dropout and drop-path of a backbone draw from the global generators, which are seeded anew for each step: like order
+    and views they are then functions of the step, and a resumed run needs no memory of them.
+
+    Args:
+        config: Of the run.
+        folder: Of the run.
+        learner: What is trained.
+        images: What it is trained on.
+        steps: Of the whole run.
+        saved: Content of the checkpoint that the run goes on from.
+
+    Attributes:
+        interruption: Whether a signal asked the run to stop.
+        saved_step: Step of the last good checkpoint of this run; `None` before the first.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        folder: RunFolder,
+        learner: StepwiseLearner,
+        images: TrainingImages,
+        steps: int,
+        saved: dict[str, Any] | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.folder = folder
+        self.learner = learner
+        self.images = images
+        self.steps = steps
+        self.steps_per_epoch = steps // config.training.epochs
+        self.interruption = Interruption()
+        self.saved_step: int | None = None if saved is None else saved["step"]
+        self._pending = [] if saved is None else [StepValues(*values) for values in saved["pending"]]
+        self._table: MetricsTable | None = None
+        self._board: SummaryWriter | None = None
+        self._bar: tqdm | None = None
+        self._shown: dict[str, str] = {}
+        self._timed_from = (0, 0.0)
+        self._saved_at = 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Open the table and the bar, listen to signals."""
+        step = self.learner.step
+        if trainer.is_global_zero:
+            self._table = MetricsTable(self.folder.metrics, after_step=step)
+            if self.config.monitor.tensorboard:
+                self._board = SummaryWriter(str(self.folder.tensorboard), purge_step=step + 1)
+            self._bar = tqdm(
+                total=self.steps,
+                initial=step,
+                unit="step",
+                desc=self.config.method.name,
+                disable=not self.config.monitor.progress,
+                mininterval=0.1 if sys.stderr.isatty() else 30.0,  # a bar in a file is a line each time
+            )
+        self.interruption.__enter__()
+        self._timed_from = (step, time.monotonic())
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Give the networks' random numbers the step's own seed."""
+        seed = derived_seed(self.config.seed, _NETWORKS, self.learner.step, trainer.global_rank)
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002  # the generator that others' code draws from
+        random.seed(seed)
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Do what is due after this step; on most steps nothing is, and nothing waits for the device."""
+        step = self.learner.step
+        epoch_ends, last = step % self.steps_per_epoch == 0, step == self.steps
+        epoch = step // self.steps_per_epoch
+        row_due = step % self.config.monitor.every_steps == 0 or epoch_ends
+        stop = False
+        if row_due:
+            stop = self._read_together(trainer)
+        elif trainer.world_size == 1:
+            stop = self.interruption.received is not None
+        if trainer.is_global_zero:
+            save_due = last or stop or self._save_due(step, epoch if epoch_ends else None)
+            if save_due or step % _READ_AT_LEAST_EVERY == 0:
+                self._pending += self.learner.read_steps()
+            if row_due:
+                evaluate = epoch_ends and (epoch % self.config.monitor.every_epochs == 0 or last)
+                self._write_row(step, evaluate=evaluate)
+            if save_due:
+                self._save(step)
+            if self._bar is not None:
+                self._bar.update()
+        if stop:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Close everything."""
+        self._close()
+
+    def on_exception(self, *_: object, **__: object) -> None:
+        """Close everything, so that the error stands on a line of its own."""
+        self._close()
+
+    def _read_together(self, trainer: lightning.Trainer) -> bool:
+        """Read the steps in every process; returns whether any of them was asked to stop, raises if any failed."""
+        failure: NotFiniteError | None = None
+        read: list[StepValues] = []
+        try:
+            read = self.learner.read_steps()
+        except NotFiniteError as error:
+            failure = error
+        stop = self.interruption.received is not None
+        if trainer.world_size > 1:
+            state = torch.tensor([failure is not None, stop], dtype=torch.float32, device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(state, torch.distributed.ReduceOp.MAX)
+            failed, stop = (bool(flag) for flag in state.tolist())
+            if failed and failure is None:
+                failure = NotFiniteError(self.learner.step - 1, "another process met NaN or infinity by this step")
+        if failure is not None:
+            raise failure
+        if trainer.is_global_zero:
+            self._pending += read
+        return stop
+
+    def _save_due(self, step: int, ended_epoch: int | None) -> bool:
+        due = self.config.checkpoints.every_steps is not None and step % self.config.checkpoints.every_steps == 0
+        due |= ended_epoch is not None and ended_epoch % self.config.checkpoints.every_epochs == 0
+        return due and time.monotonic() - self._saved_at >= self.config.checkpoints.seconds_apart
+
+    def _write_row(self, step: int, *, evaluate: bool) -> None:
+        from_step, from_time = self._timed_from
+        seconds = time.monotonic() - from_time
+        row = {
+            "step": step,
+            "epoch": step / self.steps_per_epoch,
+            "loss": sum(values.loss for values in self._pending) / len(self._pending),
+            "gradient_norm": sum(values.gradient_norm for values in self._pending) / len(self._pending),
+            "learning_rate": self.learner.schedule(step - 1),
+            "images_per_second": (step - from_step) * self.config.training.batch_size / seconds,
+        }
+        self._pending = []
+        if evaluate and self.images.held_out is not None:
+            row |= evaluate_online(
+                self.learner.pair, self.images.neighbours, self.images.held_out, k=self.config.monitor.k
+            )
+        assert self._table is not None  # noqa: S101  # this process writes
+        self._table.append(row)
+        if self._board is not None:
+            for name, value in row.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, step)
+        if self._bar is not None:
+            self._shown |= {name: f"{row[name]:.3f}" for name in ("loss", "knn") if name in row}
+            self._bar.set_postfix(self._shown, refresh=False)
+        self._timed_from = (step, time.monotonic())
+
+    def _save(self, step: int) -> None:
+        """Save the state, unless it is already bad: the last good checkpoint is worth more."""
+        started = time.monotonic()
+        state = {name: tensor.cpu() for name, tensor in weights(self.learner.pair).items()}
+        optimizer = self.learner.optimizer_state()
+        _require_finite(state, optimizer, step)
+        assert self._table is not None  # noqa: S101  # this process writes
+        self._table.to_disk()
+        self.folder.save(
+            {
+                "config": json.dumps(self.config.to_dict()),
+                "step": step,
+                "images": len(self.images.images),
+                "weights": state,
+                "optimizer": optimizer,
+                "pending": [[values.step, values.loss, values.gradient_norm] for values in self._pending],
+            }
+        )
+        self.saved_step = step
+        self._saved_at = time.monotonic()
+        from_step, from_time = self._timed_from
+        self._timed_from = (from_step, from_time + self._saved_at - started)
+
+    def _close(self) -> None:
+        self.interruption.__exit__()
+        for opened in (self._bar, self._table, self._board):
+            if opened is not None:
+                opened.close()
+        self._bar = self._table = self._board = None
+
+
+def _require_finite(state: dict[str, Tensor], optimizer: dict[int, dict[str, Any]], step: int) -> None:
+    remembered = {
+        f"{name} of parameter {number}": value for number, e in optimizer.items() for name, value in e.items()
+    }
+    for name, tensor in {**state, **remembered}.items():
+        if isinstance(tensor, Tensor) and not bool(tensor.isfinite().all()):
+            raise NotFiniteError(step - 1, f"the loss is finite, but {name} holds NaN or infinity after the step")

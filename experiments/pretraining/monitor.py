@@ -1,0 +1,40 @@
+"""The evaluation of held-out images while a pair is trained; its labels are looked at here and nowhere else."""
+
+from __future__ import annotations
+
+import torch
+
+from experiments.pretraining.images import WatchedImages
+from inference.collapse import effective_rank, standard_deviation
+from inference.evaluation import knn_accuracy
+from inference.representation import represent
+from ssl_as_inference.graphical_model import MultiViewPair
+
+_SPREAD_OVER = 1024  # images: the rank of more outputs costs seconds and says the same
+
+
+def evaluate_online(
+    pair: MultiViewPair, neighbours: WatchedImages | None, held_out: WatchedImages, *, k: int
+) -> dict[str, float]:
+    """What a collapse or a useless κ would show in.
+
+    Args:
+        pair: As it is in training.
+        neighbours: Training images that vote on the classes of held-out ones; `None` where there are no labels.
+        held_out: Images that are evaluated.
+        k: Votes.
+
+    Returns:
+        `knn` (where there are labels), `standard_deviation` and `effective_rank` of the outputs of up to 1,024 images,
+        `kappa_q10`, `kappa_q50` and `kappa_q90`.
+    """
+    seen = represent(pair, held_out)
+    spread = seen.outputs[:_SPREAD_OVER]
+    values = {"standard_deviation": standard_deviation(spread), "effective_rank": effective_rank(spread)}
+    for percent in (10, 50, 90):
+        values[f"kappa_q{percent}"] = float(torch.quantile(seen.concentration.double(), percent / 100))
+    if neighbours is not None:
+        bank = represent(pair, neighbours)
+        votes = min(k, len(bank.features))
+        values["knn"] = knn_accuracy(bank.features, neighbours.labels, seen.features, held_out.labels, k=votes)
+    return values

@@ -1,0 +1,213 @@
+"""A whole pretraining: images, pair and Trainer put together, started or resumed, exported at the end."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+
+from experiments.figures import save_figure, training_curves_figure
+from experiments.pretraining.building import build_objective, build_pair, build_target_rule
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.export import load_weights, save_pretrained
+from experiments.pretraining.images import TrainingImages
+from experiments.pretraining.loop import PretrainingLoop
+from experiments.pretraining.metrics import history, read_rows
+from experiments.pretraining.run_folder import Resume, RunFolder
+from inference.checkpointing import CheckpointError
+from inference.finiteness import NotFiniteError
+from inference.schedule import CosineSchedule
+from inference.stepwise import StepwiseLearner
+
+
+class TrainingFailedError(RuntimeError):
+    """The training met NaN or infinity; the message says where, and what the last good checkpoint is."""
+
+
+class TrainingInterruptedError(RuntimeError):
+    """A signal stopped the training; its state is saved.
+
+    Attributes:
+        signal: The signal's number.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | None:
+    """Run a pretraining to its end.
+
+    Args:
+        config: Everything that defines it.
+        resume: Where to go on from: the `"last"` checkpoint, the `"previous"` one, or `"auto"`: the last if there is
+            one. `None` starts, in a folder that holds no run.
+
+    Returns:
+        The exported encoder; `None` in the processes of a run that do not write it, which are all but one.
+
+    Raises:
+        ValueError: If a setting, the images or a checkpoint cannot be used; the message is one line, or a list of
+            broken images.
+        TrainingFailedError: If the loss is NaN or infinite.
+        TrainingInterruptedError: If a signal stopped it.
+    """
+    if config.engine.threads is not None:
+        torch.set_num_threads(config.engine.threads)
+    folder = RunFolder(config.out)
+    with _quiet_lightning():
+        trainer = _trainer(config)
+        saved = folder.open(config, resume, write=trainer.is_global_zero)
+        pair = build_pair(config)
+        if saved is not None:
+            load_weights(pair, saved["weights"], folder.last)
+        images = TrainingImages.open(config, trainer.strategy.root_device, watch=trainer.is_global_zero)
+        if saved is not None and saved["images"] != len(images.images):
+            raise CheckpointError(
+                f"the run in {folder.path} was of {saved['images']} images, and {images.images.name} now has "
+                f"{len(images.images)}: put the same images there, or start a run in another folder with --out"
+            )
+        order = images.order(trainer.world_size, trainer.global_rank)
+        steps = config.training.epochs * order.batches_per_epoch
+        learner = _learner(config, pair, steps, order.batches_per_epoch)
+        if saved is not None:
+            learner.resume(saved["step"], saved["optimizer"])
+        if trainer.is_global_zero:
+            print(_summary(config, images, learner, order.batches_per_epoch, trainer))
+        if learner.step < steps:
+            loop = PretrainingLoop(config, folder, learner, images, steps, saved)
+            trainer.callbacks.append(loop)  # type: ignore[attr-defined]
+            _fit(trainer, learner, loop, images.batches(order, learner.step, steps))
+    if not trainer.is_global_zero:
+        return None
+    save_pretrained(pair, config, folder.exported)
+    if config.monitor.curves:
+        rows = history(read_rows(folder.metrics))
+        save_figure(training_curves_figure({config.method.name: rows}), folder.curves)
+    return folder.exported
+
+
+def _trainer(config: PretrainConfig) -> lightning.Trainer:
+    engine = config.engine
+    on_gpu = engine.accelerator == "gpu" or (engine.accelerator == "auto" and torch.cuda.is_available())
+    if on_gpu and not torch.cuda.is_available():
+        raise ValueError("engine.accelerator is gpu, but torch sees none: use cpu or auto")
+    if on_gpu and engine.devices > torch.cuda.device_count():
+        raise ValueError(f"engine.devices is {engine.devices}, but torch sees {torch.cuda.device_count()} GPU(s)")
+    many = engine.devices * engine.nodes > 1
+    if on_gpu:
+        torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
+    trainer = lightning.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=engine.devices,
+        num_nodes=engine.nodes,
+        strategy=DDPStrategy(gradient_as_bucket_view=True) if many else "auto",
+        sync_batchnorm=on_gpu and many,
+        precision="32-true" if engine.precision == "32" else engine.precision,
+        benchmark=on_gpu,
+        max_epochs=1,  # of Lightning's: one pass over all steps that are left
+        use_distributed_sampler=False,
+        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    epoch_loop: Any = trainer.fit_loop.epoch_loop
+    if many and hasattr(epoch_loop, "_broadcast_sigterm_tensor"):
+        # Lightning 2.6 asks all processes before each step whether one is to end, and waits for the device to do so.
+        # PretrainingLoop asks every so many steps, together with what it reads anyway.
+        epoch_loop._broadcast_sigterm_tensor = lambda: None  # noqa: SLF001
+    return trainer
+
+
+def _learner(config: PretrainConfig, pair: Any, steps: int, steps_per_epoch: int) -> StepwiseLearner:
+    training = config.training
+    learner = StepwiseLearner(
+        pair,
+        build_objective(config),
+        build_target_rule(config),
+        schedule=CosineSchedule(training.learning_rate, steps, round(training.warmup_epochs * steps_per_epoch)),
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        gradient_clip=training.gradient_clip,
+        nats_per=config.objective.nats_per,
+        over_views=config.objective.over_views,
+    )
+    if config.engine.channels_last:
+        pair.to(memory_format=torch.channels_last)
+    if config.engine.compile:
+        # Two sizes of views are two programs, each compiled once.
+        pair.model.encoder.compile(dynamic=False)
+        pair.model.predictor.network.compile(dynamic=False)
+        if pair.guide.network is not pair.model.encoder:
+            pair.guide.network.compile(dynamic=False)
+    return learner
+
+
+def _fit(trainer: lightning.Trainer, learner: StepwiseLearner, loop: PretrainingLoop, batches: Any) -> None:
+    path = loop.folder.last
+    try:
+        trainer.fit(learner, batches)
+    except NotFiniteError as error:
+        good = f"the last good checkpoint is {path} (after step {loop.saved_step})" if loop.saved_step else "none saved"
+        raise TrainingFailedError(
+            f"{error}; {good}. A smaller training.learning_rate or training.gradient_clip may help, in a new run"
+        ) from error
+    if loop.interruption.received is not None and learner.step < loop.steps:
+        raise TrainingInterruptedError(
+            f"stopped after step {learner.step} of {loop.steps}, saved in {path}; go on with: "
+            f"python -m experiments.pretrain --out {loop.folder.path} --resume",
+            loop.interruption.received,
+        )
+
+
+def _summary(
+    config: PretrainConfig,
+    images: TrainingImages,
+    learner: StepwiseLearner,
+    steps_per_epoch: int,
+    trainer: lightning.Trainer,
+) -> str:
+    views = f"{config.views.global_views} views of {config.views.size} pixels"
+    if config.views.local_views:
+        views += f" and {config.views.local_views} of {config.views.local_size}"
+    processes = f"{trainer.world_size} × " if trainer.world_size > 1 else ""
+    skipped = f" ({images.images.skipped} broken ones left out)" if images.images.skipped else ""
+    parameters = sum(parameter.numel() for parameter in learner.pair.parameters() if parameter.requires_grad)
+    held_out = "" if images.held_out is None else f", {len(images.held_out.indices):,} watched"
+    begin = f", going on after step {learner.step:,}" if learner.step else ""
+    return (
+        f"{images.images.name}: {len(images.images):,} images{skipped}{held_out}; {views} of each\n"
+        f"{config.method.name}, {config.backbone.name}: {parameters:,} parameters; "
+        f"{config.training.epochs} epochs of {steps_per_epoch:,} steps of {config.training.batch_size} images "
+        f"on {processes}{trainer.strategy.root_device.type}{begin}\n"
+        f"Run in {config.out}: metrics.csv grows every {config.monitor.every_steps} steps"
+    )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's notes on devices, services and what it takes for oversights."""
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+            warnings.filterwarnings("ignore", ".*GPU available but not used.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

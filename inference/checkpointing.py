@@ -1,0 +1,142 @@
+"""Checkpoints that survive a crash at any moment and say so when they are damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_CHECKSUM = "checksum"
+_FORMAT = "format"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message is one line that names the file and what to do."""
+
+
+def save_checkpoint(content: dict[str, Any], path: Path, form: str, *, keep: Path | None = None) -> None:
+    """Write a checkpoint so that, whenever the process dies, `path` holds a whole checkpoint: the old or the new one.
+
+    The content is written to a temporary file beside `path` and reaches the disk before it takes the name. A checksum
+    over every tensor's bytes and every value is stored with it.
+
+    Args:
+        content: Nested dictionaries with text keys and lists of tensors, numbers, texts, bytes and None; nothing else,
+            so that reading it executes nothing.
+        path: The file.
+        form: Name of the content's layout, which `load_checkpoint` asks for.
+        keep: Where the checkpoint that `path` held before stays.
+
+    Raises:
+        TypeError: If the content holds anything else.
+        OSError: If it cannot be written; `path` is then as before.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "last.ckpt"
+        >>> save_checkpoint({"step": 3, "weights": {"w": torch.ones(2)}}, path, "example/1")
+        >>> load_checkpoint(path, "example/1")["step"]
+        3
+    """
+    whole = {_FORMAT: form, _CHECKSUM: _digest(content), **content}
+
+    def write(temporary: Path) -> None:
+        torch.save(whole, temporary)
+
+    replace_file(path, write, keep=keep)
+
+
+def load_checkpoint(path: Path, form: str) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote; tensors on the CPU.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged (its checksum is not its content's), or of another form.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    try:
+        whole = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"checkpoint {path} is damaged or foreign: it holds more than tensors and plain values"
+        ) from error
+    except Exception as error:  # a damaged file fails anywhere in the reader: RuntimeError, EOFError, KeyError, ...
+        raise CheckpointError(f"checkpoint {path} is damaged or foreign: it cannot be read as a checkpoint") from error
+    if not isinstance(whole, dict) or whole.get(_FORMAT) != form:
+        raise CheckpointError(f"checkpoint {path} is foreign: it does not have the form {form!r}")
+    content = {name: value for name, value in whole.items() if name not in {_FORMAT, _CHECKSUM}}
+    if whole.get(_CHECKSUM) != _digest(content):
+        raise CheckpointError(f"checkpoint {path} is damaged: its content does not match its checksum")
+    return content
+
+
+def replace_file(path: Path, write: Callable[[Path], None], *, keep: Path | None = None) -> None:
+    """Let `write` fill a temporary file, then give it the name `path` in one step, once it is safely on the disk.
+
+    Args:
+        path: The file to replace or to make.
+        write: Receives the temporary path.
+        keep: Where what `path` held before stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".writing")
+    try:
+        write(temporary)
+        _to_disk(temporary)
+        if keep is not None and path.exists():
+            # A second name for the old file first, so that `path` itself is there at every moment.
+            second = keep.with_name(keep.name + ".writing")
+            second.unlink(missing_ok=True)
+            try:
+                os.link(path, second)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path, second)
+            second.replace(keep)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, have left the memory of the operating system."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for piece in _pieces(content, ""):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(value: Any, name: str) -> Iterator[bytes | memoryview]:
+    """Everything that a value consists of, in an order that does not depend on how it was made."""
+    if isinstance(value, dict):
+        yield f"{name}{{{len(value)}".encode()
+        for key in sorted(value, key=repr):
+            yield from _pieces(value[key], f"{name}/{key!r}")
+    elif isinstance(value, (list, tuple)):
+        yield f"{name}[{len(value)}".encode()
+        for number, item in enumerate(value):
+            yield from _pieces(item, f"{name}/{number}")
+    elif isinstance(value, Tensor):
+        yield f"{name}:{value.dtype}{tuple(value.shape)}".encode()
+        flat = value.detach().cpu().contiguous().flatten()
+        yield flat.view(torch.uint8).numpy().data if flat.numel() else b""
+    elif value is None or isinstance(value, (bool, int, float, str, bytes)):
+        yield f"{name}={value!r}".encode()
+    else:
+        raise TypeError(f"a checkpoint holds tensors and plain values only, got {type(value).__name__} at {name}")
