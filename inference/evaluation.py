@@ -67,7 +67,7 @@ def knn_accuracy(
         >>> knn_accuracy(train, torch.tensor([7, 7, 3]), test, torch.tensor([7, 7]), k=1)
         0.5
     """
-    _check_features_and_labels(train_features, train_labels, test_features, test_labels)
+    check_features_and_labels(train_features, train_labels, test_features, test_labels)
     if not 1 <= k <= len(train_features):
         raise ValueError(f"k must lie between 1 and the number of training images, {len(train_features)}, got {k}")
     if not temperature > 0:
@@ -109,9 +109,43 @@ def nearest_neighbour_is_right(
         >>> nearest_neighbour_is_right(train, torch.tensor([0, 1]), test, torch.tensor([0, 0])).tolist()
         [True, False]
     """
-    _check_features_and_labels(train_features, train_labels, test_features, test_labels)
+    check_features_and_labels(train_features, train_labels, test_features, test_labels)
     nearest = [neighbour[:, 0] for _, _, neighbour in _nearest(train_features, test_features, 1)]
     return train_labels[torch.cat(nearest)] == test_labels
+
+
+@torch.no_grad()
+def nearest_other_is_right(features: Tensor, labels: Tensor) -> Tensor:
+    """Whether, of all other images of the set, the nearest by cosine has an image's own label.
+
+    The recall at one that the URL benchmark (arXiv:2307.03810) asks an uncertainty to foretell: images are looked up
+    among the same new images, and no training image is needed. An image is never its own neighbour, also where others
+    equal it.
+
+    Args:
+        features: Shape `(images, dim)`, at least two images.
+        labels: Integers, shape `(images,)`.
+
+    Returns:
+        Booleans, shape `(images,)`.
+
+    Raises:
+        ValueError: If shapes disagree, features are not finite, labels are not integers or there is one image.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> nearest_other_is_right(features, torch.tensor([0, 0, 0])).tolist()
+        [True, True, True]
+        >>> nearest_other_is_right(features, torch.tensor([0, 1, 1])).tolist()
+        [False, False, True]
+    """
+    check_features_and_labels(features, labels, features, labels)
+    if len(features) < 2:
+        raise ValueError(f"features must hold at least 2 images, got {len(features)}")
+    row = torch.arange(len(features), device=features.device)
+    nearest = torch.cat([neighbour for _, _, neighbour in _nearest(features, features, 2)])
+    other = torch.where(nearest[:, 0] == row, nearest[:, 1], nearest[:, 0])
+    return labels[other] == labels
 
 
 def linear_accuracy(
@@ -147,7 +181,26 @@ def linear_accuracy(
         >>> linear_accuracy(train, labels, torch.tensor([[-3.0], [4.0]]), torch.tensor([0, 1]))
         1.0
     """
-    _check_features_and_labels(train_features, train_labels, test_features, test_labels)
+    check_features_and_labels(train_features, train_labels, test_features, test_labels)
+    probe = fit_linear_probe(train_features, train_labels, max_iter=max_iter)
+    return float(probe.score(test_features.detach().double().cpu().numpy(), test_labels.cpu().numpy()))
+
+
+def fit_linear_probe(train_features: Tensor, train_labels: Tensor, *, max_iter: int = 1000) -> Pipeline:
+    """Fit the classifier of `linear_accuracy`, for those who want its probabilities as well.
+
+    Args:
+        train_features: As for `linear_accuracy`.
+        train_labels: As for `linear_accuracy`.
+        max_iter: As for `linear_accuracy`.
+
+    Returns:
+        Scikit-learn's pipeline: `predict` and `predict_proba` take features as a float64 array.
+
+    Raises:
+        ValueError: As `linear_accuracy`.
+    """
+    check_features_and_labels(train_features, train_labels, train_features, train_labels)
     classes, counts = train_labels.unique(return_counts=True)
     if len(classes) < _MIN_CLASSES:
         raise ValueError(f"train_labels must hold at least {_MIN_CLASSES} classes, got only {classes.tolist()}")
@@ -157,8 +210,7 @@ def linear_accuracy(
             f"{int(counts.min())} of class {int(classes[counts.argmin()])}"
         )
     # float64: on float32 input L-BFGS stops early where features are nearly collinear.
-    x, x_test = (features.detach().double().cpu().numpy() for features in (train_features, test_features))
-    y, y_test = (labels.cpu().numpy() for labels in (train_labels, test_labels))
+    x, y = train_features.detach().double().cpu().numpy(), train_labels.cpu().numpy()
 
     held_out = max(math.ceil(_HELD_OUT_FRACTION * len(y)), len(classes))
     x_fit, x_held_out, y_fit, y_held_out = train_test_split(x, y, test_size=held_out, stratify=y, random_state=0)
@@ -168,8 +220,8 @@ def linear_accuracy(
         probe.set_params(classify__C=inverse_penalty).fit(x_fit, y_fit)
         held_out_accuracy[inverse_penalty] = probe.score(x_held_out, y_held_out)
     best = max(_INVERSE_PENALTIES, key=held_out_accuracy.__getitem__)
-    chosen = _probe(max_iter).set_params(classify__C=best).fit(x, y)
-    return float(chosen.score(x_test, y_test))
+    fitted: Pipeline = _probe(max_iter).set_params(classify__C=best).fit(x, y)
+    return fitted
 
 
 def _probe(max_iter: int) -> Pipeline:
@@ -192,9 +244,10 @@ def _nearest(train_features: Tensor, test_features: Tensor, k: int) -> Iterator[
         yield rows, *cosine.topk(k, dim=1)
 
 
-def _check_features_and_labels(
+def check_features_and_labels(
     train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor
 ) -> None:
+    """Refuse what no classifier on features can use: other shapes, NaN or infinity, labels that are no integers."""
     pairs: Any = (("train", train_features, train_labels), ("test", test_features, test_labels))
     for name, features, labels in pairs:
         if features.dim() != 2 or 0 in features.shape:

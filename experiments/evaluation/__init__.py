@@ -1,0 +1,1 @@
+"""What a pretrained network says of images, and how well; for `experiments.evaluate` and `experiments.embed`."""

@@ -1,0 +1,166 @@
+"""Sets of images through a pretrained network: decoded in threads, a batch at a time, however many there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from experiments.data.augmentations.batched import BatchedViews
+from experiments.data.augmentations.evaluation import sample_center_view
+from experiments.data.augmentations.parameters import draw_parameters
+from experiments.data.augmentations.per_sample import SampleViews
+from experiments.data.augmentations.recipe import ViewRecipe
+from experiments.data.device_images import DeviceImages
+from experiments.data.image_sets import ImageSet
+from experiments.data.randomness import Stream, derived_generator, derived_seed
+from experiments.data.threads import in_threads
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.export import Pretrained
+from inference.representation import Embedding, embed
+from ssl_as_inference.graphical_model import MultiViewPair
+
+SMALLEST_CROP = 0.08
+"""Of the crops on which SimSiam trains its linear classifier: torchvision's own default, unlike in pretraining."""
+
+
+def training_recipe(config: PretrainConfig) -> ViewRecipe:
+    """The views on which SimSiam trains its linear classifier: random crops from 0.08 of the area on, and flips.
+
+    Size and normalisation are those of the pretraining.
+    """
+    channels = config.data.channels
+    mean, std = (values * channels if len(values) == 1 else values for values in (config.views.mean, config.views.std))
+    return ViewRecipe(
+        config.views.size,
+        crop_scale=(SMALLEST_CROP, 1.0),
+        jitter_probability=0.0,
+        grey_probability=0.0,
+        blur_probability=0.0,
+        mean=mean,
+        std=std,
+    )
+
+
+def center_view(images: ImageSet, index: int, config: PretrainConfig) -> Tensor:
+    """The middle of an image, normalised, shape `(channels, size, size)`: what evaluation shows to the network."""
+    return sample_center_view(images.read(index), training_recipe(config))
+
+
+def displayed(view: Tensor, config: PretrainConfig) -> Tensor:
+    """A normalised view as values in [0, 1]."""
+    recipe = training_recipe(config)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (recipe.mean, recipe.std))
+    return (view.cpu() * std + mean).clamp(0, 1)
+
+
+def embeddings(
+    pretrained: Pretrained,
+    images: ImageSet,
+    *,
+    batch_size: int = 256,
+    threads: int | None = None,
+    description: str | None = None,
+) -> Iterator[Embedding]:
+    """Embed the middle of every image, in order, on the device of the pair; with a progress bar on a terminal.
+
+    Args:
+        pretrained: The network.
+        images: The set; no more than a few batches of it are in memory.
+        batch_size: Images at a time.
+        threads: Number of threads that decode.
+        description: What the bar says.
+
+    Raises:
+        BrokenImageError: If an image cannot be read.
+    """
+    views = in_threads(
+        lambda index: center_view(images, index, pretrained.config),
+        len(images),
+        description or images.name,
+        threads=threads,
+        bar_from=1,
+    )
+    for batch in _batched(views, batch_size):
+        yield embed(pretrained.pair, batch)
+
+
+@dataclass(frozen=True)
+class StreamedViews:
+    """Features of random views, made anew in every epoch from images that are read when needed.
+
+    A source for `inference.linear_probe.linear_probe`. View and order do not depend on the number of threads.
+
+    Attributes:
+        pretrained: The network.
+        images: The set.
+        seed: Of the views.
+        threads: Number of threads that decode.
+    """
+
+    pretrained: Pretrained
+    images: ImageSet
+    seed: int = 0
+    threads: int | None = None
+
+    def __call__(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Features for each batch of image numbers."""
+        transform = SampleViews(training_recipe(self.pretrained.config))
+        order = torch.cat(list(batches)).tolist()
+
+        def view(position: int) -> Tensor:
+            index = order[position]
+            return transform(self.images.read(index), derived_seed(self.seed, Stream.SAMPLE_VIEWS, epoch, index, 0))
+
+        views = in_threads(view, len(order), "views", threads=self.threads, bar_from=math.inf)
+        for batch in batches:
+            stacked = torch.stack([next(views) for _ in range(len(batch))])
+            yield features_alone(self.pretrained.pair, stacked)
+
+
+@dataclass(frozen=True)
+class ResidentViews:
+    """The same from images that lie on the device, where the views are made a batch at a time.
+
+    Attributes:
+        pretrained: The network.
+        images: The set, decoded.
+        seed: Of the views.
+    """
+
+    pretrained: Pretrained
+    images: DeviceImages
+    seed: int = 0
+
+    def __call__(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Features for each batch of image numbers."""
+        recipe = training_recipe(self.pretrained.config)
+        transform = BatchedViews(recipe)
+        for number, batch in enumerate(batches):
+            indices = batch.to(self.images.device)
+            sizes = self.images.sizes[indices]
+            generator = derived_generator(self.seed, Stream.BATCHED_VIEWS, epoch, number, device=self.images.device)
+            views = transform(self.images.canvas[indices], sizes, draw_parameters(recipe, sizes, generator))
+            yield features_alone(self.pretrained.pair, views)
+
+
+@torch.no_grad()
+def features_alone(pair: MultiViewPair, views: Tensor) -> Tensor:
+    """What the backbone gives for a batch, in evaluation mode."""
+    backbone = pair.model.encoder.get_submodule("backbone").eval()
+    features: Tensor = backbone(views.to(next(pair.parameters()).device))
+    return features
+
+
+def _batched(views: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    waiting: list[Tensor] = []
+    for view in views:
+        waiting.append(view)
+        if len(waiting) == size:
+            yield torch.stack(waiting)
+            waiting = []
+    if waiting:
+        yield torch.stack(waiting)

@@ -1,0 +1,194 @@
+"""How good frozen features are on a labelled set: linear evaluation, neighbours, collapse, and what κ says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from experiments.data.errors import ImageSetError
+from experiments.data.image_sets import ImageSet
+from experiments.data.randomness import derived_generator
+from experiments.evaluation.encoding import embeddings
+from experiments.pretraining.export import Pretrained
+from inference.checkpointing import CheckpointError
+from inference.collapse import effective_rank, standard_deviation
+from inference.evaluation import knn_accuracy, nearest_neighbour_is_right
+from inference.linear_probe import FeatureSource, ProbeResult, ProbeSettings, hold_out, linear_probe
+from inference.uncertainty import correctness_auroc
+
+QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+_OUTPUTS_KEPT = 4000
+_KEY_OF_OUTPUTS = 5  # apart from the streams of the training's random numbers
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A set through the network, on the CPU.
+
+    Attributes:
+        features: Output of the backbone, `(images, features)`.
+        outputs: Unit vectors f(x) of at most 4,000 images, which a seed chose, `(chosen, dim)`: the effective rank
+            needs a singular value decomposition.
+        concentration: κ, `(images,)`.
+        labels: Class of each image, `(images,)`.
+    """
+
+    features: Tensor
+    outputs: Tensor
+    concentration: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class SplitMeasures:
+    """What is measured on a part of the set without its labels.
+
+    Attributes:
+        images: Number of images.
+        standard_deviation: Of the normalised outputs, times √d: 1 for the uniform law, 0 at collapse.
+        effective_rank: Of the normalised outputs.
+        outputs: Number of images that the two are taken of.
+        concentration: κ at `QUANTILES`.
+    """
+
+    images: int
+    standard_deviation: float
+    effective_rank: float
+    outputs: int
+    concentration: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Everything that `measure` finds.
+
+    Attributes:
+        linear: Linear evaluation of the held-out images, by a classifier trained on the training images.
+        knn: Accuracy of the vote of the nearest training images on held-out images.
+        neighbours: How many vote.
+        correctness_auroc: How well κ ranks the nearest neighbour being right; None where κ is constant, or all
+            neighbours are right, or none is.
+        train: Measures of the training images.
+        held_out: Measures of the held-out images.
+    """
+
+    linear: ProbeResult
+    knn: float
+    neighbours: int
+    correctness_auroc: float | None
+    train: SplitMeasures
+    held_out: SplitMeasures
+
+
+def labelled_halves(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Split a set that has no validation part into training and held-out images, every class in equal proportion."""
+    require_classes(images)
+    first, second = hold_out(images.labels, fraction, seed)
+    return images.select(first.sort().values), images.select(second.sort().values)
+
+
+def require_classes(images: ImageSet) -> None:
+    """Raise unless there are labels of two classes, and two images of each: one to fit on and one to tune on.
+
+    Raises:
+        ImageSetError: Saying what is missing.
+    """
+    images.require("linear evaluation", images=2, classes=2)
+    counts = images.labels.bincount(minlength=len(images.class_names))
+    few = [images.class_names[label] for label in (counts == 1).nonzero().flatten().tolist()]
+    if few:
+        raise ImageSetError(
+            f"linear evaluation needs at least 2 training images of each class; {images.name} has 1 of {few[0]}"
+        )
+
+
+def encode(pretrained: Pretrained, images: ImageSet, *, batch_size: int, threads: int | None, seed: int) -> Encoded:
+    """Embed a set and keep what evaluation needs.
+
+    Raises:
+        CheckpointError: If features or κ are not finite: the training has diverged.
+    """
+    order = torch.randperm(len(images), generator=derived_generator(seed, _KEY_OF_OUTPUTS))
+    chosen = torch.zeros(len(images), dtype=torch.bool).index_fill_(0, order[:_OUTPUTS_KEPT], value=True)
+    features, outputs, concentration = [], [], []
+    done = 0
+    for part in embeddings(pretrained, images, batch_size=batch_size, threads=threads):
+        rows = slice(done, done + len(part.features))
+        features.append(part.features.float().cpu())
+        outputs.append(part.outputs.cpu()[chosen[rows]])
+        concentration.append(part.concentration.float().cpu())
+        done = rows.stop
+    found = Encoded(torch.cat(features), torch.cat(outputs), torch.cat(concentration), images.labels)
+    finite = found.features.isfinite().all(1) & found.concentration.isfinite()
+    if not finite.all():
+        raise CheckpointError(
+            f"the network gives NaN or infinity for {int((~finite).sum()):,} of {len(finite):,} images of "
+            f"{images.name}: its training has diverged"
+        )
+    return found
+
+
+def measure(
+    train: Encoded,
+    held_out: Encoded,
+    settings: ProbeSettings,
+    *,
+    k: int = 20,
+    device: torch.device | str = "cpu",
+    views: FeatureSource | None = None,
+) -> Measures:
+    """Judge the features of the training images on the held-out ones, with a progress bar on a terminal.
+
+    Args:
+        train: Training images.
+        held_out: Held-out images.
+        settings: Of the linear evaluation.
+        k: Neighbours that vote; all training images where there are fewer.
+        device: Where to compute.
+        views: Features to train the linear classifier on instead of those of `train`.
+    """
+    labelled = (
+        train.features.to(device),
+        train.labels.to(device),
+        held_out.features.to(device),
+        held_out.labels.to(device),
+    )
+    with tqdm(total=settings.passes, desc="linear evaluation", unit="epoch", disable=None) as bar:
+        linear = linear_probe(*labelled, settings, views=views, after_epoch=bar.update)
+    neighbours = min(k, len(train.labels))
+    auroc = math.nan
+    if held_out.concentration.min() < held_out.concentration.max():
+        auroc = correctness_auroc(held_out.concentration, nearest_neighbour_is_right(*labelled).cpu())
+    return Measures(
+        linear,
+        knn_accuracy(*labelled, k=neighbours),
+        neighbours,
+        None if math.isnan(auroc) else auroc,
+        _of_split(train),
+        _of_split(held_out),
+    )
+
+
+def quantiles(concentration: Tensor) -> dict[str, float]:
+    """κ at `QUANTILES`, by the percentage that lies below."""
+    # Not torch.quantile, which takes 16 million numbers at most.
+    ordered = concentration.double().sort().values
+    places = torch.tensor(QUANTILES, dtype=torch.float64) * (len(ordered) - 1)
+    low, high = ordered[places.floor().long()], ordered[places.ceil().long()]
+    values = low + (high - low) * (places - places.floor())
+    return {f"{100 * quantile:g}%": float(value) for quantile, value in zip(QUANTILES, values, strict=True)}
+
+
+def _of_split(encoded: Encoded) -> SplitMeasures:
+    return SplitMeasures(
+        len(encoded.labels),
+        standard_deviation(encoded.outputs),
+        effective_rank(encoded.outputs),
+        len(encoded.outputs),
+        quantiles(encoded.concentration),
+    )
