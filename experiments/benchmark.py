@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.benchmarks import distributions
+from experiments.benchmarks import distributions, pretrain
 from experiments.command_line import CommandLineParser
 
-PARTS = {"distributions": distributions}
+PARTS = {"distributions": distributions, "pretrain": pretrain}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
