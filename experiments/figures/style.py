@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_SETTINGS: Any = {  # Any: newer Matplotlib types its keys, older does not
+SETTINGS: Final[Any] = {  # Any: newer Matplotlib types its keys, older does not
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
     "font.size": 11,
@@ -42,7 +42,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with mpl.rc_context(_SETTINGS):
+        with mpl.rc_context(SETTINGS):
             return draw(*args, **kwargs)
 
     return in_style

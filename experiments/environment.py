@@ -1,0 +1,58 @@
+"""Where a result comes from: the command, the machine, the versions, the commit."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+_PACKAGES = ("ssl-as-inference", "torch", "torchvision", "pyro-ppl", "lightning", "timm", "scikit-learn", "numpy")
+
+
+def typed_command(module: str, arguments: Sequence[str]) -> str:
+    """What was typed, so that it can be typed again.
+
+    Example:
+        >>> typed_command("experiments.figure3", ["--out", "my figures"])
+        "python -m experiments.figure3 --out 'my figures'"
+    """
+    return shlex.join(["python", "-m", module, *arguments])
+
+
+def describe_device() -> str:
+    """The GPU, or the kind of CPU and the number of threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}), {threads} thread{'s' if threads > 1 else ''}"
+
+
+def installed_versions() -> dict[str, str]:
+    """Python's version and those of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # such as this project itself, run from a clone
+            continue
+    return found
+
+
+def current_commit() -> str:
+    """The commit that is checked out, marked where files differ from it; "unknown" outside a repository."""
+    root = Path(__file__).parents[1]
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return f"{commit}, with changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603  # fixed words

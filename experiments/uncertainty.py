@@ -1,0 +1,166 @@
+"""Is κ an uncertainty? Measure a pretrained encoder's κ, and what competes with it, on images that are new to it.
+
+U1 severity of degradations, U2 crops, U3 errors of nearest neighbours (R-AUROC), U4 abstention of a linear probe, U5
+foreign images, U6 calibration, U7 likelihood, U8 known ambiguity; with bootstrap intervals, and beside κ: edge energy,
+JPEG size, pixel entropy, norm of the features, distance to the nearest training image, cosine of two views, and the
+probe's maximum softmax. Give the checkpoints of several seeds to see what depends on the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from experiments.command_line import CommandLineParser, whole_number, writable_folder
+from experiments.data.degradation_series import DEGRADATIONS
+from experiments.data.device_images import DeviceImages
+from experiments.data.layouts import Split
+from experiments.environment import typed_command
+from experiments.evaluated_images import ImagesOptions, add_image_options, existing_path
+from experiments.figures import concentration_figure, save_figure, uncertainty_figure
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.export import Pretrained, load_pretrained
+from experiments.record import Record
+from experiments.uncertainty_study.measures import measure, measures
+from experiments.uncertainty_study.observations import Observations, chosen_images, observe
+from experiments.uncertainty_study.report import curves, measures_table, networks_table, on_terminal, warnings
+from experiments.uncertainty_study.rivals import KAPPA
+from experiments.uncertainty_study.subject import Subject, middles
+
+_PROGRAM = "python -m experiments.uncertainty"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    options = parser.parse_args(given)
+    try:
+        return _run(options, given)
+    except (ValueError, OSError) as error:
+        return parser.fail(error)
+
+
+def _parser() -> CommandLineParser:
+    parser = CommandLineParser(prog=_PROGRAM, description=__doc__)
+    parser.add_argument(
+        "checkpoints", nargs="+", type=existing_path, help="folders of runs, .ckpt or .safetensors files, one a seed"
+    )
+    add_image_options(parser)
+    parser.add_argument(
+        "--foreign", nargs="+", default=[], metavar="SET", help="other sets, below the same root, for U5"
+    )
+    parser.add_argument(
+        "--compare", type=existing_path, metavar="CHECKPOINT", help="another encoder whose cosine of two views competes"
+    )
+    parser.add_argument("--images", type=whole_number(2), default=2000, help="images of each set, at most")
+    parser.add_argument("--resamples", type=whole_number(1), default=1000, help="resamples of the bootstrap")
+    parser.add_argument(
+        "--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="of images, degradations and resamples"
+    )
+    parser.add_argument("--name", default="uncertainty", help="of the record and its figures")
+    parser.add_argument(
+        "--out",
+        type=writable_folder,
+        default="runs/uncertainty",
+        help="folder for record and figures; experiments/results publishes them",
+    )
+    return parser
+
+
+def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
+    started = time.monotonic()
+    pretrained = [load_pretrained(path) for path in options.checkpoints]
+    seeds = tuple(one.config.seed for one in pretrained)
+    names = [f"seed {seed}" if seeds.count(seed) == 1 else str(options.checkpoints[n]) for n, seed in enumerate(seeds)]
+    images = _Images(ImagesOptions.of(options), options.device)
+    observations = [_observe(one, images, options) for one in pretrained]
+    print(f"Looked at all images in {time.monotonic() - started:.0f} s; measuring with {options.resamples} resamples")
+    measured = [measure(seen, resamples=options.resamples, seed=options.seed) for seen in observations]
+    shown = [name for name in observations[0].names if all(name in seen.names for seen in observations)]
+    tables = (measures_table(measures(observations[0]), shown, measured), networks_table(names, observations))
+    first = pretrained[0].config
+    record = Record(
+        name=options.name,
+        title=f"Is κ an uncertainty? {first.method.name} on {options.data or first.data.name}",
+        command=typed_command("experiments.uncertainty", given),
+        configuration={
+            "images": options.images,
+            "resamples": options.resamples,
+            "seed": options.seed,
+            "degradations": {series.name: [series.unit, list(series.severities)] for series in DEGRADATIONS},
+            "training": [one.config.to_dict() for one in pretrained],
+        },
+        seeds=seeds,
+        tables=tables,
+        figures=tuple(path.name for path in _draw(pretrained[0], observations[0], images, options)),
+        notes=warnings(observations),
+    )
+    for note in record.notes:
+        print(f"\n{note}")
+    for table, leading in zip(tables, (2, None), strict=True):
+        print(f"\n{table.title}\n\n{on_terminal(table, leading)}\n\n{table.note}")
+    saved = [record.save(options.out), *(options.out / figure for figure in record.figures)]
+    print("\nSaved " + ", ".join(str(path) for path in saved))
+    print(f"Done in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+class _Images:
+    """Images that are decoded once for all seeds."""
+
+    def __init__(self, options: ImagesOptions, device: torch.device) -> None:
+        self.options = options
+        self.device = device
+        self._loaded: dict[tuple[object, ...], DeviceImages] = {}
+
+    def load(self, config: PretrainConfig, split: Split, name: str | None = None) -> DeviceImages:
+        """Images as `ImagesOptions.load` gives them; the key is all of the configuration that they depend on."""
+        key = (config.data.name, config.data.root, config.data.channels, config.views.size, split, name)
+        if key not in self._loaded:
+            self._loaded[key] = self.options.load(config, split, self.device, name=name)
+        return self._loaded[key]
+
+
+def _observe(pretrained: Pretrained, images: _Images, options: argparse.Namespace) -> Observations:
+    config, device = pretrained.config, options.device
+    other = None
+    if options.compare is not None:
+        compared = load_pretrained(options.compare)
+        if compared.config.views.size != config.views.size or compared.config.data.channels != config.data.channels:
+            raise ValueError(f"{options.compare} takes views of another size or other channels than the checkpoints")
+        other = (compared.config.method.name, Subject.of(compared.pair, compared.config, device))
+    return observe(
+        Subject.of(pretrained.pair, config, device),
+        images.load(config, "train"),
+        images.load(config, "val"),
+        {Path(name).name: images.load(config, "val", name) for name in options.foreign},
+        images=options.images,
+        other=other,
+        seed=options.seed,
+    )
+
+
+def _draw(
+    pretrained: Pretrained, observations: Observations, images: _Images, options: argparse.Namespace
+) -> list[Path]:
+    if KAPPA not in observations.names:
+        return []
+    subject = Subject.of(pretrained.pair, pretrained.config, options.device)
+    test = images.load(pretrained.config, "val")
+    pixels = middles(test, subject.recipe, chosen_images(len(test), options.images, options.seed))
+    return [
+        save_figure(uncertainty_figure(curves(observations)), options.out / f"{options.name}_curves.png"),
+        save_figure(
+            concentration_figure(-observations.clean[KAPPA], pixels), options.out / f"{options.name}_images.png"
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

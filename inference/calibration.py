@@ -1,0 +1,163 @@
+r"""Whether a predicted concentration has the right value: expected and observed cosines, and likelihoods.
+
+An expert with mean direction μ and concentration κ says that the cosine $\mu^\top f$ with another view's output f has
+the mean ρ(κ) = κ/(κ+d−1) (Power Spherical) or A(κ) (von Mises–Fisher). Fresh views, which were not trained on, show
+whether it has.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssl_as_inference.distributions.power_spherical_fit import fit_concentration
+from ssl_as_inference.special import (
+    power_spherical_log_normalizer,
+    von_mises_fisher_concentration,
+    von_mises_fisher_log_normalizer,
+)
+
+_MIN_DIM = 2
+
+
+@dataclass(frozen=True)
+class CalibrationBins:
+    """Images in bins of equal numbers, in the order of what was predicted; a row a bin.
+
+    Attributes:
+        predicted: Mean of the predicted mean cosine.
+        observed: Mean of the cosines that were seen.
+        count: Images in the bin.
+    """
+
+    predicted: Tensor
+    observed: Tensor
+    count: Tensor
+
+    @property
+    def largest_gap(self) -> float:
+        """The largest distance of prediction and observation over the bins."""
+        return float((self.predicted - self.observed).abs().max())
+
+    @property
+    def mean_gap(self) -> float:
+        """The mean distance, each bin weighing as many images as it has."""
+        gap = (self.predicted - self.observed).abs()
+        return float((gap * self.count).sum() / self.count.sum())
+
+
+def calibration_bins(predicted: Tensor, observed: Tensor, *, bins: int = 10) -> CalibrationBins:
+    r"""Compare predicted mean cosines with observed cosines, an equal number of images at a time.
+
+    The prediction grows with κ, so that these are the bins of κ. A bin of n images has noise of its own, about
+    the cosines' standard deviation over √n, so that a gap of 0 is not to be expected of a calibrated κ either.
+
+    Args:
+        predicted: ρ(κ) or A(κ), shape `(images,)`.
+        observed: $\mu^\top f$ with f of another, fresh view, shape `(images,)`.
+        bins: Number of bins, at most as many as images. Sizes differ by one image at most.
+
+    Raises:
+        ValueError: If the shapes disagree, a value is not finite or `bins` is outside its range.
+
+    Example:
+        >>> calibration_bins(torch.tensor([0.1, 0.9, 0.2, 0.8]), torch.tensor([0.2, 0.8, 0.2, 0.8]), bins=2).observed
+        tensor([0.2000, 0.8000], dtype=torch.float64)
+    """
+    _check_pair("predicted", predicted, "observed", observed)
+    if not 1 <= bins <= len(predicted):
+        raise ValueError(f"bins must lie between 1 and the number of images, {len(predicted)}, got {bins}")
+    order = predicted.argsort(stable=True)
+    parts = order.tensor_split(bins)
+    return CalibrationBins(
+        torch.stack([predicted[part].double().mean() for part in parts]),
+        torch.stack([observed[part].double().mean() for part in parts]),
+        torch.tensor([len(part) for part in parts], device=predicted.device),
+    )
+
+
+def power_spherical_likelihood_gain(dim: int, concentration: Tensor, cosine: Tensor) -> float:
+    r"""How much better each image's own κ explains its cosine than one κ for all does, in nats per dimension.
+
+    $$\frac{1}{nd}\sum_i \log\frac{\mathrm{PS}(f_i;\mu_i,\kappa_i)}{\mathrm{PS}(f_i;\mu_i,\hat\kappa)}$$
+
+    $\hat\kappa$ is the maximum of the likelihood on these very images, the best that any constant can do: the
+    comparison favours it. Positive if κ says something about the single image that is true; a κ that is right on
+    average and wrong about the images loses. A constant times an informative κ may lose as well: that is calibration.
+
+    Args:
+        dim: Dimension d ≥ 2.
+        concentration: κ ≥ 0 of each image, shape `(images,)`.
+        cosine: $\mu_i^\top f_i$ with a fresh view, shape `(images,)`; −1 is read as the nearest number above it.
+
+    Raises:
+        ValueError: If the shapes disagree, a value is not finite, κ is negative, a cosine lies outside [−1, 1] by more
+            than rounding, or `dim` is less than 2.
+
+    Example:
+        >>> kappa, cosine = torch.tensor([20.0, 0.5]), torch.tensor([0.9, 0.1])
+        >>> power_spherical_likelihood_gain(4, kappa, cosine) > 0
+        True
+        >>> power_spherical_likelihood_gain(4, kappa.flip(0), cosine) > 0
+        False
+    """
+    kappa, cosine = _check_likelihood(dim, concentration, cosine)
+    log_height = cosine.clamp_min(-1 + torch.finfo(cosine.dtype).eps).log1p()
+    # Cosines that are all 1 have no finite best κ.
+    depth = (math.log(2) - log_height.mean()).clamp_min(torch.finfo(cosine.dtype).eps)
+    best = fit_concentration(dim, depth)
+
+    def log_density(k: Tensor) -> Tensor:
+        return power_spherical_log_normalizer(dim, k) + k * log_height
+
+    return float((log_density(kappa) - log_density(best)).mean() / dim)
+
+
+def von_mises_fisher_likelihood_gain(dim: int, concentration: Tensor, cosine: Tensor) -> float:
+    r"""The same for von Mises–Fisher experts; see `power_spherical_likelihood_gain`.
+
+    $\hat\kappa$ solves $A(\hat\kappa)$ = mean cosine, and is 0 where the mean cosine is not positive.
+
+    Example:
+        >>> kappa, cosine = torch.tensor([20.0, 0.5]), torch.tensor([0.9, 0.1])
+        >>> von_mises_fisher_likelihood_gain(4, kappa, cosine) > 0
+        True
+    """
+    kappa, cosine = _check_likelihood(dim, concentration, cosine)
+    # Cosines that are all 1 have no finite best κ.
+    best = von_mises_fisher_concentration(dim, cosine.mean().clamp(0, 1 - torch.finfo(cosine.dtype).eps))
+
+    def log_density(k: Tensor) -> Tensor:
+        return von_mises_fisher_log_normalizer(dim, k) + k * cosine
+
+    return float((log_density(kappa) - log_density(best)).mean() / dim)
+
+
+def _check_likelihood(dim: int, concentration: Tensor, cosine: Tensor) -> tuple[Tensor, Tensor]:
+    _check_pair("concentration", concentration, "cosine", cosine)
+    if dim < _MIN_DIM:
+        raise ValueError(f"dim must be at least {_MIN_DIM}, got {dim}")
+    if (concentration < 0).any():
+        raise ValueError(f"concentration must be at least 0, got {concentration.min().item()}")
+    rounding = 16 * torch.finfo(cosine.dtype).eps
+    if (cosine.abs() > 1 + rounding).any():
+        raise ValueError(f"cosine must lie in [-1, 1], got {cosine.min().item()} … {cosine.max().item()}")
+    return concentration.double(), cosine.double().clamp(-1, 1)
+
+
+def _check_pair(first_name: str, first: Tensor, second_name: str, second: Tensor) -> None:
+    if first.dim() != 1 or len(first) == 0:
+        raise ValueError(f"{first_name} must have shape (images,), got {tuple(first.shape)}")
+    if second.shape != first.shape:
+        raise ValueError(
+            f"{second_name} must have the shape of {first_name}, {tuple(first.shape)}, got {tuple(second.shape)}"
+        )
+    for name, values in ((first_name, first), (second_name, second)):
+        if not values.is_floating_point() or not values.isfinite().all():
+            raise ValueError(
+                f"{name} must hold finite floating-point numbers, got {values.dtype} from {values.min().item()} to "
+                f"{values.max().item()}"
+            )
