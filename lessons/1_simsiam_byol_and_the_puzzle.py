@@ -1,0 +1,310 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1 · SimSiam, BYOL and the puzzle
+#
+# You will write SimSiam in plain PyTorch, train it on handwritten digits, and take one word out of it: `detach`.
+# With the word it learns. Without it, the loss gets *better* and the network forgets every image. After this lesson
+# you can say precisely why that is strange. The other seven lessons are about what to make of it.
+#
+# *You need:* some PyTorch. *Time:* 15 minutes to read, half a minute to run.
+
+# %%
+import os
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from experiments.data.digits import DigitViews, load
+from experiments.figures.style import PALETTE, SETTINGS
+from inference.collapse import effective_rank, standard_deviation
+from inference.evaluation import knn_accuracy
+
+FAST = os.environ.get("LESSONS_FAST") == "1"  # shorter trainings, for automatic checks
+plt.rcParams.update(SETTINGS)
+BLUE, ORANGE = PALETTE[:2]
+
+# %% [markdown]
+# ## Two views of one image
+#
+# Self-supervised learning has no labels. What it has is *augmentation*: crop, rotate, change the contrast, cover a
+# part, and you still know which digit it was. So each image $x$ yields **views** $x_1, x_2, \dots$ that show the same
+# thing. We use scikit-learn's digits, which need no download.
+
+# %%
+train, test = load()
+views_of = DigitViews(torch.Generator().manual_seed(0))
+
+figure, axes = plt.subplots(3, 8, figsize=(8, 3.2), layout="constrained")
+digits = test.images[:8]
+for row, (name, images) in enumerate({"image": digits, "view 1": views_of(digits), "view 2": views_of(digits)}.items()):
+    for axis, image in zip(axes[row], images, strict=True):
+        axis.imshow(image[0].numpy(), cmap="gray_r", vmin=0, vmax=1)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    axes[row, 0].set_ylabel(name)
+plt.show()
+
+print(f"{len(train)} images to train on, {len(test)} held out")
+assert (len(train), len(test)) == (1347, 450)
+
+# %% [markdown]
+# ## SimSiam in twenty lines
+#
+# An **encoder** $f$ maps a view to a vector; a **predictor** $h$ maps that vector to a guess of what $f$ says about the
+# *other* view. Write $g = h \circ f$. Both are scaled to unit length, so all that counts is their direction: they live
+# on a sphere. The loss is minus the cosine of guess and target, both ways round (Eq. (1) of
+# [Nakamura et al.](https://arxiv.org/abs/2203.11437v1), the paper that these lessons follow):
+#
+# $$\mathcal{L}_{SSL} = -\,g(x_1)^\top f(x_2) \;-\; g(x_2)^\top f(x_1), \qquad \lVert f\rVert = \lVert g\rVert = 1.$$
+#
+# [SimSiam](https://arxiv.org/abs/2011.10566) publishes half of this. And it adds one thing that the formula does not
+# show: $f$ is treated as a **constant**. Gradients flow through the guess $g$ and not through the target $f$. In
+# PyTorch that is `detach`; in papers, a *stop-gradient*.
+
+
+# %%
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Linear, batch normalisation, ReLU, linear."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+class SimSiam(nn.Module):
+    """SimSiam, small: 16 × 16 pixels to a sphere in 8 dimensions."""
+
+    def __init__(self, *, stop_gradient: bool = True) -> None:
+        super().__init__()
+        backbone = nn.Sequential(nn.Flatten(), nn.Linear(256, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU())
+        self.encoder = nn.Sequential(backbone, mlp(64, 64, 8))
+        self.predictor = mlp(8, 16, 8)
+        self.stop_gradient = stop_gradient
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """The published loss, L / 2."""
+        z1, z2 = self.encoder(x1), self.encoder(x2)
+        g1, g2 = normalize(self.predictor(z1)), normalize(self.predictor(z2))
+        f1, f2 = normalize(z1), normalize(z2)
+        if self.stop_gradient:
+            f1, f2 = f1.detach(), f2.detach()  # the word
+        return -((g1 * f2).sum(1) + (g2 * f1).sum(1)).mean() / 2
+
+
+# %% [markdown]
+# ## What would the loss like best?
+#
+# Before you train anything, ask a loss what its minimum is. A cosine is at most 1, so $\mathcal{L}_{SSL}/2 \ge -1$. And
+# here is an encoder that attains it: one that answers every image with the same vector.
+
+
+# %%
+class Constant(nn.Module):
+    """Looks at nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same eight numbers for every image."""
+        return torch.ones(len(x), 8)
+
+
+lazy = SimSiam()
+lazy.encoder, lazy.predictor = Constant(), nn.Identity()
+loss_of_lazy = lazy(views_of(digits), views_of(digits)).item()
+print(f"loss of the encoder that looks at nothing: {loss_of_lazy:.6f}")
+assert abs(loss_of_lazy - (-1)) < 1e-6
+
+# %% [markdown]
+# The best possible score, for nothing. This is **collapse**, and it is a global minimum. A method that minimised this
+# loss would have every reason to go there. Let us train and see.
+#
+# ## Two trainings that differ by one word
+#
+# Next to the loss we watch the encoder's outputs on held-out digits:
+#
+# - their **standard deviation**, scaled so that vectors spread evenly over the sphere have 1 and equal ones have 0;
+# - their **effective rank**: in how many directions they vary, however little, from 1 to 8;
+# - and, as a judge that training never sees, the **accuracy of nearest neighbours** with the labels.
+
+
+# %%
+def held_out(model: SimSiam) -> dict[str, float]:
+    """What the encoder makes of images that it was not trained on."""
+    model.eval()
+    with torch.no_grad():
+        seen, new = model.encoder(train.images), model.encoder(test.images)
+    model.train()
+    return {
+        "standard deviation": standard_deviation(new),
+        "effective rank": effective_rank(new),
+        "accuracy": knn_accuracy(seen, train.labels, new, test.labels),
+    }
+
+
+def fit(model: SimSiam, steps: int, *, seed: int = 0) -> dict[str, list[float]]:
+    """Momentum SGD on random batches; what was measured along the way."""
+    generator = torch.Generator().manual_seed(seed)
+    augment = DigitViews(generator)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    history: dict[str, list[float]] = {"step": [], "loss": [], **{name: [] for name in held_out(model)}}
+    for step in range(steps + 1):
+        batch = train.images[torch.randperm(len(train), generator=generator)[:128]]
+        loss = model(augment(batch), augment(batch))
+        if step % (steps // 20) == 0:
+            for name, value in {"step": step, "loss": loss.item(), **held_out(model)}.items():
+                history[name].append(value)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return history
+
+
+steps = 200 if FAST else 800
+runs = {}
+for name, stop_gradient in {"with stop-gradient": True, "without": False}.items():
+    torch.manual_seed(0)
+    runs[name] = fit(SimSiam(stop_gradient=stop_gradient), steps)
+
+figure, axes = plt.subplots(1, 4, figsize=(11, 2.6), layout="constrained")
+for axis, quantity in zip(axes, ["loss", "standard deviation", "effective rank", "accuracy"], strict=True):
+    for (name, run), colour in zip(runs.items(), (BLUE, ORANGE), strict=True):
+        axis.plot(run["step"], run[quantity], color=colour, label=name)
+    axis.set(title=quantity, xlabel="step")
+axes[0].legend()
+plt.show()
+
+end = {
+    name: {quantity: values[-1] for quantity, values in run.items() if quantity != "step"} for name, run in runs.items()
+}
+for name, values in end.items():
+    print(f"{name:>18}: " + ", ".join(f"{quantity} {value:.3f}" for quantity, value in values.items()))
+assert end["without"]["loss"] < -0.99 < end["with stop-gradient"]["loss"]
+assert end["without"]["standard deviation"] < 0.05
+assert end["with stop-gradient"]["standard deviation"] > 0.5
+assert end["with stop-gradient"]["accuracy"] > 0.8 > end["without"]["accuracy"]
+
+# %% [markdown]
+# Look at the two curves of the loss. The training that *wins* is the one whose outputs have become one point: all
+# that is left of the images are the last decimals of a nearly constant vector, from which neighbours still guess some.
+# The training with the worse loss knows the digits.
+#
+# The effective rank did not notice. It asks in how many directions the outputs vary, not how far, so it is the measure
+# for another failure (outputs spread along a few directions only). No single number describes a representation.
+#
+# ## BYOL: the same loss, another target
+#
+# [BYOL](https://arxiv.org/abs/2006.07733) came first. Its target $f$ has weights of its own, a slow moving average
+# of the encoder's, and its loss is a squared distance, $\lVert g(x_1)-f(x_2)\rVert^2 + \lVert g(x_2)-f(x_1)\rVert^2$.
+# That looks different and is not. This repository keeps the equations as SymPy objects whose every step can be checked:
+
+# %%
+from ssl_as_inference.derivations.ssl_loss import BYOL_IS_AFFINE_IN_SSL
+
+BYOL_IS_AFFINE_IN_SSL.verify()  # raises an error if a step does not follow
+BYOL_IS_AFFINE_IN_SSL
+
+# %% [markdown]
+# A constant and a factor of two: the same gradient direction, the same minima, the same collapse available. So what
+# SimSiam and BYOL share is Eq. (1) and a target that no gradient reaches.
+#
+# ## The puzzle
+#
+# You might say: "with the stop-gradient it is simply another loss." It is worse than that. The stop-gradient changes
+# the *gradient* without changing the *value*. So the update is not the gradient of the number that we print, and
+# nothing says that the number must fall. Here is a toy, two linear maps in the plane with plain gradient descent and
+# no randomness at all, in which it rises at most steps:
+
+# %%
+from itertools import pairwise
+
+from experiments.stop_gradient import losses_of_gradient_descent
+
+figure, axis = plt.subplots(figsize=(5.5, 2.6), layout="constrained")
+rises = {}
+for (name, stopped), colour in zip({"with stop-gradient": True, "without": False}.items(), (BLUE, ORANGE), strict=True):
+    losses = losses_of_gradient_descent(stopped=stopped)
+    axis.plot(losses, color=colour, label=name)
+    rises[name] = sum(after > before for before, after in pairwise(losses))
+axis.set(xlabel="step", ylabel="objective")
+axis.legend()
+plt.show()
+
+print(f"steps at which the objective rose, of 99: {rises}")
+assert rises["without"] == 0
+assert rises["with stop-gradient"] > 50
+
+# %% [markdown]
+# Now the puzzle can be stated. It has two halves, and we shall keep them apart:
+#
+# 1. **What is SimSiam minimising?** Not the number it prints, as you have just seen. Is there a quantity that each
+#    step does improve, and a principle that explains why the targets are held fixed?
+# 2. **Why does it not collapse?** The collapsed solution is there, and optimal. Something keeps the training away.
+#
+# The paper answers the first half with probability: the target network is a *guide*, the predictor's output a *model*,
+# and the loss a Kullback–Leibler divergence between them. That is lessons 2 to 4. The second half it does not
+# answer, although it is often read as if it did; in lesson 6 you will take the method apart and see what matters.
+#
+# ## Exercises
+#
+# Each solution is hidden until you open its cell (in the `.py` file: look away). Try first; they are short.
+#
+# **Exercise 1.** Keep the stop-gradient but replace the predictor by the identity. Predict what happens to the
+# standard deviation, then train.
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 1. It collapses as well. Guess and target are now the same function of two views, so each is pulled towards
+# the other's old position: taking turns does not keep them apart. The stop-gradient is not enough; it takes both.
+torch.manual_seed(0)
+no_predictor = SimSiam()
+no_predictor.predictor = nn.Identity()
+solution = fit(no_predictor, steps)
+print(f"no predictor: standard deviation {solution['standard deviation'][-1]:.4f}, loss {solution['loss'][-1]:.4f}")
+assert solution["standard deviation"][-1] < 0.05
+assert solution["loss"][-1] < -0.99
+
+# %% [markdown]
+# **Exercise 2.** Collapse is not the only global minimum. Describe an encoder that reaches a loss of exactly $-1$ with
+# the identity as predictor, and whose outputs have a standard deviation of about 1. What does it tell you about
+# the loss as a measure of what was learned?
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 2. Any encoder that gives all views of one image the same answer, for example a random direction for each
+# image. So −1 means "invariant to the augmentations", and says nothing on whether images can be told apart. The loss
+# alone cannot rank encoders; that is why we watch other quantities beside it.
+torch.manual_seed(0)
+look_up = normalize(torch.randn(1000, 8))  # row n: the answer to every view of image n
+loss_of_look_up = -(look_up * look_up).sum(1).mean().item()
+print(f"loss {loss_of_look_up:.6f}, standard deviation {standard_deviation(look_up):.3f}")
+assert abs(loss_of_look_up + 1) < 1e-6
+assert abs(standard_deviation(look_up) - 1) < 0.02
+
+# %% [markdown]
+# **Exercise 3.** Check the identity for BYOL with numbers: for random unit vectors compare the *gradients* in $g(x_1)$
+# of BYOL's loss and of Eq. (1). They are not exactly proportional as vectors in $\mathbb{R}^8$. Why does it not matter?
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 3. d‖g − f‖²/dg = 2(g − f), while d(−gᵀf)/dg = −f. The difference to twice the latter is 2g, which points
+# away from the sphere. As g = normalize(…), only the part along the sphere reaches the weights, and it is the same.
+torch.manual_seed(0)
+raw = torch.randn(8, dtype=torch.float64, requires_grad=True)
+f2 = normalize(torch.randn(8, dtype=torch.float64), dim=0)
+(byol_gradient,) = torch.autograd.grad((normalize(raw, dim=0) - f2).square().sum(), raw)
+(ssl_gradient,) = torch.autograd.grad(-normalize(raw, dim=0) @ f2, raw)
+difference = (byol_gradient - 2 * ssl_gradient).abs().max().item()
+print(f"BYOL's gradient less twice that of Eq. (1), before the normalisation: {difference:.1e}")
+assert difference < 1e-14
+
+# %% [markdown]
+# **Next:** a cosine between unit vectors looks like geometry. It is also a log-probability, and that is the door to
+# everything that follows. → [Lesson 2: distributions on the sphere](2_distributions_on_the_sphere.py)

@@ -1,0 +1,162 @@
+"""Every lesson runs as it stands, solutions included, in its short settings, and is built as lessons/README.md says."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib as mpl
+import pyro
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from ssl_as_inference.derivations.ssl_loss import BYOL_IS_AFFINE_IN_SSL
+
+ROOT = Path(__file__).parents[2]
+LESSONS = sorted((ROOT / "lessons").glob("*.py"))
+every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a lesson in jupytext's percent format: what follows `# %%`, and the lines below."""
+
+    head: str
+    body: str
+
+    @property
+    def is_text(self) -> bool:
+        return self.head.startswith("[markdown]")
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"^# ?", "", self.body, flags=re.MULTILINE)
+
+    @property
+    def code(self) -> ast.Module:
+        return ast.parse(self.body)
+
+    def has(self, kind: type[ast.AST]) -> bool:
+        return any(isinstance(node, kind) for node in ast.walk(self.code))
+
+    def calls(self, name: str) -> bool:
+        return any(
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+            for node in ast.walk(self.code)
+        )
+
+
+def cells(lesson: Path) -> list[Cell]:
+    parts = re.split(r"^# %%(.*)\n", lesson.read_text("utf-8"), flags=re.MULTILINE)
+    return [Cell(head.strip(), body) for head, body in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def texts(lesson: Path) -> str:
+    return "\n".join(cell.text for cell in cells(lesson) if cell.is_text)
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """What a lesson shows, counted, with Matplotlib's settings and torch's threads as they were afterwards."""
+    shown: list[int] = []
+
+    def show() -> None:
+        for number in plt.get_fignums():
+            plt.figure(number).canvas.draw()
+            shown.append(number)
+        plt.close("all")
+
+    threads = torch.get_num_threads()
+    with mpl.rc_context():
+        plt.switch_backend("agg")
+        monkeypatch.setattr(plt, "show", show)
+        yield shown
+        plt.close("all")
+    torch.set_num_threads(threads)
+
+
+@every_lesson
+def test_a_lesson_and_its_solutions_run(
+    lesson: Path, figures: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LESSONS_FAST", "1")
+    torch.set_num_threads(1)
+    runpy.run_path(str(lesson), run_name="__main__")
+    assert figures, "a lesson shows something"
+    assert not plt.get_fignums(), "every figure is shown"
+    assert capsys.readouterr().out
+    assert torch.get_default_dtype() == torch.float32
+    assert not pyro.settings.get("module_local_params"), "a lesson leaves Pyro's settings as they were"
+
+
+@every_lesson
+def test_a_cell_that_prints_a_number_asserts_it(lesson: Path) -> None:
+    for cell in cells(lesson):
+        if not cell.is_text and cell.calls("print"):
+            assert cell.has(ast.Assert), cell.body
+
+
+@every_lesson
+def test_every_exercise_has_a_hidden_solution_that_asserts(lesson: Path) -> None:
+    exercises = 0
+    all_cells = cells(lesson)
+    for cell, following in pairwise(all_cells):
+        numbers = re.findall(r"^\*\*Exercise (\d+)\.\*\*", cell.text, re.MULTILINE) if cell.is_text else []
+        assert len(numbers) <= 1, "one exercise, then its solution"
+        is_solution = "solution" in following.head
+        assert is_solution == bool(numbers), following.body
+        if numbers:
+            exercises += 1
+            assert int(numbers[0]) == exercises
+            assert following.body.startswith(f"# Solution {exercises}. ")
+            assert "hide-cell" in following.head
+            assert 'jupyter={"source_hidden": true}' in following.head
+            assert following.has(ast.Assert)
+    assert exercises >= 2
+
+
+@every_lesson
+def test_a_lesson_uses_public_names_alone(lesson: Path) -> None:
+    for node in ast.walk(ast.parse(lesson.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+            assert not [name for name in names if name.startswith("_")]
+
+
+@every_lesson
+def test_a_lesson_opens_as_a_notebook(lesson: Path) -> None:
+    text = lesson.read_text("utf-8")
+    assert text.startswith("# ---\n# jupyter:\n")
+    assert "#       format_name: percent\n" in text
+    first = cells(lesson)[0]
+    assert first.is_text
+    assert first.text.startswith(f"# {lesson.name[0]} · ")
+
+
+def test_each_lesson_leads_to_the_next() -> None:
+    assert [lesson.name[0] for lesson in LESSONS] == [str(number) for number in range(1, len(LESSONS) + 1)]
+    for lesson, following in pairwise(LESSONS):
+        assert f"]({following.name})" in cells(lesson)[-1].text
+    assert f"lessons/{LESSONS[0].name}" in (ROOT / "README.md").read_text("utf-8")
+    for lesson in LESSONS:
+        assert f"]({lesson.name})" in (ROOT / "lessons" / "README.md").read_text("utf-8")
+
+
+def test_every_file_that_a_lesson_links_to_exists() -> None:
+    pages = {lesson: texts(lesson) for lesson in LESSONS}
+    for page in (ROOT / "lessons" / "README.md", ROOT / "docs" / "glossary.md"):
+        pages[page] = page.read_text("utf-8")
+    for page, text in pages.items():
+        for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_a_derivation_is_typeset_where_a_notebook_shows_it() -> None:
+    shown = BYOL_IS_AFFINE_IN_SSL._repr_latex_()
+    assert shown == f"$$\n{BYOL_IS_AFFINE_IN_SSL.latex()}\n$$"
