@@ -2,6 +2,7 @@
 
 The graphical model is drawn by Pyro from the running program. That needs Graphviz, whose program `dot` comes with the
 operating system (`apt install graphviz`, `brew install graphviz`); without it the other figures are still drawn.
+With `--interactive` it writes figures with sliders, one web page each that needs no network.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pyro
 import torch
 
 from experiments.command_line import CommandLineParser, whole_number, writable_folder
-from experiments.figures import data_flow_figure, loss_surface_figure, save_figure
+from experiments.figures import data_flow_figure, interactive, loss_surface_figure, save_figure
 from models.networks import small_convolutional_backbone
 from models.vi_simsiam import VISimSiam
 
@@ -38,7 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = CommandLineParser(prog="python -m experiments.draw", description=__doc__)
     parser.add_argument("--dim", type=whole_number(2), default=2048, help="dimension of the loss surface's sphere")
     parser.add_argument("--out", type=writable_folder, default="runs/figures", help="folder for the figures")
+    parser.add_argument(
+        "--interactive", action="store_true", help="draw the figures that one can turn instead, a web page each"
+    )
     options = parser.parse_args(arguments)
+    if options.interactive:
+        figures = (
+            interactive.density_on_the_sphere,
+            interactive.loss_over_cosine,
+            interactive.product_of_experts,
+            interactive.narrowing_guide,
+        )
+        for draw in figures:
+            print(interactive.write(draw(), options.out / f"{draw.__name__}.html"))
+        return 0
     saved = [
         save_figure(data_flow_figure(), options.out / "data_flow.png"),
         save_figure(loss_surface_figure(options.dim), options.out / "loss_surface.png"),

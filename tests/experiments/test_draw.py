@@ -27,3 +27,16 @@ def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
 def test_the_graphical_model_is_drawn_from_the_program(tmp_path: Path) -> None:
     path = draw.graphical_model(tmp_path / "graphical_model.png")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_interactive_figures_are_pages_that_need_no_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert draw.main(["--out", str(tmp_path), "--interactive"]) == 0
+    pages = [Path(line) for line in capsys.readouterr().out.split()]
+    assert len(pages) == 4
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert '<script src="' not in text
+        assert "<script src='" not in text
+        assert "Plotly.newPlot" in text

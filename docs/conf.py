@@ -1,0 +1,75 @@
+"""How Sphinx builds the site: `pip install -e '.[docs]' && python -m sphinx -W docs site`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+sys.path[:0] = [str(ROOT), str(DOCS / "_extensions")]
+
+import ssl_as_inference  # noqa: E402
+from experiments.verification.report import errata_page  # noqa: E402
+
+project = "ssl-as-inference"
+author = "the authors of ssl-as-inference"
+release = version = ssl_as_inference.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinxcontrib.bibtex",
+    "sphinx-mathjax-offline",
+    "myst_nb",
+    "docstring_mathematics",
+    "files_of_the_repository",
+    "turnable_figures",
+]
+exclude_patterns = ["conf.py", "_extensions", "README.md"]
+nitpicky = False
+
+html_theme = "furo"
+html_title = "Self-supervised learning as inference"
+html_theme_options = {"footer_icons": []}
+templates_path: list[str] = []
+
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
+myst_heading_anchors = 3
+myst_dmath_double_inline = True
+math_number_all = False
+math_eqref_format = "Eq. ({number})"
+bibtex_bibfiles = ["references.bib"]
+
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "cache"
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings give shapes, which say more
+autodoc_inherit_docstrings = False
+napoleon_google_docstring = True
+napoleon_use_ivar = True
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+# The lessons stand at the top of the repository, where a student finds them; the site shows copies.
+LESSONS = DOCS / "lessons"
+if (ROOT / "lessons").is_dir():
+    shutil.rmtree(LESSONS, ignore_errors=True)
+    LESSONS.mkdir()
+    for lesson in sorted((ROOT / "lessons").glob("*")):
+        if lesson.suffix in {".py", ".md"} and lesson.stem != "__init__":
+            text = (
+                lesson.read_text(encoding="utf-8").replace("](../docs/", "](../").replace("](README.md", "](index.md")
+            )
+            if lesson.name == "README.md":
+                text += "\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\n```\n"
+            (LESSONS / ("index.md" if lesson.name == "README.md" else lesson.name)).write_text(text, encoding="utf-8")
+
+# The errata are programs: each computes its counterexample anew.
+(DOCS / "errata.md").write_text(errata_page(), encoding="utf-8")

@@ -1,0 +1,99 @@
+"""The two families of experts on the sphere in space, over the concentration."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from plotly.graph_objects import Figure, Surface
+from torch import Tensor
+
+from experiments.figures.interactive.style import dress, slider
+from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
+
+CONCENTRATIONS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+_START = 4
+
+
+def density_on_the_sphere(resolution: int = 60) -> Figure:
+    r"""Draw the densities of $\mathrm{vMF}(\mu,\kappa/2)$ and $\mathrm{PS}(\mu,\kappa)$ on two turnable spheres.
+
+    The Power Spherical law with κ is close to the von Mises–Fisher law with κ/2 once κ is large (C20), so that the two
+    are drawn side by side at those. The colour is the density relative to its value at the mode.
+
+    Args:
+        resolution: Points from pole to pole.
+
+    Raises:
+        ValueError: If `resolution` is less than 8.
+
+    Example:
+        >>> len(density_on_the_sphere(12).layout.sliders[0].steps) == len(CONCENTRATIONS)
+        True
+    """
+    if resolution < 8:
+        raise ValueError(f"resolution must be at least 8, got {resolution}")
+    points = _points(resolution)
+    mean_direction = torch.nn.functional.normalize(torch.tensor([1.0, -1.0, 0.6], dtype=torch.float64), dim=0)
+    colours = [
+        [
+            _relative(VonMisesFisher(mean_direction, kappa / 2), points),
+            _relative(PowerSpherical(mean_direction, kappa), points),
+        ]
+        for kappa in CONCENTRATIONS
+    ]
+    figure = Figure()
+    x, y, z = (points[..., axis].numpy() for axis in range(3))
+    for number, name in enumerate(("von Mises–Fisher, κ/2", "Power Spherical, κ")):
+        figure.add_trace(
+            Surface(
+                x=x,
+                y=y,
+                z=z,
+                surfacecolor=colours[_START][number].numpy(),
+                cmin=0,
+                cmax=1,
+                colorscale="Viridis",
+                scene="scene" if number == 0 else "scene2",
+                showscale=number == 1,
+                name=name,
+                hoverinfo="name",
+                colorbar={"title": "density / its largest value", "thickness": 12, "len": 0.7},
+                contours={axis: {"highlight": False} for axis in "xyz"},
+            )
+        )
+    scene = {
+        **{f"{axis}axis": {"visible": False} for axis in "xyz"},
+        "aspectmode": "data",
+        "camera": {"eye": {"x": 1.1, "y": -1.1, "z": 0.6}},
+    }
+    figure.update_layout(
+        scene={**scene, "domain": {"x": [0, 0.48]}},
+        scene2={**scene, "domain": {"x": [0.5, 0.98]}},
+        annotations=[
+            {"text": text, "x": x, "y": 1.0, "xref": "paper", "yref": "paper", "showarrow": False}
+            for text, x in (("von Mises–Fisher, κ/2", 0.2), ("Power Spherical, κ", 0.76))
+        ],
+        sliders=[
+            slider(
+                "κ",
+                [f"{kappa:g}" for kappa in CONCENTRATIONS],
+                [[{"surfacecolor": [one.tolist() for one in pair]}, [0, 1]] for pair in colours],
+                at=_START,
+            )
+        ],
+    )
+    return dress(figure, "Experts on the sphere: turn them, and move κ")
+
+
+def _points(resolution: int) -> Tensor:
+    polar = torch.linspace(0, math.pi, resolution, dtype=torch.float64)[:, None]
+    azimuth = torch.linspace(0, 2 * math.pi, 2 * resolution, dtype=torch.float64)[None, :]
+    return torch.stack(
+        [polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), polar.cos() * torch.ones_like(azimuth)], dim=-1
+    )
+
+
+def _relative(law: VonMisesFisher | PowerSpherical, points: Tensor) -> Tensor:
+    """Density relative to the mode's, rounded to what a screen can show."""
+    return (law.log_prob(points) - law.log_prob(law.mode)).exp().mul(1000).round().div(1000)

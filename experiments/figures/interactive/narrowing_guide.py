@@ -1,0 +1,77 @@
+"""The guide of Eq. (8) as the limit of guides of finite concentration, and the divergence on the way there."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from plotly.graph_objects import Figure
+from plotly.subplots import make_subplots
+
+from experiments.figures.interactive.style import dress, slider
+from experiments.figures.style import PALETTE
+from ssl_as_inference.cross_entropies import cross_entropy
+from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, SphericalMixture, VonMisesFisher
+
+GUIDE_CONCENTRATIONS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+_ATOMS = (-35.0, 50.0)  # degrees
+_EXPERTS = (-20.0, 30.0)
+_KAPPA = 6.0
+_START = 3
+
+
+def narrowing_guide(points: int = 721) -> Figure:
+    r"""Draw a guide of components $\mathrm{vMF}(f_j,\tau)$ on the circle as τ grows, beside the model's product.
+
+    Right, its cross-entropy with the product of experts, which tends to the paper's loss at a rate of 1/τ (C19).
+
+    Args:
+        points: Angles at which the densities are computed, at least 8.
+
+    Raises:
+        ValueError: If `points` is less than 8.
+
+    Example:
+        >>> narrowing_guide(9).layout.sliders[0].currentvalue.prefix
+        'τ = '
+    """
+    if points < 8:
+        raise ValueError(f"points must be at least 8, got {points}")
+    circle = torch.linspace(-math.pi, math.pi, points, dtype=torch.float64)
+    z = torch.stack([circle.cos(), circle.sin()], dim=-1)
+    atoms, means = (torch.tensor(angles, dtype=torch.float64).deg2rad() for angles in (_ATOMS, _EXPERTS))
+    atoms, means = (torch.stack([one.cos(), one.sin()], dim=-1) for one in (atoms, means))
+    product = ProductOfExperts(VonMisesFisher(means, _KAPPA))
+    model = product.normalized().log_prob(z).exp()
+    guides = [SphericalMixture(VonMisesFisher(atoms, tau)) for tau in GUIDE_CONCENTRATIONS]
+    densities = [[round(value, 4) for value in guide.log_prob(z).exp().tolist()] for guide in guides]
+    log_z = float(product.log_normalizer())
+    losses = [float(cross_entropy(guide, product)) + log_z for guide in guides]
+    limit = float(cross_entropy(DeltaMixture(atoms), product)) + log_z
+
+    figure = make_subplots(1, 2, column_widths=[0.6, 0.4], subplot_titles=["densities", "−E_q log p, normalised"])
+    degrees = circle.rad2deg().tolist()
+    figure.add_scatter(
+        x=degrees, y=densities[_START], name="guide q of concentration τ", line={"color": PALETTE[1]}, row=1, col=1
+    )
+    figure.add_scatter(x=degrees, y=model.tolist(), name="model p", line={"color": PALETTE[0]}, row=1, col=1)
+    figure.add_scatter(
+        x=GUIDE_CONCENTRATIONS, y=losses, showlegend=False, line={"color": PALETTE[1], "width": 1}, row=1, col=2
+    )
+    figure.add_scatter(
+        x=[GUIDE_CONCENTRATIONS[_START]], y=[losses[_START]], showlegend=False, mode="markers",
+        marker={"color": PALETTE[1], "size": 11}, row=1, col=2,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[GUIDE_CONCENTRATIONS[0], GUIDE_CONCENTRATIONS[-1]], y=[limit, limit], name="Dirac guide, Eq. (8)",
+        mode="lines", line={"dash": "dot", "color": PALETTE[2]}, row=1, col=2,
+    )  # fmt: skip
+    figure.update_xaxes(title="angle of z in degrees", range=[-180, 180], dtick=60, row=1, col=1)
+    figure.update_yaxes(title="density", range=[0, 4], row=1, col=1)
+    figure.update_xaxes(title="τ", type="log", row=1, col=2)
+    steps = [
+        [{"x": [degrees, [tau]], "y": [density, [loss]]}, [0, 3]]
+        for tau, density, loss in zip(GUIDE_CONCENTRATIONS, densities, losses, strict=True)
+    ]
+    figure.update_layout(sliders=[slider("τ", [f"{tau:g}" for tau in GUIDE_CONCENTRATIONS], steps, at=_START)])
+    return dress(figure, "From a guide with a density to the mixture of Diracs")

@@ -1,0 +1,87 @@
+"""Two von Mises–Fisher experts on the circle, their product, and the resultant that decides its concentration."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from plotly.graph_objects import Figure
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from experiments.figures.interactive.style import dress, slider
+from experiments.figures.style import PALETTE
+from ssl_as_inference.distributions import ProductOfExperts, VonMisesFisher
+
+ANGLES = tuple(range(0, 181, 15))
+CONCENTRATIONS = (4.0, 8.0)
+_START = 4
+
+
+def product_of_experts(points: int = 361) -> Figure:
+    r"""Draw two experts of $p_\psi(z\mid\mathbb{X})$, Eq. (6), while the angle between their mean directions grows.
+
+    The normalised product is $\mathrm{vMF}(\eta/R, R)$ with $\eta = \sum_i\kappa_i\mu_i$ (C4). Agreeing views make it
+    narrower than either expert; opposing ones cancel.
+
+    Args:
+        points: Angles at which the densities are computed, at least 8.
+
+    Raises:
+        ValueError: If `points` is less than 8.
+
+    Example:
+        >>> len(product_of_experts(9).data)
+        6
+    """
+    if points < 8:
+        raise ValueError(f"points must be at least 8, got {points}")
+    circle = torch.linspace(-math.pi, math.pi, points, dtype=torch.float64)
+    steps = [_step(math.radians(angle), circle) for angle in ANGLES]
+    figure = make_subplots(1, 2, column_widths=[0.62, 0.38], subplot_titles=["densities", "κ₁μ₁ + κ₂μ₂ = η"])
+    names = (f"view 1, κ = {CONCENTRATIONS[0]:g}", f"view 2, κ = {CONCENTRATIONS[1]:g}", "their product, normalised")
+    for number, name in enumerate(names):
+        colour = PALETTE[number]
+        figure.add_scatter(
+            x=circle.rad2deg().tolist(), y=steps[_START][0][number], name=name, line={"color": colour}, row=1, col=1
+        )
+    for number, (name, style) in enumerate(zip(names, ("solid", "solid", "dash"), strict=True)):
+        x, y = steps[_START][1][number]
+        figure.add_scatter(
+            x=x, y=y, name=name, showlegend=False, mode="lines+markers", line={"color": PALETTE[number], "dash": style},
+            marker={"symbol": "arrow", "angleref": "previous", "size": 12}, row=1, col=2,
+        )  # fmt: skip
+    figure.update_xaxes(title="angle of z in degrees", range=[-180, 180], dtick=60, row=1, col=1)
+    figure.update_yaxes(title="density", rangemode="tozero", row=1, col=1)
+    reach = sum(CONCENTRATIONS) + 1
+    figure.update_xaxes(range=[-reach, reach], row=1, col=2)
+    figure.update_yaxes(range=[-reach, reach], scaleanchor="x2", row=1, col=2)
+    labels = [f"{angle}°, R = {resultant:.1f}" for angle, (_, _, resultant) in zip(ANGLES, steps, strict=True)]
+    changes = [
+        [
+            {
+                "x": [*([circle.rad2deg().tolist()] * 3), *(x for x, _ in arrows)],
+                "y": [*densities, *(y for _, y in arrows)],
+            }
+        ]
+        for densities, arrows, _ in steps
+    ]
+    figure.update_layout(sliders=[slider("angle between the views", labels, changes, at=_START)])
+    return dress(figure, "A product of experts and its resultant")
+
+
+def _step(angle: float, circle: Tensor) -> tuple[list[list[float]], list[tuple[list[float], list[float]]], float]:
+    """Densities of the experts and of the product, the arrows of the vector sum, and its length R."""
+    half = torch.tensor([-angle / 2, angle / 2], dtype=torch.float64)
+    experts = VonMisesFisher(
+        torch.stack([half.cos(), half.sin()], dim=-1), torch.tensor(CONCENTRATIONS, dtype=torch.float64)
+    )
+    z = torch.stack([circle.cos(), circle.sin()], dim=-1)
+    product = ProductOfExperts(experts).normalized()
+    densities = [*experts.log_prob(z.unsqueeze(-2)).exp().T.tolist(), product.log_prob(z).exp().tolist()]
+    corners = torch.cat([torch.zeros(1, 2).double(), experts.concentration[:, None] * experts.mean_direction]).cumsum(0)
+    arrows = [([a[0], b[0]], [a[1], b[1]]) for a, b in pairwise(corners.tolist())]
+    end = corners[-1]
+    arrows.append(([0.0, float(end[0])], [0.0, float(end[1])]))
+    return [[round(value, 4) for value in curve] for curve in densities], arrows, float(end.norm())
