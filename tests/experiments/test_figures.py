@@ -17,17 +17,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
-from scipy.special import betaln
+from scipy.special import betaln, gammaln, ive
 
+from experiments import figure3
 from experiments.figures import (
     concentration_figure,
     data_flow_figure,
     loss_surface_figure,
+    loss_surfaces_figure,
     save_figure,
     training_curves_figure,
 )
 from experiments.figures.concentration import format_concentration
-from experiments.figures.loss_surface import relative_loss
+from experiments.figures.loss_surface import relative_loss, von_mises_fisher_relative_loss
 
 EPOCHS = range(30)
 HISTORIES = {
@@ -54,6 +56,8 @@ def log_uniform(images: int) -> torch.Tensor:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "loss_surface_d3": lambda: loss_surface_figure(3),
     "loss_surface_d2048": lambda: loss_surface_figure(2048),
+    "loss_surfaces_d3": lambda: loss_surfaces_figure(3),
+    "loss_surfaces_d2048": lambda: loss_surfaces_figure(2048),
     "concentration_grey": lambda: concentration_figure(log_uniform(300), torch.rand(300, 1, 8, 8)),
     "concentration_rgb": lambda: concentration_figure(20 + log_uniform(99) / 1e5, torch.rand(99, 3, 8, 8)),
     "concentration_few": lambda: concentration_figure(log_uniform(5), torch.rand(5, 1, 8, 8)),
@@ -140,6 +144,34 @@ def test_best_concentration_is_at_the_minimum_of_each_column() -> None:
         assert ratio[loss.argmin()].item() == pytest.approx(best, rel=5e-3)
 
 
+@pytest.mark.parametrize("dim", [2, 3, 128])
+def test_relative_loss_of_von_mises_fisher_is_that_of_scipys_bessel_function(dim: int) -> None:
+    cosine = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    order = dim / 2 - 1
+    for kappa in (0.1, 5.0, 300.0):
+        log_bessel = np.log(ive(order, kappa)) + kappa
+        # log C(κ) − log C(0), C(0) = Γ(d/2)/(2 π^{d/2})
+        log_ratio = order * np.log(kappa) - log_bessel - order * np.log(2) - gammaln(dim / 2)
+        expected = -(kappa * cosine.numpy() + log_ratio) / dim
+        actual = von_mises_fisher_relative_loss(dim, cosine, torch.tensor(kappa, dtype=torch.float64))
+        np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_best_concentration_of_von_mises_fisher_is_at_the_minimum_of_each_column() -> None:
+    surface = next(axes for axes in loss_surfaces_figure(128).axes if "vMF" in axes.get_title(loc="left"))
+    line = next(line for line in surface.lines if "best" in str(line.get_label()))
+    ratio = torch.logspace(-2, 2, 4001, dtype=torch.float64)
+    for cosine, best in np.asarray(line.get_xydata())[20:-20:20]:
+        loss = von_mises_fisher_relative_loss(128, torch.tensor(cosine, dtype=torch.float64), 128 * ratio)
+        assert ratio[loss.argmin()].item() == pytest.approx(best, rel=5e-3)
+
+
+def test_figure_3_is_drawn_at_the_dimension_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert figure3.main(["--dim", "16", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "figure3.png").read_bytes().startswith(b"\x89PNG")
+    assert str(tmp_path / "figure3.png") in capsys.readouterr().out
+
+
 def test_sections_flatten_as_the_concentration_falls() -> None:
     sections = loss_surface_figure(128).axes[1]
     curves = [np.asarray(line.get_ydata()) for line in sections.lines if not str(line.get_label()).startswith("_")]
@@ -153,6 +185,8 @@ def test_sections_flatten_as_the_concentration_falls() -> None:
 def test_loss_surface_needs_two_dimensions(dim: int) -> None:
     with pytest.raises(ValueError, match=f"dim must be at least 2, got {dim}"):
         loss_surface_figure(dim)
+    with pytest.raises(ValueError, match=f"dim must be at least 2, got {dim}"):
+        loss_surfaces_figure(dim)
 
 
 def shown_images(figure: Figure) -> list[tuple[float, str]]:

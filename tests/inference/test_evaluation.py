@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from torch import Tensor
 
 from inference import evaluation
-from inference.evaluation import knn_accuracy, linear_accuracy, nearest_neighbour_is_right
+from inference.evaluation import knn_accuracy, linear_accuracy, nearest_neighbour_is_right, nearest_other_is_right
 
 Split = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -220,3 +220,23 @@ def test_bad_options_of_knn_are_named(options: dict[str, Any], message: str) -> 
 def test_labels_that_cannot_be_probed_are_named(labels: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         linear_accuracy(X, labels, X, Y)
+
+
+def test_nearest_other_is_found_among_all_other_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(120, 6, generator=generator)
+    labels = torch.randint(4, (120,), generator=generator)
+    cosine = torch.nn.functional.cosine_similarity(features[:, None], features[None], dim=-1)
+    expected = labels[cosine.fill_diagonal_(-2).argmax(1)] == labels
+    assert torch.equal(nearest_other_is_right(features, labels), expected)
+
+
+def test_an_image_is_not_its_own_neighbour_even_beside_its_copies() -> None:
+    features = torch.randn(1, 5).expand(4, 5)  # all cosines are equal
+    assert not nearest_other_is_right(features, torch.arange(4)).any()
+    assert nearest_other_is_right(features, torch.zeros(4, dtype=torch.long)).all()
+
+
+def test_a_single_image_has_no_neighbour() -> None:
+    with pytest.raises(ValueError, match="features must hold at least 2 images, got 1"):
+        nearest_other_is_right(torch.ones(1, 3), torch.zeros(1, dtype=torch.long))

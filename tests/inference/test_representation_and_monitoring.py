@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from inference.evaluation import knn_accuracy
 from inference.kl_objective import KLObjective
 from inference.monitoring import OnlineEvaluation
-from inference.representation import represent
+from inference.representation import embed, represent
 from inference.targets import StopGradientCopy
 from inference.training import SelfSupervisedLearner
 from models.networks import small_convolutional_backbone
@@ -45,6 +45,22 @@ def test_a_representation_is_what_the_networks_say_in_evaluation_mode(method: An
     assert representation.outputs.shape == (5, 8)
     assert representation.concentration.shape == (5,)
     assert not representation.features.requires_grad
+
+
+@METHODS
+@pytest.mark.parametrize("training", [True, False])
+def test_an_embedding_holds_the_experts_direction_and_leaves_the_pair_as_it_was(method: Any, training: bool) -> None:
+    pair, images = small_pair(method).train(training), torch.rand(5, 1, 16, 16)
+    state = {name: tensor.clone() for name, tensor in pair.state_dict().items()}
+    embedding, representation = embed(pair, images), represent(pair, images)
+    assert pair.training is training
+    assert all(torch.equal(tensor, state[name]) for name, tensor in pair.state_dict().items())
+    for name in ("features", "outputs", "concentration"):
+        torch.testing.assert_close(getattr(embedding, name), getattr(representation, name))
+    expert: Any = pair.eval().model.expert(images)
+    torch.testing.assert_close(embedding.mean_direction, expert.mean_direction.detach())
+    torch.testing.assert_close(embedding.mean_direction.norm(dim=1), torch.ones(5))
+    assert not embedding.mean_direction.requires_grad
 
 
 def test_the_size_of_the_batches_does_not_matter() -> None:

@@ -1,15 +1,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import mannwhitneyu, rankdata, spearmanr
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torchmetrics.functional.regression import spearman_corrcoef
 
-from inference.uncertainty import correctness_auroc, degradation_spearman, degradation_spearman_pooled
+from inference.uncertainty import (
+    correctness_auroc,
+    degradation_spearman,
+    degradation_spearman_pooled,
+    foreign_auroc,
+    partial_spearman,
+    probability_of_increase,
+    severity_correlations,
+    spearman,
+)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -128,3 +140,107 @@ def test_bad_concentrations_are_named(correlation: object, concentrations: Tenso
     assert callable(correlation)
     with pytest.raises(ValueError, match=message):
         correlation(concentrations)
+
+
+@pytest.mark.parametrize("decimals", [0, 6], ids=["many_ties", "no_ties"])
+def test_foreign_auroc_agrees_with_scikit_learn_and_scipy(decimals: int) -> None:
+    inside, outside = random(150).round(decimals=decimals), (random(90, seed=1) + 0.7).round(decimals=decimals)
+    labels = [0] * 150 + [1] * 90
+    expected = roc_auc_score(labels, torch.cat([inside, outside]).numpy())
+    assert foreign_auroc(inside, outside) == pytest.approx(expected, abs=1e-12)
+    statistic = mannwhitneyu(outside.numpy(), inside.numpy()).statistic
+    assert foreign_auroc(inside, outside) == pytest.approx(statistic / (150 * 90), abs=1e-12)
+
+
+def test_foreign_auroc_of_one_set_against_itself_is_one_half() -> None:
+    assert foreign_auroc(random(40), random(40)) == pytest.approx(0.5, abs=1e-12)
+    assert foreign_auroc(torch.zeros(5), torch.ones(3)) == 1.0
+
+
+def test_probability_of_increase_counts_images_and_half_of_the_ties() -> None:
+    whole = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+    cropped = torch.tensor([2.0, 1.0, 3.0, 9.0, 5.0])  # up, down, equal, up, equal
+    assert probability_of_increase(whole, cropped) == pytest.approx((2 + 1) / 5, abs=1e-12)
+    assert probability_of_increase(whole, whole) == 0.5
+    assert probability_of_increase(whole, whole + 1) == 1.0
+
+
+def test_severity_correlations_are_those_of_scipy() -> None:
+    u = random(6, 25)
+    expected = [spearmanr(column.numpy(), range(6)).statistic for column in u.T]
+    assert severity_correlations(u).tolist() == pytest.approx(expected, abs=1e-12)
+    assert degradation_spearman(-u) == pytest.approx(float(np.mean(expected)), abs=1e-12)
+
+
+@pytest.mark.parametrize("decimals", [0, 6], ids=["many_ties", "no_ties"])
+def test_spearman_agrees_with_scipy(decimals: int) -> None:
+    x = random(80).round(decimals=decimals)
+    y = (x + random(80, seed=1)).round(decimals=decimals)
+    assert spearman(x, y) == pytest.approx(spearmanr(x.numpy(), y.numpy()).statistic, abs=1e-12)
+
+
+def test_spearman_with_a_constant_is_zero() -> None:
+    assert spearman(torch.ones(5), random(5)) == 0.0
+    assert spearman(random(5), torch.ones(5)) == 0.0
+
+
+def test_partial_correlation_given_one_number_is_the_textbook_formula() -> None:
+    z = random(120)
+    x, y = z + 0.5 * random(120, seed=1), z.exp() + random(120, seed=2)
+    xy, xz, yz = (spearmanr(a.numpy(), b.numpy()).statistic for a, b in ((x, y), (x, z), (y, z)))
+    expected = (xy - xz * yz) / math.sqrt((1 - xz**2) * (1 - yz**2))
+    assert partial_spearman(x, y, z) == pytest.approx(expected, abs=1e-12)
+    assert abs(partial_spearman(x, y, z)) < abs(spearman(x, y)) / 2  # what x and y share is z
+
+
+def test_partial_correlation_given_several_agrees_with_regression_and_with_the_inverse_correlation() -> None:
+    given = random(150, 3)
+    x = given.sum(1) + random(150, seed=1)
+    y = given[:, 0] - x.round(decimals=1) + random(150, seed=2)
+    ranks = {name: rankdata(values.numpy(), axis=0) for name, values in (("x", x), ("y", y), ("z", given))}
+    left = [ranks[name] - LinearRegression().fit(ranks["z"], ranks[name]).predict(ranks["z"]) for name in "xy"]
+    assert partial_spearman(x, y, given) == pytest.approx(np.corrcoef(*left)[0, 1], abs=1e-12)
+    precision = np.linalg.inv(np.corrcoef(np.column_stack([ranks["x"], ranks["y"], ranks["z"]]).T))
+    expected = -precision[0, 1] / math.sqrt(precision[0, 0] * precision[1, 1])
+    assert partial_spearman(x, y, given) == pytest.approx(expected, abs=1e-10)
+
+
+def test_partial_correlation_does_not_depend_on_constant_or_repeated_columns() -> None:
+    x, y, z = random(60), random(60, seed=1), random(60, seed=2)
+    expected = partial_spearman(x, y, z)
+    given = torch.stack([z, torch.ones(60), z.exp(), -z], dim=1)
+    assert partial_spearman(x, y, given) == pytest.approx(expected, abs=1e-12)
+    assert partial_spearman(x, y, torch.ones(60)) == pytest.approx(spearman(x, y), abs=1e-12)
+
+
+def test_nothing_is_left_of_what_is_given() -> None:
+    x, y = random(50), random(50, seed=1)
+    assert partial_spearman(x, y, x) == 0.0
+    assert partial_spearman(x, y, y.exp()) == 0.0
+    assert partial_spearman(torch.ones(50), y, x) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: foreign_auroc(torch.ones(0), torch.ones(2)), r"inside must have shape \(images,\) with at least 1"),
+        (lambda: foreign_auroc(torch.ones(2), torch.ones(2, 2)), r"outside must have shape .* got \(2, 2\)"),
+        (lambda: foreign_auroc(torch.ones(2), torch.tensor([math.nan])), "outside must be finite, got 1 NaN"),
+        (
+            lambda: probability_of_increase(torch.ones(2), torch.ones(3)),
+            r"degraded must have the shape of whole, \(2,\)",
+        ),
+        (lambda: severity_correlations(torch.ones(1, 3)), "uncertainties must have shape .* at least 2 levels"),
+        (lambda: spearman(torch.ones(1), torch.ones(1)), r"x must have shape \(images,\) with at least 2"),
+        (lambda: partial_spearman(torch.ones(3), torch.ones(2), torch.ones(3)), "y must have the shape of x"),
+        (lambda: partial_spearman(torch.ones(3), torch.ones(3), torch.ones(2)), r"given must have shape \(3,\) or"),
+        (
+            lambda: partial_spearman(torch.ones(3), torch.ones(3), torch.full((3, 1), math.inf)),
+            "given must be finite, got 3 NaN or infinite",
+        ),
+    ],
+    ids=["empty", "matrix", "nan", "length", "one_level", "one_image", "y", "given", "given_infinite"],
+)
+def test_bad_arguments_of_the_measures_are_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from experiments import environment
+from experiments.environment import current_commit, describe_device, installed_versions
+from experiments.record import Cell, Record, Table, load_records
+
+TABLE = Table(
+    "Accuracy",
+    ("top-1", "top-5"),
+    {
+        "SimSiam": {"top-1": Cell(0.75, 0.7, 0.8, (0.74, 0.76)), "top-5": Cell(0.9)},
+        "a | b": {"top-1": Cell(-0.25, -0.5, 0.0)},
+    },
+    note="Fractions.",
+    corner="method",
+    digits=2,
+)
+RECORD = Record("table1", "Table 1", "python -m experiments.table1", {"epochs": 2, "rates": [0.1]}, (0, 1), (TABLE,))
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = RECORD.save(tmp_path)
+    assert path == tmp_path / "table1.json"
+    assert Record.load(path) == RECORD
+    assert load_records(tmp_path) == [RECORD]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_not_measured_is_null_and_stays_unmeasured(tmp_path: Path) -> None:
+    table = Table("t", ("x",), {"a": {"x": Cell(math.nan, -math.inf, None, (math.nan, 1.0))}})
+    path = Record("r", "R", "c", {"rate": math.nan}, (), (table,)).save(tmp_path)
+    assert "NaN" not in path.read_text()
+    assert "Infinity" not in path.read_text()
+    assert Record.load(path).tables[0].rows["a"]["x"] == Cell(None, None, None, (None, 1.0))
+
+
+def test_a_table_is_shown_with_intervals_dashes_and_true_minus_signs() -> None:
+    assert TABLE.markdown().splitlines() == [
+        "| method | top-1 | top-5 |",
+        "|---|---|---|",
+        "| SimSiam | 0.75 (0.70 to 0.80) | 0.90 |",
+        r"| a \| b | −0.25 (−0.50 to 0.00) | – |",
+    ]
+
+
+def test_a_record_says_where_it_comes_from() -> None:
+    assert RECORD.versions == installed_versions()
+    assert {"python", "torch", "numpy"} <= set(RECORD.versions)
+    assert RECORD.device == describe_device()
+    assert RECORD.finished.endswith(" UTC")
+
+
+def test_the_commit_is_the_one_checked_out_or_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "experiments" / "environment.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert current_commit() == "unknown"
+    identity = ["-c", "user.name=n", "-c", "user.email=e@e", "-c", "commit.gpgsign=false"]
+    for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)  # noqa: S603, S607
+    assert len(current_commit()) == 40
+    (tmp_path / "file").write_text("one")
+    subprocess.run(["git", "-C", str(tmp_path), "add", "file"], check=True)  # noqa: S603, S607
+    assert current_commit().endswith(", with changes")
+
+
+@pytest.mark.parametrize("name", ["", "Table 1", "../table1", "table-1"])
+def test_bad_names_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name must consist of lower-case letters, digits and underscores"):
+        Record(name, "", "", {}, (), ())
+
+
+def test_a_cell_without_its_column_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"rows must have cells in the columns \('x',\), got \['y'\] in row 'a'"):
+        Table("t", ("x",), {"a": {"y": Cell(1.0)}})
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"tables": [], "seeds": [], "figures": [], "notes": []}'])
+def test_other_files_are_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(ValueError, match=r"x\.json is not a record of an experiment"):
+        load_records(tmp_path)
+
+
+def test_a_renamed_record_is_refused(tmp_path: Path) -> None:
+    RECORD.save(tmp_path).rename(tmp_path / "other.json")
+    with pytest.raises(ValueError, match="must be named after its record, 'table1'"):
+        load_records(tmp_path)
+
+
+def test_the_file_is_plain_json_with_every_seed(tmp_path: Path) -> None:
+    content = json.loads(RECORD.save(tmp_path).read_text())
+    assert content["seeds"] == [0, 1]
+    assert content["tables"][0]["rows"]["SimSiam"]["top-1"]["each"] == [0.74, 0.76]

@@ -1,0 +1,98 @@
+"""The published results agree with the records that they were generated from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments import results
+from experiments.record import FOLDER, Cell, Record, Table, load_records
+from experiments.results import ROOT, fill_marked, generated, results_page
+
+TABLE = Table("Accuracy", ("top-1",), {"SimSiam": {"top-1": Cell(0.5, 0.4, 0.6)}}, note="A fraction.")
+RECORD = Record(
+    "table1", "Table 1", "python -m experiments.table1", {}, (0, 1, 2), (TABLE,), ("table1.png",), ("Small scale.",)
+)
+
+
+@pytest.mark.parametrize("path", generated(), ids=lambda path: path.name)
+def test_the_page_agrees_with_the_records(path: Path) -> None:
+    assert path.read_text("utf-8") == generated()[path], "run python -m experiments.results"
+
+
+def test_every_published_number_is_on_the_page() -> None:
+    page = (ROOT / "RESULTS.md").read_text("utf-8")
+    for record in load_records(FOLDER):
+        assert record.command in page
+        for table in record.tables:
+            for cells in table.rows.values():
+                for cell in cells.values():
+                    assert cell.show(table.digits) in page
+
+
+def test_every_figure_of_a_record_exists() -> None:
+    for record in load_records(FOLDER):
+        for figure in record.figures:
+            assert (FOLDER / figure).is_file()
+
+
+def test_the_readme_has_a_place_for_table_1() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert "<!-- results: table1 -->" in readme
+    assert "<!-- end of results: table1 -->" in readme
+
+
+def test_a_page_says_what_was_run_and_what_came_out(tmp_path: Path) -> None:
+    folder = tmp_path / "experiments" / "results"
+    folder.mkdir(parents=True)
+    (folder / "table1.md").write_text("Less than the paper says.")
+    page = results_page([replace(RECORD, name="zebra", title="Zebra"), RECORD], folder, root=tmp_path)
+    for expected in (
+        "## Table 1",
+        "**Small scale.**",
+        "Less than the paper says.",
+        "| SimSiam | 0.500 (0.400 to 0.600) |",
+        "A fraction.",
+        "(experiments/results/table1.png)",
+        "`python -m experiments.table1`",
+        "Seeds 0, 1, 2",
+        "(experiments/results/table1.json)",
+    ):
+        assert expected in page
+    assert page.index("## Table 1") < page.index("## Zebra")
+
+
+def test_without_records_the_page_says_so(tmp_path: Path) -> None:
+    assert "No record yet" in results_page([], tmp_path, root=tmp_path)
+
+
+def test_marked_places_are_filled_and_nothing_else_changes() -> None:
+    text = "before\n<!-- results: table1 -->\nold\n<!-- end of results: table1 -->\nafter\n"
+    filled = fill_marked(text, [RECORD])
+    assert filled.startswith("before\n<!-- results: table1 -->\n| ")
+    assert filled.endswith("<!-- end of results: table1 -->\nafter\n")
+    assert "old" not in filled
+    assert "0.500" in filled
+    assert "Small scale." in filled
+    assert fill_marked(filled, [RECORD]) == filled
+
+
+def test_the_command_writes_the_pages_and_checks_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "experiments" / "results"
+    readme = tmp_path / "README.md"
+    readme.write_text("# Name\n<!-- results: table1 -->\n<!-- end of results: table1 -->\n")
+    monkeypatch.setattr(results, "generated", lambda: generated(tmp_path, folder))
+    assert results.main([]) == 0
+    assert "No record yet" in readme.read_text()
+    assert results.main(["--check"]) == 0
+    RECORD.save(folder)
+    assert results.main(["--check"]) == 1
+    assert "does not agree with the records" in capsys.readouterr().err
+    assert results.main([]) == 0
+    assert "0.500" in (tmp_path / "RESULTS.md").read_text()
+    assert "0.500" in readme.read_text()
+    assert results.main(["--check"]) == 0

@@ -1,0 +1,257 @@
+"""The commands that look at κ, from a checkpoint and a folder of images to table, record and figures."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics.pairwise import cosine_similarity
+from torch import Tensor
+
+from experiments import figure4, uncertainty
+from experiments.data.device_images import DeviceImages
+from experiments.data.opening import open_images
+from experiments.pretraining.building import build_pair
+from experiments.pretraining.configuration import (
+    BackboneConfig,
+    DataConfig,
+    MethodConfig,
+    PretrainConfig,
+    TrainingConfig,
+    ViewsConfig,
+)
+from experiments.pretraining.export import save_pretrained
+from experiments.record import Record
+from experiments.uncertainty_study.image_statistics import edge_energy
+from experiments.uncertainty_study.observations import observe
+from experiments.uncertainty_study.rivals import EDGES, KAPPA, SOFTMAX, TWO_VIEWS, Rivals
+from experiments.uncertainty_study.subject import Subject, middles
+from inference.evaluation import fit_linear_probe, nearest_other_is_right
+from inference.representation import represent
+from ssl_as_inference.graphical_model import MultiViewPair
+from ssl_as_inference.sphere import normalize
+
+CPU = torch.device("cpu")
+SIZE = 16
+
+
+def write_images(folder: Path, count: int, *, seed: int, labelled: bool = True) -> None:
+    """Stripes along or across, with noise: two classes that any network tells apart."""
+    generator = np.random.default_rng(seed)
+    for number in range(count):
+        place = folder / ("along", "across")[number % 2] if labelled else folder
+        place.mkdir(parents=True, exist_ok=True)
+        stripes = np.where(np.arange(24) // 4 % 2, 200, 50)[:, None].repeat(24, 1)
+        pixels = (stripes.T if number % 2 else stripes) + generator.normal(0, 25, (24, 24))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGB").save(place / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("images")
+    write_images(made / "stripes" / "train", 24, seed=0)
+    write_images(made / "stripes" / "val", 14, seed=1)
+    write_images(made / "unlabelled" / "train", 10, seed=2, labelled=False)
+    write_images(made / "unlabelled" / "val", 8, seed=3, labelled=False)
+    return made
+
+
+@pytest.fixture(scope="module")
+def config(folder: Path) -> PretrainConfig:
+    return PretrainConfig(
+        data=DataConfig(name=str(folder / "stripes")),
+        views=ViewsConfig(size=SIZE, local_views=0),
+        backbone=BackboneConfig("small_convolutional"),
+        method=MethodConfig(dim=8, hidden=16),
+        training=TrainingConfig(batch_size=8),
+    )
+
+
+def simsiam(config: PretrainConfig) -> PretrainConfig:
+    return replace(config, method=replace(config.method, name="simsiam"))
+
+
+@pytest.fixture(scope="module")
+def checkpoints(config: PretrainConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("checkpoints")
+    configs = {"first": config, "second": replace(config, seed=1), "simsiam": simsiam(config)}
+    return {name: save_pretrained(acquainted(one), one, place / f"{name}.safetensors") for name, one in configs.items()}
+
+
+def acquainted(config: PretrainConfig) -> MultiViewPair:
+    """A pair whose batch normalisations have seen images: without, all outputs of random weights are nearly equal."""
+    pair = build_pair(config)
+    images = torch.rand(64, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    pair.train()
+    with torch.no_grad():
+        for _ in range(40):
+            pair.model.expert(images)
+    return pair.eval()
+
+
+def opened(config: PretrainConfig, split: str) -> DeviceImages:
+    return DeviceImages.load(open_images(config.data.name, "data", split), CPU)  # type: ignore[arg-type]
+
+
+def test_the_command_prints_and_saves_what_it_measured(
+    checkpoints: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(checkpoints["first"]), str(checkpoints["second"]), "--compare", str(checkpoints["simsiam"])]
+    given += ["--device", "cpu", "--foreign", str(folder / "unlabelled"), "--images", "10", "--resamples", "3"]
+    assert uncertainty.main([*given, "--name", "stripes", "--out", str(tmp_path)]) == 0
+    record = Record.load(tmp_path / "stripes.json")
+    assert record.seeds == (0, 1)
+    assert record.command.startswith("python -m experiments.uncertainty ")
+    assert record.configuration["training"][1]["seed"] == 1
+    table = record.tables[0]
+    assert table.columns[:2] == (KAPPA, "aim")
+    assert "U5 AUROC against unlabelled" in table.rows
+    assert {EDGES, SOFTMAX, "kNN distance", f"{TWO_VIEWS}, simsiam"} <= set(table.columns)
+    for prefix in ("U1", "U2", "U3", "U4", "U5", "U6", "U7", "U8", "Partial"):
+        cells = [cells[KAPPA] for name, cells in table.rows.items() if name.startswith(prefix) and KAPPA in cells]
+        assert cells
+        assert all(len(cell.each) == 2 for cell in cells)
+    for figure in record.figures:
+        assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+    assert len(record.figures) == 2
+    printed = capsys.readouterr().out
+    assert "U3 R-AUROC" in printed
+    assert "Only 2 seeds" in printed
+    assert "effective rank" in printed
+
+
+def test_without_labels_and_with_a_constant_concentration_there_is_less_to_say(
+    checkpoints: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(checkpoints["simsiam"]), "--data", str(folder / "unlabelled"), "--device", "cpu", "--resamples", "2"]
+    assert uncertainty.main([*given, "--images", "6", "--out", str(tmp_path)]) == 0
+    record = Record.load(tmp_path / "uncertainty.json")
+    assert not any(name.startswith(("U3", "U4", "U8")) for name in record.tables[0].rows)
+    assert SOFTMAX not in record.tables[0].columns
+    assert record.figures == ()
+    assert "κ is constant" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("uncertainty", ["--data", "nowhere"], "nowhere: expected a known set"),
+        ("figure4", ["--data", "nowhere"], "nowhere: expected a known set"),
+        ("uncertainty", ["--data", "digits"], "digits .* has 1 channel.*trained on 3"),
+        ("figure4", ["--data", "digits"], "digits .* has 1 channel.*trained on 3"),
+    ],
+)
+def test_missing_or_unfit_images_are_said_in_one_line(
+    command: str, arguments: list[str], message: str, checkpoints: dict[str, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    main = {"uncertainty": uncertainty.main, "figure4": figure4.main}[command]
+    assert main([str(checkpoints["first"]), *arguments, "--device", "cpu", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"python -m experiments.{command}: error: ")
+    assert re.search(message, error)
+
+
+def test_a_checkpoint_that_is_not_there_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for main in (uncertainty.main, figure4.main):
+        with pytest.raises(SystemExit):
+            main(["nowhere.ckpt"])
+        assert "expected a run's folder or a checkpoint, but there is no nowhere.ckpt" in capsys.readouterr().err
+
+
+def test_figure_4_shows_the_images_of_any_checkpoint(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert figure4.main([str(checkpoints["first"]), "--device", "cpu", "--columns", "3", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "figure4.png").read_bytes().startswith(b"\x89PNG")
+    assert figure4.main([str(checkpoints["simsiam"]), "--device", "cpu", "--out", str(tmp_path)]) == 2
+    assert "simsiam has a constant concentration" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def subject(config: PretrainConfig) -> Subject:
+    return Subject.of(acquainted(config), config, CPU)
+
+
+def test_the_middles_are_looked_at_as_the_network_was_trained_to(subject: Subject, config: PretrainConfig) -> None:
+    images = opened(config, "val")
+    pixels = middles(images, subject.recipe, torch.arange(len(images)))
+    assert pixels.shape == (14, 3, SIZE, SIZE)
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.views.mean, config.views.std))
+    expected = represent(subject.pair, (pixels - mean) / std)
+    assert torch.allclose(subject.look(pixels).concentration, expected.concentration)
+    assert torch.allclose(subject.look(pixels).features, expected.features)
+
+
+def test_rivals_are_what_they_are_called(subject: Subject, config: PretrainConfig) -> None:
+    train, test = (opened(config, split) for split in ("train", "val"))
+    pixels = [middles(images, subject.recipe, torch.arange(len(images))) for images in (train, test)]
+    features = [subject.look(batch).features for batch in pixels]
+    probe = fit_linear_probe(features[0], train.labels)
+    judged = Rivals(subject, normalize(features[0]), probe)(pixels[1])
+
+    def same(name: str, certain: Tensor) -> None:
+        assert torch.allclose(judged[name], -certain.double(), atol=1e-5), name
+
+    same(KAPPA, subject.look(pixels[1]).concentration)
+    same(EDGES, edge_energy(pixels[1]))
+    same("feature norm", features[1].square().sum(1).sqrt())
+    same("kNN distance", torch.from_numpy(cosine_similarity(features[1], features[0]).max(1)))
+    same(SOFTMAX, torch.from_numpy(probe.predict_proba(features[1].double().numpy()).max(1)))
+    assert (judged[TWO_VIEWS].abs() <= 1 + 1e-6).all()
+    assert judged[TWO_VIEWS].unique().numel() == len(pixels[1])
+
+
+def test_two_views_of_an_image_without_any_augmentation_agree_as_the_network_does_with_itself(
+    config: PretrainConfig,
+) -> None:
+    still = ViewsConfig(
+        size=SIZE, local_views=0, global_crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), jitter_probability=0.0,
+        grey_probability=0.0, blur_probability=0.0, flip_probability=0.0,
+    )  # fmt: skip
+    still_config = replace(config, views=still)
+    subject = Subject.of(acquainted(still_config), still_config, CPU)
+    pixels = middles(opened(config, "val"), subject.recipe, torch.arange(5))
+    pixels = (255 * pixels).round() / 255
+    seen = subject.look(pixels)
+    judged = Rivals(subject, normalize(seen.features))(pixels)
+    assert torch.allclose(judged[TWO_VIEWS], -(seen.mean_direction * seen.outputs).sum(1).double(), atol=1e-4)
+
+
+def test_the_same_seed_sees_the_same_and_nothing_depends_on_torchs_own_generator(
+    subject: Subject, config: PretrainConfig
+) -> None:
+    train, test = (opened(config, split) for split in ("train", "val"))
+    torch.manual_seed(1)
+    first = observe(subject, train, test, {}, images=9, seed=4, progress=False)
+    torch.manual_seed(2)
+    second = observe(subject, train, test, {}, images=9, seed=4, progress=False)
+    other = observe(subject, train, test, {}, images=9, seed=5, progress=False)
+    for name, u in first.clean.items():
+        assert torch.equal(u, second.clean[name])
+        assert torch.equal(first.degraded["noise"][name], second.degraded["noise"][name])
+    assert torch.equal(first.fresh.cosine, second.fresh.cosine)
+    assert not torch.equal(first.fresh.cosine, other.fresh.cosine)
+
+
+def test_observations_are_of_new_images_with_their_own_labels(subject: Subject, config: PretrainConfig) -> None:
+    train, test = (opened(config, split) for split in ("train", "val"))
+    seen = observe(subject, train, test, {"self": test}, images=100, progress=False)
+    pixels = middles(test, subject.recipe, torch.arange(len(test)))
+    features = subject.look(pixels).features
+    assert seen.neighbour_is_right is not None
+    assert torch.equal(seen.neighbour_is_right, nearest_other_is_right(features, test.labels))
+    assert torch.allclose(seen.clean[KAPPA], seen.foreign["self"][KAPPA])
+    for levels in seen.degraded.values():
+        assert torch.allclose(levels[KAPPA][0], seen.clean[KAPPA], rtol=1e-4)
+    assert torch.allclose(seen.ambiguous[KAPPA][0], seen.clean[KAPPA], rtol=1e-4)
+    fresh = seen.fresh
+    assert torch.allclose(fresh.expected, fresh.concentration / (fresh.concentration + 7), atol=1e-9)
+    assert (fresh.cosine.abs() <= 1 + 1e-6).all()
