@@ -33,6 +33,14 @@ def distributions_validate() -> None:
 
 
 @pytest.fixture(autouse=True)
+def threads_are_put_back() -> Iterator[None]:
+    """What a test does to torch's number of threads, or a program that it calls, ends with it."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
 def precision_of_references(request: pytest.FixtureRequest) -> Iterator[None]:
     """A module that needs more than 30 digits of mpmath says so in `MPMATH_DIGITS`, and disturbs no other."""
     with mpmath.workdps(getattr(request.module, "MPMATH_DIGITS", 30)):
