@@ -34,7 +34,7 @@ from experiments.benchmarks.report import (
     sampling_table,
     versions,
 )
-from experiments.benchmarks.timing import Stopwatch, computing_on
+from experiments.benchmarks.timing import Stopwatch, computing_on, keeping_memory
 from experiments.command_line import whole_number, writable_folder
 
 
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(automatic if options.device == "auto" else options.device)
     sizes = QUICK if options.quick else Sizes()
-    with computing_on(options.threads), warnings.catch_warnings(), torch.random.fork_rng():
+    with computing_on(options.threads), keeping_memory() as kept, warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")  # what the peers' dependencies deprecate is not this command's news
         torch.manual_seed(options.seed)
         measured = _measure(sizes, device, options.repeats, options.seed, compiled=not options.quick)
@@ -92,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
     setting = {
         "device": describe_device(device),
         "threads": threads,
+        "freed memory kept": kept,
         "repeats": options.repeats,
         "seed": options.seed,
         "quick": options.quick,
@@ -146,10 +147,11 @@ def _as_markdown(measured: _Measured, setting: dict[str, Any]) -> str:
     quick = "Tiny sizes (--quick): the times mean nothing. " if setting["quick"] else ""
     dims = ", ".join(map(str, setting["grid_dims"]))
     concentrations = ", ".join(f"{kappa:g}" for kappa in setting["grid_concentrations"])
+    memory = "freed memory kept for the next call; " if setting["freed memory kept"] else ""
     introduction = (
         "# Distributions, side by side\n\n"
         f"{quick}{setting['device']}, threads: {setting['threads']}; median of {setting['repeats']} measurements in "
-        f"turns; seed {setting['seed']}. {installed}."
+        f"turns; {memory}seed {setting['seed']}. {installed}."
     )
     on_log_prob = (
         f"**log_prob with its derivatives**, float32, {setting['batch']} points, each with a direction of its own, "

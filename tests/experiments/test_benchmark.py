@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import platform
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from experiments.benchmarks.peers import Array, Implementation, Unsupported, loa
 from experiments.benchmarks.peers.compiled import Compiled
 from experiments.benchmarks.peers.with_torch import OurPowerSpherical, OurVonMisesFisher
 from experiments.benchmarks.references import power_spherical_reference, von_mises_fisher_reference
-from experiments.benchmarks.timing import Stopwatch, Times
+from experiments.benchmarks.timing import Stopwatch, Times, keeping_memory
 
 TINY = distributions.Sizes(8, (3, 64), 50, (3, 16), (3, 128), (1e-3, 1.0, 1e3))
 OURS = [one for one in load_implementations()[0] if not one.peer]
@@ -121,6 +123,24 @@ def test_contestants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     times = Stopwatch(torch.device("cpu"), 3).measure_in_turns(contestants)
     assert "".join(called) == "aabb" + "ab" * 3
     assert all(len(times[name].measured) == 3 for name in "ab")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_memory_that_is_kept_costs_no_page_faults_when_it_is_taken_again() -> None:
+    def faults_of_large_blocks() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(5):
+            torch.ones(12 * 2**20)  # 48 MiB, above the size that glibc ever keeps by itself
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    usual = faults_of_large_blocks()
+    with keeping_memory() as kept:
+        faults_of_large_blocks()  # takes the memory once
+        fewer = faults_of_large_blocks()
+    assert kept
+    assert usual >= 5 * 24  # of 2 MiB at most each
+    assert fewer < usual / 20
+    assert faults_of_large_blocks() > usual / 2  # and the usual again afterwards
 
 
 @pytest.fixture
