@@ -75,6 +75,11 @@ class ViewsConfig:
         blur_probability: Probability of a Gaussian blur.
         blur_sigma: Smallest and largest standard deviation of the blur, in pixels.
         flip_probability: Probability of a horizontal flip.
+        noise_probability: Probability of Gaussian noise. SimSiam has neither noise nor occlusion; with them some views
+            say less than others, and there is more for κ to learn.
+        noise_std: Smallest and largest standard deviation of the noise, on values in [0, 1].
+        occlusion_probability: Probability that a grey rectangle covers a part of a view.
+        occlusion_scale: Smallest and largest fraction of a view's area that is covered.
         mean: Mean that is subtracted from each channel (values in [0, 1]); one number serves all channels.
         std: Standard deviation that each channel is divided by; one number serves all channels.
     """
@@ -95,6 +100,10 @@ class ViewsConfig:
     blur_probability: float = 0.5
     blur_sigma: Range = (0.1, 2.0)
     flip_probability: float = 0.5
+    noise_probability: float = 0.0
+    noise_std: Range = (0.05, 0.3)
+    occlusion_probability: float = 0.0
+    occlusion_scale: Range = (0.1, 0.5)
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 

@@ -44,6 +44,10 @@ def view_groups(config: PretrainConfig) -> ViewGroups:
             "blur_probability",
             "blur_sigma",
             "flip_probability",
+            "noise_probability",
+            "noise_std",
+            "occlusion_probability",
+            "occlusion_scale",
         )
     }
     shared.update(zip(("mean", "std"), _normalization(views, config.data.channels), strict=True))

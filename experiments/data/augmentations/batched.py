@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.data.augmentations.colour import drop_colours, jitter
+from experiments.data.augmentations.defects import add_defects
 from experiments.data.augmentations.parameters import ViewParameters
 from experiments.data.augmentations.recipe import ViewRecipe
 from experiments.data.augmentations.taps import blur_taps, convolve, most_taps, resample, resampling_taps
@@ -17,10 +18,11 @@ class BatchedViews:
     """Make one view of each image of a batch, given the parameters of each.
 
     Each image is treated as by torchvision's functions for floating-point tensors: the crop is resized with
-    antialiasing, and every colour operation is clamped to [0, 1]. There is no loop over images, no size depends on a
-    value, and nothing waits for the device: a call can be compiled with `fullgraph=True`, once for all parameters. It
-    computes in float32 under autocast, too. Only where the user allows matrix products in a lower precision
-    (`torch.set_float32_matmul_precision`), the GPU's products round to three digits, less than a grey level.
+    antialiasing, and every colour operation is clamped to [0, 1]; defects come last, where the recipe has any. There
+    is no loop over images, no size depends on a value, and nothing waits for the device: a call can be compiled with
+    `fullgraph=True`, once for all parameters. It computes in float32 under autocast, too. Only where the user allows
+    matrix products in a lower precision (`torch.set_float32_matmul_precision`), the GPU's products round to three
+    digits, less than a grey level.
 
     Args:
         recipe: Size of the views and their normalisation; what is random comes with the parameters.
@@ -79,6 +81,8 @@ class BatchedViews:
             size, kernel_size = self.recipe.size, self.recipe.blur_kernel_size
             taps = blur_taps(parameters.sigma, parameters.blur, kernel_size, size)
             channels = convolve(channels, taps, as_matrices=as_matrices)
+            if self.recipe.has_defects:
+                channels = add_defects(channels, parameters.defects)
             return joined(channels, self.recipe, self.memory_format)
 
     def _crop(self, images: Tensor, sizes: Tensor, parameters: ViewParameters, *, as_matrices: bool) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from experiments.data.augmentations.defects import DEFECT_DRAWS, Defects, defects_from_draws, no_defects
 from experiments.data.augmentations.recipe import ViewRecipe
 
 Number = TypeVar("Number", float, Tensor)
@@ -31,6 +33,11 @@ class SampleParameters(NamedTuple):
     blur: bool
     sigma: float
     flip: bool
+    noise: bool = False
+    noise_std: float = 0.0
+    noise_key: int = 0
+    occlusion: bool = False
+    cover: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 class ViewParameters(NamedTuple):
@@ -45,6 +52,11 @@ class ViewParameters(NamedTuple):
         blur: Whether the view is blurred, shape `(images,)`.
         sigma: Standard deviation of the blur in pixels, shape `(images,)`.
         flip: Whether left and right are swapped, shape `(images,)`.
+        noise: This and what follows as in `Defects`; all zero where the recipe has no defects.
+        noise_std: As in `Defects`.
+        noise_key: As in `Defects`.
+        occlusion: As in `Defects`.
+        cover: As in `Defects`.
     """
 
     box: Tensor
@@ -55,6 +67,16 @@ class ViewParameters(NamedTuple):
     blur: Tensor
     sigma: Tensor
     flip: Tensor
+    noise: Tensor
+    noise_std: Tensor
+    noise_key: Tensor
+    occlusion: Tensor
+    cover: Tensor
+
+    @property
+    def defects(self) -> Defects:
+        """What comes last."""
+        return Defects(self.noise, self.noise_std, self.noise_key, self.occlusion, self.cover)
 
     def to(self, device: torch.device | str) -> ViewParameters:
         """Copy to another device without waiting for it."""
@@ -62,8 +84,7 @@ class ViewParameters(NamedTuple):
 
     def of(self, image: int) -> SampleParameters:
         """The parameters of one image; waits for the device."""
-        box, factors, order, jitter, grey, blur, sigma, flip = (_plain(tensor[image]) for tensor in self)
-        return SampleParameters(tuple(box), tuple(factors), tuple(order), jitter, grey, blur, sigma, flip)
+        return SampleParameters(**_row(self._asdict(), image))
 
 
 def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generator) -> ViewParameters:
@@ -75,8 +96,10 @@ def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generato
     torchvision's last resort would be a crop without pixels, as on an image of one pixel when all allowed ratios are
     below 1/2, it has one.
 
-    All numbers come from one uniform draw on the generator's device. A generator on the CPU gives the same views on
-    every device; the parameters are computed where `sizes` lives. Nothing here waits for the device.
+    All numbers come from one uniform draw on the generator's device. Those of defects come from a second one, made only
+    where the recipe has defects: from the same state of the generator, all other parameters are the same with and
+    without them. A generator on the CPU gives the same views on every device; the parameters are computed where `sizes`
+    lives. Nothing here waits for the device.
 
     Args:
         recipe: Ranges and probabilities.
@@ -99,17 +122,24 @@ def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generato
             f"sizes must be whole numbers of shape (images, 2), got {sizes.dtype} of shape {tuple(sizes.shape)}"
         )
     draws = torch.rand(len(sizes), _DRAWS, generator=generator, device=generator.device)
-    return parameters_from_draws(recipe, sizes, _to_device(draws, sizes.device))
+    return parameters_from_draws(
+        recipe, sizes, _to_device(draws, sizes.device), _defect_draws(recipe, len(sizes), generator, sizes.device)
+    )
 
 
-def parameters_from_draws(recipe: ViewRecipe, sizes: Tensor, draws: Tensor) -> ViewParameters:
+def parameters_from_draws(
+    recipe: ViewRecipe, sizes: Tensor, draws: Tensor, defect_draws: Tensor | None = None
+) -> ViewParameters:
     """Turn independent uniform numbers into the parameters of views: what `draw_parameters` does after drawing.
 
     Args:
         recipe: Ranges and probabilities.
         sizes: Height and width of each image, shape `(images, 2)`.
         draws: Uniform on [0, 1), float32, shape `(images, 35)`.
+        defect_draws: The same of shape `(images, 9)`; no defects when not given.
     """
+    count = len(sizes)
+    defects = no_defects(count, sizes.device) if defect_draws is None else defects_from_draws(recipe, defect_draws)
     areas, ratios, place, factors, keys, chances = draws.split([CROP_ATTEMPTS, CROP_ATTEMPTS, 2, 4, 4, 5], dim=1)
     ranges = _factor_ranges(recipe)
     jitter, grey, blur, sigma, flip = chances.unbind(1)
@@ -122,6 +152,7 @@ def parameters_from_draws(recipe: ViewRecipe, sizes: Tensor, draws: Tensor) -> V
         blur=blur < recipe.blur_probability,
         sigma=_uniform(sigma, *recipe.blur_sigma),
         flip=flip < recipe.flip_probability,
+        **defects._asdict(),
     )
 
 
@@ -143,6 +174,9 @@ def draw_sample_parameters(recipe: ViewRecipe, size: tuple[int, int], generator:
     if min(size) < 1:
         raise ValueError(f"size must be a height and width of at least 1, got {size}")
     draws: list[float] = torch.rand(_DRAWS, generator=generator).tolist()
+    defect_draws = _defect_draws(recipe, 1, generator, torch.device("cpu"))
+    # The few that have defects are made as a batch of one is.
+    defects = {} if defect_draws is None else _row(defects_from_draws(recipe, defect_draws)._asdict(), 0)
     rest = draws[2 * CROP_ATTEMPTS :]
     keys = rest[6:10]
     jitter, grey, blur, sigma, flip = rest[10:]
@@ -155,7 +189,14 @@ def draw_sample_parameters(recipe: ViewRecipe, size: tuple[int, int], generator:
         blur=blur < recipe.blur_probability,
         sigma=_uniform(sigma, *recipe.blur_sigma),
         flip=flip < recipe.flip_probability,
+        **defects,
     )
+
+
+def _defect_draws(recipe: ViewRecipe, images: int, generator: torch.Generator, device: torch.device) -> Tensor | None:
+    if not recipe.has_defects:
+        return None
+    return _to_device(torch.rand(images, DEFECT_DRAWS, generator=generator, device=generator.device), device)
 
 
 def _box(
@@ -213,8 +254,10 @@ def _uniform(draw: Number, low: float, high: float) -> Number:
     return low + (high - low) * draw
 
 
-def _plain(tensor: Tensor) -> Any:
-    return tensor.tolist()
+def _row(parameters: Mapping[str, Tensor], image: int) -> dict[str, Any]:
+    """The parameters of one image as plain numbers and tuples of them."""
+    values = {name: tensor[image].tolist() for name, tensor in parameters.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:

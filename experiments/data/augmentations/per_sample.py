@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from experiments.data.augmentations.defects import Defects, add_defects
 from experiments.data.augmentations.parameters import JITTER_OPERATIONS, SampleParameters, draw_sample_parameters
 from experiments.data.augmentations.recipe import ViewRecipe
 from experiments.data.augmentations.taps import blur_taps, sum_taps
@@ -27,9 +28,9 @@ class SampleViews:
     """Make a view of a Pillow image, with the same law as `BatchedViews` of what `draw_parameters` draws.
 
     Pillow keeps whole grey levels after every operation, cutting off fractions when it mixes, and 256 hues: given the
-    same parameters, the two paths differ by one grey level on average. The blur alone is done on floating-point
-    numbers, by the same filter as in `BatchedViews`: Pillow's own blur is an approximation by boxes, which torchvision
-    does not use either.
+    same parameters, the two paths differ by one grey level on average. Blur and defects are done on floating-point
+    numbers, by the same functions as in `BatchedViews`: Pillow's own blur is an approximation by boxes, which
+    torchvision does not use either.
 
     Args:
         recipe: How the view is made.
@@ -73,6 +74,8 @@ class SampleViews:
         tensor = to_tensor(view)
         if parameters.blur:
             tensor = self._blur(tensor, parameters.sigma)
+        if parameters.noise or parameters.occlusion:
+            tensor = _with_defects(tensor, parameters)
         return normalized(tensor, self.recipe)
 
     def _blur(self, tensor: Tensor, sigma: float) -> Tensor:
@@ -81,6 +84,11 @@ class SampleViews:
         taps = blur_taps(torch.tensor([sigma]), torch.tensor([True]), kernel_size, size)
         rows = sum_taps(tensor.permute(1, 0, 2)[None], taps)
         return sum_taps(rows.transpose(1, 3), taps)[0].permute(1, 2, 0)
+
+
+def _with_defects(tensor: Tensor, parameters: SampleParameters) -> Tensor:
+    defects = Defects(*(torch.tensor([getattr(parameters, name)]) for name in Defects._fields))
+    return torch.cat(list(add_defects(tensor[None].unbind(1), defects)))
 
 
 def converted(image: Image.Image, recipe: ViewRecipe) -> Image.Image:

@@ -18,7 +18,8 @@ class ViewRecipe:
     """How a random view of an image is made; the default values are those of X. Chen and K. He (arXiv:2011.10566v1, A).
 
     In this order: a random crop, resized with antialiasing; colour jitter, its four operations in random order; grey;
-    Gaussian blur; horizontal flip; normalisation. Each follows torchvision's transform of that name. On images of one
+    Gaussian blur; horizontal flip; the two defects, noise and a grey cover, which SimSiam does not have and which are
+    off by default; normalisation. All but the defects follow torchvision's transform of that name. On images of one
     channel, hue, saturation and grey change nothing, and `mean` and `std` have one entry.
 
     Args:
@@ -34,6 +35,11 @@ class ViewRecipe:
         blur_probability: Of the blur.
         blur_sigma: Smallest and largest standard deviation of the blur, in pixels of the view.
         flip_probability: Of the flip.
+        noise_probability: Of noise.
+        noise_std: Smallest and largest standard deviation of the noise, which is Gaussian, independent in every pixel
+            and channel and added to values in [0, 1], then clipped to these; uniform in between.
+        occlusion_probability: Of a cover: a rectangle of mid-grey, no side more than twice the other.
+        occlusion_scale: Smallest and largest fraction of the view's area that is covered; uniform in between.
         mean: Of each channel, subtracted from values in [0, 1].
         std: Of each channel, by which they are then divided.
 
@@ -60,6 +66,10 @@ class ViewRecipe:
     blur_probability: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     flip_probability: float = 0.5
+    noise_probability: float = 0.0
+    noise_std: tuple[float, float] = (0.05, 0.3)
+    occlusion_probability: float = 0.0
+    occlusion_scale: tuple[float, float] = (0.1, 0.5)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -69,12 +79,15 @@ class ViewRecipe:
         _check_range("crop_scale", self.crop_scale, at_most=1.0)
         _check_range("crop_ratio", self.crop_ratio)
         _check_range("blur_sigma", self.blur_sigma)
+        _check_range("noise_std", self.noise_std, from_zero=True)
+        _check_range("occlusion_scale", self.occlusion_scale, at_most=1.0, from_zero=True)
         for name, largest in (("brightness", math.inf), ("contrast", math.inf), ("saturation", math.inf), ("hue", 0.5)):
             value = getattr(self, name)
             if not (0 <= value <= largest and math.isfinite(value)):
                 bound = "finite and at least 0" if largest == math.inf else f"in [0, {largest}]"
                 raise ValueError(f"{name} must be {bound}, got {value}")
-        for name in ("jitter_probability", "grey_probability", "blur_probability", "flip_probability"):
+        for change in ("jitter", "grey", "blur", "flip", "noise", "occlusion"):
+            name = f"{change}_probability"
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if len(self.mean) not in {1, 3} or len(self.std) != len(self.mean):
@@ -92,6 +105,11 @@ class ViewRecipe:
         return len(self.mean)
 
     @property
+    def has_defects(self) -> bool:
+        """Whether some views get noise or a cover; otherwise neither is drawn nor computed."""
+        return self.noise_probability > 0 or self.occlusion_probability > 0
+
+    @property
     def blur_kernel_size(self) -> int:
         """Odd number of pixels along each axis of the blur's kernel: 17 for the published recipe.
 
@@ -103,7 +121,9 @@ class ViewRecipe:
         return 2 * min(math.ceil(BLUR_REACH * self.blur_sigma[1]), self.size - 1) + 1
 
 
-def _check_range(name: str, value: Sequence[float], at_most: float = math.inf) -> None:
-    if len(value) != 2 or not (0 < value[0] <= value[1] <= at_most and math.isfinite(value[1])):
+def _check_range(name: str, value: Sequence[float], at_most: float = math.inf, *, from_zero: bool = False) -> None:
+    smallest_allowed = len(value) == 2 and (value[0] > 0 or (from_zero and value[0] == 0))
+    if not (smallest_allowed and value[0] <= value[1] <= at_most and math.isfinite(value[1])):
         bound = "finite" if at_most == math.inf else f"at most {at_most}"
-        raise ValueError(f"{name} must be (smallest, largest), positive and {bound}, got {tuple(value)}")
+        sign = "at least 0" if from_zero else "positive"
+        raise ValueError(f"{name} must be (smallest, largest), {sign} and {bound}, got {tuple(value)}")

@@ -21,6 +21,7 @@ from experiments.pretraining.configuration import (
     TrainingConfig,
     ViewsConfig,
 )
+from experiments.pretraining.images import view_groups
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "experiments" / "configs"
@@ -81,7 +82,8 @@ def test_every_configuration_holds_known_fields_and_no_other_files_lie_there() -
     changes = {path.name for path in files if path.parent.name == "changes"}
     assert {str(path) for path in files if path.parent.name != "changes"} == expected
     assert changes == {*(f"tuned_{method}.yaml" for method in METHODS),
-                       "vi_simsiam_as_printed.yaml", "two_views.yaml", "gpu.yaml"}  # fmt: skip
+                       "vi_simsiam_as_printed.yaml", "two_views.yaml", "gpu.yaml",
+                       "defects_among_views.yaml"}  # fmt: skip
     for path in files:
         PretrainConfig.from_dict(yaml.safe_load((CONFIGS / path).read_text(encoding="utf-8")))
 
@@ -97,6 +99,17 @@ def test_changes_are_laid_over_a_configuration() -> None:
     assert printed.training.gradient_clip is None
     assert printed.training.learning_rate == 1e-3
     assert printed.views.count == 2
+
+
+def test_defects_are_among_the_views_of_every_size_when_asked_for_and_never_else() -> None:
+    file = CONFIGS / "imagenette_vi_simsiam.yaml"
+    assert not any(recipe.has_defects for recipe, _ in view_groups(parsed("--config", file)))
+    config = parsed("--config", file, "--config", CONFIGS / "changes" / "defects_among_views.yaml")
+    groups = view_groups(config)
+    assert len(groups) == 2
+    for recipe, _ in groups:
+        assert (recipe.noise_probability, recipe.noise_std) == (0.25, (0.05, 0.3))
+        assert (recipe.occlusion_probability, recipe.occlusion_scale) == (0.25, (0.1, 0.5))
 
 
 def test_what_is_typed_counts_wherever_it_stands() -> None:
@@ -171,6 +184,8 @@ def test_a_mistake_gets_one_line_and_status_2(
         (["--data.name", "nowhere"], "nowhere: expected a known set"),
         (["--backbone.name", "resnet81"], "did you mean .*resnet18"),
         (["--views.hue", "0.7"], "hue must be in"),
+        (["--views.noise_probability", "1.2"], "noise_probability must lie in"),
+        (["--views.occlusion_scale", "[0.5, 1.5]"], "occlusion_scale must be"),
         (["--resume"], "holds no run to go on with"),
     ],
 )

@@ -112,7 +112,7 @@ class RecordWaiting(TorchDispatchMode):
 
 
 def test_drawing_parameters_and_making_views_need_nothing_from_the_device(make_canvas: Callable[..., Any]) -> None:
-    canvas, recipe = make_canvas(), recipe_of(32)
+    canvas, recipe = make_canvas(), ViewRecipe(size=32, noise_probability=0.5, occlusion_probability=0.5)
     make, generator = BatchedViews(recipe, as_matrices=True), torch.Generator().manual_seed(0)
     with RecordWaiting() as record:
         make(canvas.images, canvas.sizes, draw_parameters(recipe, canvas.sizes, generator))
@@ -128,7 +128,7 @@ def test_the_recorder_sees_an_operator_that_waits() -> None:
 
 @pytest.mark.gpu
 def test_on_a_gpu_nothing_synchronises_and_the_views_are_those_of_the_cpu(make_canvas: Callable[..., Any]) -> None:
-    canvas, recipe = make_canvas(), recipe_of(64)
+    canvas, recipe = make_canvas(), ViewRecipe(size=64, noise_probability=0.5, occlusion_probability=0.5)
     make = BatchedViews(recipe, memory_format=torch.channels_last)
     images, sizes = canvas.images.cuda(), canvas.sizes.cuda()
     generators = [torch.Generator("cuda"), torch.Generator()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ def test_the_default_recipe_is_the_published_one() -> None:
     assert (recipe.jitter_probability, recipe.grey_probability) == (0.8, 0.2)
     assert (recipe.blur_probability, recipe.flip_probability) == (0.5, 0.5)
     assert recipe.blur_sigma == (0.1, 2.0)
+    assert not recipe.has_defects
 
 
 def test_the_blurs_kernel_ends_where_less_than_a_sixtieth_of_a_grey_level_lies_beyond() -> None:
@@ -43,6 +45,14 @@ ERRORS: dict[str, dict[str, Any]] = {
     "hue must be": {"hue": 0.6},
     "jitter_probability must lie": {"jitter_probability": 1.1},
     "flip_probability must lie": {"flip_probability": math.nan},
+    "noise_probability must lie": {"noise_probability": -0.1},
+    "occlusion_probability must lie": {"occlusion_probability": 1.1},
+    "noise_std must be (smallest, largest), at least 0 and finite": {"noise_std": (-0.1, 0.3)},
+    "noise_std must be": {"noise_std": (0.3, 0.1)},
+    "noise_std must": {"noise_std": (0.1, math.inf)},
+    "occlusion_scale must be (smallest, largest), at least 0 and at most 1.0": {"occlusion_scale": (0.1, 1.5)},
+    "occlusion_scale must be": {"occlusion_scale": (0.1, math.nan)},
+    "occlusion_scale must": {"occlusion_scale": (0.5,)},
     "mean and std must have one entry": {"mean": (0.5, 0.5), "std": (0.5, 0.5)},
     "mean and std must have": {"mean": (0.5,)},
     "mean must be finite": {"mean": (0.5, math.nan, 0.5)},
@@ -52,5 +62,5 @@ ERRORS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(("message", "change"), ERRORS.items(), ids=ERRORS)
 def test_a_recipe_that_makes_no_view_is_refused(message: str, change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         ViewRecipe(**{"size": 32, **change})
