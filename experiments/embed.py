@@ -24,10 +24,10 @@ from experiments.data.errors import ImageSetError
 from experiments.data.image_sets import ImageSet
 from experiments.data.opening import open_images
 from experiments.embedding.files import FORMATS, Rows, write_embeddings
+from experiments.environment import describe_device, installed_versions
 from experiments.evaluate import add_machine_options
 from experiments.evaluation.encoding import center_view, displayed, embeddings
 from experiments.evaluation.measures import quantiles
-from experiments.evaluation.report import describe, versions
 from experiments.figures import Tile, contact_sheet_figure
 from experiments.figures.concentration import format_concentration
 from experiments.pretraining.export import Pretrained, load_pretrained
@@ -65,13 +65,13 @@ def _run(options: Namespace) -> int:
     config = pretrained.config
     print(
         f"{len(images):,} images through {config.method.name}, {config.backbone.name}, pretrained on "
-        f"{config.data.name}, on {describe(options.device)}"
+        f"{config.data.name}, on {describe_device(options.device)}"
     )
     pretrained.pair.to(options.device)
     concentration: list[Tensor] = []
 
     def write(path: Path) -> None:
-        about = {"checkpoint": str(options.checkpoint), "versions": versions(), "config": config.to_dict()}
+        about = {"checkpoint": str(options.checkpoint), "versions": installed_versions(), "config": config.to_dict()}
         rows = _rows(pretrained, images, names, concentration, options.encode_batch, threads)
         write_embeddings(path, options.out.suffix.removeprefix("."), rows, names, about)
 

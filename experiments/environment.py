@@ -11,7 +11,17 @@ from pathlib import Path
 
 import torch
 
-_PACKAGES = ("ssl-as-inference", "torch", "torchvision", "pyro-ppl", "lightning", "timm", "scikit-learn", "numpy")
+_PACKAGES = (
+    "ssl-as-inference",
+    "torch",
+    "torchvision",
+    "pyro-ppl",
+    "lightning",
+    "timm",
+    "scikit-learn",
+    "numpy",
+    "pillow",
+)
 
 
 def typed_command(module: str, arguments: Sequence[str]) -> str:
@@ -24,10 +34,14 @@ def typed_command(module: str, arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", module, *arguments])
 
 
-def describe_device() -> str:
-    """The GPU, or the kind of CPU and the number of threads."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def describe_device(device: torch.device | None = None) -> str:
+    """The GPU, or the kind of CPU and the number of threads.
+
+    Args:
+        device: What computed; the GPU if there is one when not given.
+    """
+    if torch.cuda.is_available() if device is None else device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"CPU ({platform.machine()}), {threads} thread{'s' if threads > 1 else ''}"
 
@@ -40,6 +54,7 @@ def installed_versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:  # such as this project itself, run from a clone
             continue
+    found["torch"] = str(torch.__version__)  # which tells the build as well
     return found
 
 

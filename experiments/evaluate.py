@@ -23,9 +23,10 @@ from experiments.data.device_images import DeviceImages
 from experiments.data.errors import ImageSetError, MissingSplitError
 from experiments.data.image_sets import ImageSet
 from experiments.data.opening import open_images
+from experiments.environment import describe_device, installed_versions
 from experiments.evaluation.encoding import ResidentViews, StreamedViews
 from experiments.evaluation.measures import encode, labelled_halves, measure, require_classes
-from experiments.evaluation.report import describe, format_measures, record, versions
+from experiments.evaluation.report import format_measures, record
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained, load_pretrained
 from inference.checkpointing import CheckpointError, replace_file
@@ -131,7 +132,7 @@ def _run(options: argparse.Namespace) -> int:
     print(f"{config.method.name}, {config.backbone.name}, pretrained on {config.data.name}: {options.checkpoint}")
     print(
         f"{len(train):,} training and {len(held_out):,} held-out images of {len(train.class_names)} classes, "
-        f"{config.views.size}×{config.views.size} pixels, on {describe(options.device)}"
+        f"{config.views.size}×{config.views.size} pixels, on {describe_device(options.device)}"
     )
     pretrained.pair.to(options.device)
     settings = ProbeSettings(options.epochs, options.batch_size, tuple(options.learning_rates), seed=options.seed)
@@ -156,8 +157,8 @@ def _run(options: argparse.Namespace) -> int:
         "views": options.views,
         "probe": asdict(settings),
         "measures": record(found),
-        "device": describe(options.device),
-        "versions": versions(),
+        "device": describe_device(options.device),
+        "versions": installed_versions(),
         "seconds": round(time.monotonic() - started, 1),
         "config": config.to_dict(),
     }

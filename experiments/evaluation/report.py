@@ -1,18 +1,13 @@
-"""The measures as tables to read and as a record for programs, and where they come from."""
+"""The measures as tables to read and as a record for programs."""
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-import torch
 
 from experiments.evaluation.measures import Measures, SplitMeasures
 from experiments.figures.concentration import format_concentration
 
-_PACKAGES = ("ssl-as-inference", "torch", "torchvision", "timm", "pyro-ppl", "numpy", "scikit-learn", "pillow")
 _NOTHING = "–"
 
 
@@ -53,25 +48,6 @@ def record(measures: Measures) -> dict[str, Any]:
         "train": asdict(measures.train),
         "held_out": asdict(measures.held_out),
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, this project and the packages whose numbers enter."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    found["torch"] = torch.__version__  # which tells the build as well
-    return found
-
-
-def describe(device: torch.device) -> str:
-    """Name of the processor that computes."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} thread(s)"
 
 
 def _concentrations(splits: tuple[SplitMeasures, SplitMeasures]) -> list[list[str]]:
