@@ -2,8 +2,9 @@
 
 U1 severity of degradations, U2 crops, U3 errors of nearest neighbours (R-AUROC), U4 abstention of a linear probe, U5
 foreign images, U6 calibration, U7 likelihood, U8 known ambiguity; with bootstrap intervals, and beside κ: edge energy,
-JPEG size, pixel entropy, norm of the features, distance to the nearest training image, cosine of two views, and the
-probe's maximum softmax. Give the checkpoints of several seeds to see what depends on the seed.
+JPEG size, pixel entropy, norm of the features, distance to the nearest training image and to all of them
+(Mahalanobis), cosine of two views, and the probe's maximum softmax. Give the checkpoints of several seeds of one
+configuration to see what depends on the seed, and their ensemble as one more rival.
 """
 
 from __future__ import annotations
@@ -26,10 +27,19 @@ from experiments.figures import concentration_figure, save_figure, uncertainty_f
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained, load_pretrained
 from experiments.record import Record
+from experiments.uncertainty_study.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
 from experiments.uncertainty_study.measures import measure, measures
 from experiments.uncertainty_study.observations import Observations, chosen_images, observe
-from experiments.uncertainty_study.report import curves, measures_table, networks_table, on_terminal, warnings
+from experiments.uncertainty_study.report import (
+    AIM,
+    curves,
+    measures_table,
+    networks_table,
+    on_terminal,
+    warnings,
+)
 from experiments.uncertainty_study.rivals import KAPPA
+from experiments.uncertainty_study.seeds import seeds_table
 from experiments.uncertainty_study.subject import Subject, middles
 
 _PROGRAM = "python -m experiments.uncertainty"
@@ -80,10 +90,16 @@ def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
     names = [f"seed {seed}" if seeds.count(seed) == 1 else str(options.checkpoints[n]) for n, seed in enumerate(seeds)]
     images = _Images(ImagesOptions.of(options), options.device)
     observations = [_observe(one, images, options) for one in pretrained]
+    together = differ_in_seed_alone([one.config for one in pretrained])
+    if together and all(KAPPA in seen.names for seen in observations):
+        observations = with_ensemble(observations)
     print(f"Looked at all images in {time.monotonic() - started:.0f} s; measuring with {options.resamples} resamples")
     measured = [measure(seen, resamples=options.resamples, seed=options.seed) for seen in observations]
     shown = [name for name in observations[0].names if all(name in seen.names for seen in observations)]
-    tables = (measures_table(measures(observations[0]), shown, measured), networks_table(names, observations))
+    judged = measures_table(measures(observations[0]), shown, measured)
+    tables = [judged, networks_table(names, observations)]
+    if together:
+        tables.insert(1, seeds_table(judged, without={AIM, ensemble_name(len(pretrained))}))
     first = pretrained[0].config
     record = Record(
         name=options.name,
@@ -97,18 +113,25 @@ def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
             "training": [one.config.to_dict() for one in pretrained],
         },
         seeds=seeds,
-        tables=tables,
+        tables=tuple(tables),
         figures=tuple(path.name for path in _draw(pretrained[0], observations[0], images, options)),
-        notes=warnings(observations),
+        notes=(*warnings(observations), *_about_seeds(together, len(pretrained))),
     )
     for note in record.notes:
         print(f"\n{note}")
-    for table, leading in zip(tables, (2, None), strict=True):
+    for table in tables:
+        leading = None if table is tables[-1] else 2 if table is judged else 1
         print(f"\n{table.title}\n\n{on_terminal(table, leading)}\n\n{table.note}")
     saved = [record.save(options.out), *(options.out / figure for figure in record.figures)]
     print("\nSaved " + ", ".join(str(path) for path in saved))
     print(f"Done in {time.monotonic() - started:.0f} s")
     return 0
+
+
+def _about_seeds(together: bool, checkpoints: int) -> tuple[str, ...]:
+    if checkpoints == 1 or together:
+        return ()
+    return ("The checkpoints differ in more than the seed, or not in it: no intervals over seeds and no ensemble.",)
 
 
 class _Images:

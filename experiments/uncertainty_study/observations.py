@@ -14,6 +14,7 @@ from experiments.data.degradations import crop
 from experiments.data.device_images import DeviceImages
 from experiments.data.image_sets import UNLABELLED
 from experiments.uncertainty_study.ambiguity import WEIGHTS, partners, superpose
+from experiments.uncertainty_study.feature_gaussian import FeatureGaussian
 from experiments.uncertainty_study.rivals import KAPPA, Rivals, Uncertainties, cosines
 from experiments.uncertainty_study.subject import BATCH, Subject, fresh_generator, middles, random_view
 from inference.collapse import effective_rank, standard_deviation
@@ -155,7 +156,7 @@ def _rivals(
         ]
     )
     probe = fit_linear_probe(bank, train.labels) if labelled else None
-    return Rivals(subject, normalize(bank.float()), probe, other, seed)
+    return Rivals(subject, normalize(bank.float()), probe, other, seed, FeatureGaussian.fit(bank))
 
 
 def _right(rivals: Rivals, features: Tensor, labels: Tensor) -> Tensor:

@@ -21,13 +21,14 @@ from inference.selective_prediction import risk_coverage_curve
 
 _BINS = 10
 
-_AIM = "aim"
+AIM = "aim"
 _NOTE = (
     "Cells: mean over the seeds; in brackets the lowest and the highest end of the seeds' 95 % bootstrap intervals "
     "over images, so that a bound that the brackets respect is respected by each seed. Larger is better unless said "
     "otherwise; ½ is chance for U2, U3 and U5, 0 for correlations. Edge energy, JPEG size, entropy and norm are taken "
     "negatively (few edges count as uncertain); where one lies below chance, its opposite lies above it by as much. "
-    "The maximum softmax belongs to a classifier that was told the labels: a ceiling, no rival."
+    "The maximum softmax belongs to a classifier that was told the labels: a ceiling, no rival. An ensemble's log κ is "
+    "the mean of its members' standardised log κ; each member's own errors are what it is to foretell."
 )
 
 
@@ -57,8 +58,8 @@ def measures_table(rows: Sequence[Measure], names: Sequence[str], measured: Sequ
         cells[row.name] = {
             name: combine([seed[name] for seed in of_row]) for name in names if all(name in seed for seed in of_row)
         }
-        cells[row.name][_AIM] = Cell(text=_verdict(row, [seed.get(KAPPA) for seed in of_row]) or " ")
-    columns = (KAPPA, _AIM, *(name for name in names if name != KAPPA))
+        cells[row.name][AIM] = Cell(text=_verdict(row, [seed.get(KAPPA) for seed in of_row]) or " ")
+    columns = (KAPPA, AIM, *(name for name in names if name != KAPPA))
     return Table("κ and its rivals", columns, cells, _NOTE, "measure", 3)
 
 

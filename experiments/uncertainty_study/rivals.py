@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.uncertainty_study.feature_gaussian import FeatureGaussian
 from experiments.uncertainty_study.image_statistics import edge_energy, jpeg_bytes, pixel_entropy
 from experiments.uncertainty_study.subject import BATCH, Subject, fresh_generator, random_view
 from inference.representation import Embedding
@@ -15,6 +16,7 @@ from ssl_as_inference.sphere import normalize
 
 KAPPA = "κ"
 EDGES = "edge energy"
+MAHALANOBIS = "Mahalanobis distance"
 TWO_VIEWS = "cosine of two views"
 SOFTMAX = "maximum softmax"
 
@@ -33,6 +35,7 @@ class Rivals:
     - edge energy, size as JPEG, entropy of the pixels, taken negatively (`image_statistics`): no network at all;
     - norm of the features, negatively: what any network gives away for nothing;
     - distance to the nearest training image, 1 − cosine of their features;
+    - Mahalanobis distance of the features from those of the training images (`feature_gaussian`);
     - cosine of two views, negatively: mean over two random views x, x' of μ(x)ᵀf(x') and μ(x')ᵀf(x), which every
       method has, SimSiam included, at the price of two more looks;
     - the same with the views and the network of another pair, where there is one (`other`), such as SimSiam's;
@@ -44,6 +47,7 @@ class Rivals:
         probe: Scikit-learn's classifier on the features; `None` where there are no labels.
         other: Another pair, whose two views are compared, and its name.
         seed: Of the random views: every call draws the same, so that levels of a degradation differ in nothing else.
+        gaussian: Law of the training images' features; without it there is no Mahalanobis distance.
     """
 
     subject: Subject
@@ -51,6 +55,7 @@ class Rivals:
     probe: Any = None
     other: tuple[str, Subject] | None = None
     seed: int = 0
+    gaussian: FeatureGaussian | None = None
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Uncertainties:
@@ -72,8 +77,10 @@ class Rivals:
             "pixel entropy": pixel_entropy(pixels),
             "feature norm": seen.features.norm(dim=1),
             "kNN distance": (normalize(seen.features.float()) @ self.bank.T).amax(1),
-            TWO_VIEWS: _agreement(pixels, self.subject, generators[0]),
         }
+        if self.gaussian is not None:
+            certain[MAHALANOBIS] = -self.gaussian.distance(seen.features)
+        certain[TWO_VIEWS] = _agreement(pixels, self.subject, generators[0])
         if self.other is not None:
             name, subject = self.other
             certain[f"{TWO_VIEWS}, {name}"] = _agreement(pixels, subject, generators[1])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.covariance import LedoitWolf
 from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
@@ -26,10 +27,13 @@ from experiments.pretraining.configuration import (
     ViewsConfig,
 )
 from experiments.pretraining.export import save_pretrained
-from experiments.record import Record
+from experiments.record import Record, load_records
+from experiments.results import results_page
+from experiments.uncertainty_study.ensemble import ensemble_name
+from experiments.uncertainty_study.feature_gaussian import FeatureGaussian
 from experiments.uncertainty_study.image_statistics import edge_energy
 from experiments.uncertainty_study.observations import observe
-from experiments.uncertainty_study.rivals import EDGES, KAPPA, SOFTMAX, TWO_VIEWS, Rivals
+from experiments.uncertainty_study.rivals import EDGES, KAPPA, MAHALANOBIS, SOFTMAX, TWO_VIEWS, Rivals
 from experiments.uncertainty_study.subject import Subject, middles
 from inference.evaluation import fit_linear_probe, nearest_other_is_right
 from inference.representation import represent
@@ -116,6 +120,16 @@ def test_the_command_prints_and_saves_what_it_measured(
         cells = [cells[KAPPA] for name, cells in table.rows.items() if name.startswith(prefix) and KAPPA in cells]
         assert cells
         assert all(len(cell.each) == 2 for cell in cells)
+    ensemble = ensemble_name(2)
+    assert table.columns[2] == ensemble
+    assert not any(ensemble in table.rows[name] for name in table.rows if name.startswith(("U6", "U7")))
+    assert len(set(table.rows["U2 P(u of crop > u of whole)"][ensemble].each)) == 1
+    over_seeds = record.tables[1]
+    assert over_seeds.title == "κ and its rivals, over seeds"
+    assert ensemble not in over_seeds.columns
+    for name, row in over_seeds.rows.items():
+        for column, cell in row.items():
+            assert cell.value == pytest.approx(table.rows[name][column].value)
     for figure in record.figures:
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
     assert len(record.figures) == 2
@@ -123,18 +137,22 @@ def test_the_command_prints_and_saves_what_it_measured(
     assert "U3 R-AUROC" in printed
     assert "Only 2 seeds" in printed
     assert "effective rank" in printed
+    results = tmp_path / "page"
+    results.mkdir()
+    (results / "stripes.json").write_bytes((tmp_path / "stripes.json").read_bytes())
+    page = results_page(load_records(results), results, root=tmp_path)
+    assert f"| measure | κ | aim | {ensemble} |" in page
 
 
-def test_without_labels_and_with_a_constant_concentration_there_is_less_to_say(
-    checkpoints: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_checkpoints_that_differ_in_more_than_the_seed_are_no_ensemble(
+    checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    given = [str(checkpoints["simsiam"]), "--data", str(folder / "unlabelled"), "--device", "cpu", "--resamples", "2"]
-    assert uncertainty.main([*given, "--images", "6", "--out", str(tmp_path)]) == 0
+    given = [str(checkpoints["first"]), str(checkpoints["simsiam"]), "--device", "cpu", "--images", "6"]
+    assert uncertainty.main([*given, "--resamples", "2", "--out", str(tmp_path)]) == 0
     record = Record.load(tmp_path / "uncertainty.json")
-    assert not any(name.startswith(("U3", "U4", "U8")) for name in record.tables[0].rows)
-    assert SOFTMAX not in record.tables[0].columns
-    assert record.figures == ()
-    assert "κ is constant" in capsys.readouterr().out
+    assert len(record.tables) == 2
+    assert not any("ensemble" in column for column in record.tables[0].columns)
+    assert any("differ in more than the seed" in note for note in record.notes)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +213,8 @@ def test_rivals_are_what_they_are_called(subject: Subject, config: PretrainConfi
     pixels = [middles(images, subject.recipe, torch.arange(len(images))) for images in (train, test)]
     features = [subject.look(batch).features for batch in pixels]
     probe = fit_linear_probe(features[0], train.labels)
-    judged = Rivals(subject, normalize(features[0]), probe)(pixels[1])
+    gaussian = FeatureGaussian.fit(features[0])
+    judged = Rivals(subject, normalize(features[0]), probe, gaussian=gaussian)(pixels[1])
 
     def same(name: str, certain: Tensor) -> None:
         assert torch.allclose(judged[name], -certain.double(), atol=1e-5), name
@@ -205,6 +224,8 @@ def test_rivals_are_what_they_are_called(subject: Subject, config: PretrainConfi
     same("feature norm", features[1].square().sum(1).sqrt())
     same("kNN distance", torch.from_numpy(cosine_similarity(features[1], features[0]).max(1)))
     same(SOFTMAX, torch.from_numpy(probe.predict_proba(features[1].double().numpy()).max(1)))
+    fitted = LedoitWolf().fit(features[0].double().numpy())
+    same(MAHALANOBIS, -torch.from_numpy(fitted.mahalanobis(features[1].double().numpy())).sqrt())
     assert (judged[TWO_VIEWS].abs() <= 1 + 1e-6).all()
     assert judged[TWO_VIEWS].unique().numel() == len(pixels[1])
 
