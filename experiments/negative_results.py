@@ -27,28 +27,19 @@ from inference.collapse import effective_rank, standard_deviation
 from inference.kl_objective import KLObjective, Pairs
 from inference.targets import ExponentialMovingAverage, NoStopGradient, StopGradientCopy
 from models.byol import BYOL
-from models.networks import Encoder, VonMisesFisherHead, simsiam_projector, two_layer_mlp
+from models.networks import (
+    ConstantPowerSphericalHead,
+    Encoder,
+    VonMisesFisherHead,
+    simsiam_projector,
+    two_layer_mlp,
+)
 from models.simsiam import SimSiam
-from ssl_as_inference.distributions import PowerSpherical
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
 from ssl_as_inference.sphere import normalize
 
 PIXELS = 256
 MIN_STD, MAX_COLLAPSED_STD = 0.5, 0.05
-
-
-class ConstantPowerSphericalHead(nn.Module):
-    """An expert PS(μ, κ) of constant κ: SimSiam's architecture with another family (C11)."""
-
-    def __init__(self, network: nn.Module, concentration: float) -> None:
-        super().__init__()
-        self.network = network
-        self.concentration = concentration
-
-    def forward(self, projection: Tensor) -> PowerSpherical:
-        """The expert."""
-        mean_direction = normalize(self.network(projection))
-        return PowerSpherical(mean_direction, torch.tensor(self.concentration, dtype=mean_direction.dtype))
 
 
 def constant_power_spherical(size: Size, seed: int, *, concentration: float = 1.0) -> tuple[Training, Training]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torchvision.models import ResNet, resnet18
 
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
@@ -101,16 +102,48 @@ def simsiam_projector(features: int, dim: int) -> BatchNormalizedMLP:
     )
 
 
-def two_layer_mlp(inputs: int, hidden: int, outputs: int) -> BatchNormalizedMLP:
-    """Linear, batch normalisation, ReLU, linear: SimSiam's predictor and BYOL's projector and predictor."""
+def two_layer_mlp(
+    inputs: int, hidden: int, outputs: int, *, last_layer: Callable[[int, int], nn.Module] = nn.Linear
+) -> BatchNormalizedMLP:
+    """Linear, batch normalisation, ReLU, linear: SimSiam's predictor and BYOL's projector and predictor.
+
+    Args:
+        inputs: Width of what comes in.
+        hidden: Width of the hidden layer.
+        outputs: Width of what goes out.
+        last_layer: Makes the last layer of its inputs and outputs.
+    """
     if hidden < 1:
         raise ValueError(f"hidden must be at least 1, got {hidden}")
     return BatchNormalizedMLP(
         nn.Linear(inputs, hidden, bias=False),
         nn.BatchNorm1d(hidden),
         nn.ReLU(inplace=True),
-        nn.Linear(hidden, outputs),
+        last_layer(hidden, outputs),
     )
+
+
+class LinearWithDetachedLast(nn.Linear):
+    """A linear layer whose last output passes no gradient to its input.
+
+    The last row of weight and bias learns as in `torch.nn.Linear`, from the same initial weights and under the same
+    names in a state dict; what comes before the layer learns from the other outputs alone. In a predictor whose last
+    output is the raw κ, κ then reads the hidden layer and does not shape it.
+
+    Example:
+        >>> layer, x = LinearWithDetachedLast(3, 2), torch.ones(1, 3, requires_grad=True)
+        >>> torch.equal(torch.autograd.grad(layer(x).sum(), x)[0][0], layer.weight[0])  # and not the sum of both rows
+        True
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name for it
+        """The outputs of `torch.nn.Linear`."""
+        bias: Tensor | None = self.bias
+        rest, last = (None, None) if bias is None else (bias[:-1], bias[-1:])
+        # The stop-gradient: detached is the input of the last row, not the row.
+        return torch.cat(
+            [linear(input, self.weight[:-1], rest), linear(input.detach(), self.weight[-1:], last)], dim=-1
+        )
 
 
 class VonMisesFisherHead(nn.Module):
@@ -179,3 +212,31 @@ class PowerSphericalHead(nn.Module):
         mean_direction = normalize(output[..., :-1])
         raw = output[..., -1].to(mean_direction.dtype)
         return PowerSpherical(mean_direction, self.concentration_map(raw, mean_direction.size(-1)))
+
+
+class ConstantPowerSphericalHead(nn.Module):
+    r"""A Power Spherical expert of constant concentration: `network` predicts the mean direction.
+
+    Between SimSiam and VI-SimSiam: the family of the second, the constant κ of the first. Its gradient on the cosine c
+    is κ/(1+c) in place of SimSiam's κ (C11).
+
+    Args:
+        network: Projection to an unnormalised mean direction, shape `(images, dim)`.
+        concentration: The constant κ > 0.
+    """
+
+    concentration: Tensor
+
+    def __init__(self, network: nn.Module, concentration: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < concentration < float("inf"):
+            raise ValueError(f"concentration must be positive and finite, got {concentration}")
+        self.network = network
+        # In float64 for the reason given in `VonMisesFisherHead`. log C(κ) is a scalar a step here, too little to keep.
+        self.register_buffer("concentration", torch.tensor(concentration, dtype=torch.float64))
+
+    def forward(self, projection: Tensor) -> PowerSpherical:
+        """The expert PS(μ, κ)."""
+        output = self.network(projection)
+        mean_direction = normalize(output)
+        return PowerSpherical(mean_direction, self.concentration.to(mean_direction.dtype))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from models.networks import Encoder, PowerSphericalHead, simsiam_projector, two_layer_mlp
+from models.networks import (
+    Encoder,
+    LinearWithDetachedLast,
+    PowerSphericalHead,
+    simsiam_projector,
+    two_layer_mlp,
+)
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
 from ssl_as_inference.quick_function import QuickFunction
 
 MAX_MEAN_RESULTANT_LENGTH = 0.99
+
+ConcentrationGradient = Literal["through", "head"]
 
 
 def relative_concentration(raw: Tensor, dim: int) -> Tensor:
@@ -99,7 +107,13 @@ class VISimSiam(MultiViewPair):
         dim: Dimension of the latent space, 2048 as in SimSiam.
         hidden: Width of the predictor's bottleneck; a quarter of `dim` when not given, as in SimSiam (512).
         concentration_map: Raw output and dim to κ.
+        concentration_gradient: Where the gradient of κ goes: `"through"` the whole network, as in the paper, or to its
+            own output row, the `"head"`, alone. Under `"head"` hidden layer, projector and backbone learn from the mean
+            direction only, whose gradient is as before: κ remains its weight.
         guide_views: Number of views, from the first on, that the guide is over (multi-crop); all when not given.
+
+    Raises:
+        ValueError: For an unknown `concentration_gradient`, or widths that make no network.
 
     Example:
         >>> from models.networks import small_convolutional_backbone
@@ -117,9 +131,20 @@ class VISimSiam(MultiViewPair):
         dim: int = 2048,
         hidden: int | None = None,
         concentration_map: Callable[[Tensor, int], Tensor] = relative_concentration,
+        concentration_gradient: ConcentrationGradient = "through",
         guide_views: int | None = None,
     ) -> None:
+        if concentration_gradient not in get_args(ConcentrationGradient):
+            raise ValueError(f'concentration_gradient must be "through" or "head", got {concentration_gradient!r}')
         encoder = Encoder(backbone, simsiam_projector(features, dim))
-        network = two_layer_mlp(dim, max(1, dim // 4) if hidden is None else hidden, dim + 1)
+        last_layer = nn.Linear if concentration_gradient == "through" else LinearWithDetachedLast
+        width = max(1, dim // 4) if hidden is None else hidden
+        network = two_layer_mlp(dim, width, dim + 1, last_layer=last_layer)
         predictor = PowerSphericalHead(network, concentration_map)
         super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder, guide_views))
+
+    @property
+    def concentration_rows(self) -> tuple[nn.Parameter, ...]:
+        """Weight and bias of the predictor's last layer, of which the last row each makes the raw concentration."""
+        network: Any = self.model.predictor.get_submodule("network")
+        return tuple(network[-1].parameters())
