@@ -14,6 +14,7 @@ from pyro.infer import ELBO
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from inference.term_weights import TermWeight
 from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, stack_experts
 from ssl_as_inference.graphical_model import LATENT, SharedEncodings, ViewGivenLatent
 
@@ -25,7 +26,8 @@ class ObjectiveTerms:
     """What the objective is the sum of, for each image.
 
     Attributes:
-        log_densities: For each view i the mean of log p_i(f_j) over the atoms j that count for it, shape `(images,)`.
+        log_densities: For each view i the mean of log p_i(f_j) over the atoms j that count for it, shape `(images,)`;
+            where the objective has weights, of w_ij log p_i(f_j).
         experts: The experts p_i, in the order of the views.
         log_normalizer: log Z of their product, shape `(images,)`, where the objective is normalised.
     """
@@ -54,6 +56,10 @@ class KLObjective(ELBO):
     `normalized=True` adds $\log Z(\mathbb{X})$, so that the product of experts is a density (C4, C16). Under `"all"`
     the result is then Eq. (5) itself up to the entropy of q.
 
+    `weight` multiplies each $\log p_i(f_j)$ by a number $w_{ij}$ behind a stop-gradient, such as those of
+    `inference.term_weights`. What is minimised is then no divergence any more, and the loss's value compares nothing;
+    its gradient is the weighted sum of the terms' gradients.
+
     As everywhere in Pyro the loss is a sum over the plate of images; divide by their number for a mean. Nothing here
     waits for the device, and densities are evaluated with autocast off on the float32 (or better) vectors that model
     and guide provide. `KLObjective()(model, guide)` is an `nn.Module`; `SVI(model, guide, optim, loss=KLObjective())`
@@ -62,10 +68,12 @@ class KLObjective(ELBO):
     Args:
         pairs: Which (expert, atom) pairs count: `"cross"` or `"all"`.
         normalized: Whether the product of experts is normalised.
+        weight: Expert of a view and the atoms that count for it to the terms' weights; `None` for 1.
         max_plate_nesting: Number of nested plates around the latent, 1 for the plate of images.
 
     Raises:
-        ValueError: At construction for unknown `pairs`; when called, if model and guide do not fit the objective.
+        ValueError: At construction for unknown `pairs`, or for a weight with `normalized`; when called, if model, guide
+            or weight do not fit the objective.
 
     Example:
         >>> from ssl_as_inference.distributions import VonMisesFisher
@@ -80,12 +88,25 @@ class KLObjective(ELBO):
         >>> mean_loss.backward()
     """
 
-    def __init__(self, pairs: Pairs = "cross", *, normalized: bool = False, max_plate_nesting: int = 1) -> None:
+    def __init__(
+        self,
+        pairs: Pairs = "cross",
+        *,
+        normalized: bool = False,
+        weight: TermWeight | None = None,
+        max_plate_nesting: int = 1,
+    ) -> None:
         if pairs not in get_args(Pairs):
             raise ValueError(f'pairs must be "cross" or "all", got {pairs!r}')
+        if normalized and weight is not None:
+            raise ValueError(
+                "weight must be None where normalized is True, for log Z belongs to all terms of an image together, "
+                f"got {weight!r}"
+            )
         super().__init__(max_plate_nesting=max_plate_nesting)  # type: ignore[no-untyped-call]
         self.pairs = pairs
         self.normalized = normalized
+        self.weight = weight
 
     def differentiable_loss(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """The loss as a scalar tensor, a sum over images; `args` go to model and guide."""
@@ -121,7 +142,23 @@ class KLObjective(ELBO):
                 likelihood.posterior, _without(view, likelihood.latent), likelihood.event_shape
             )
         log_density = _scaled(likelihood.log_prob(site["value"]), site)
+        if self.weight is not None:
+            log_density = log_density * self._weight_like(log_density, self.weight, likelihood)
         return log_density.squeeze(0) if len(log_density) == 1 else log_density.mean(0)
+
+    @staticmethod
+    def _weight_like(log_density: Tensor, weight: TermWeight, likelihood: ViewGivenLatent) -> Tensor:
+        with torch.no_grad():  # the stop-gradient: a weight says how much a term counts, and is not to be minimised
+            weights = weight(likelihood.posterior, likelihood.latent)
+        fits = len(weights.shape) <= log_density.dim() and all(
+            one in {1, other} for one, other in zip(weights.shape[::-1], log_density.shape[::-1], strict=False)
+        )
+        if not fits:
+            raise ValueError(
+                f"weight must return a shape that broadcasts with {tuple(log_density.shape)}, got "
+                f"{tuple(weights.shape)}"
+            )
+        return weights
 
     @staticmethod
     def _observed_views(model_trace: poutine.Trace) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from inference.finiteness import StepRecord, StepValues, read_records
 from inference.kl_objective import KLObjective
+from inference.row_rate import LastRowRate
 from inference.targets import TargetRule
 from inference.training import OverViews, SelfSupervisedLearner, Unit
 from ssl_as_inference.graphical_model import MultiViewPair
@@ -37,6 +38,8 @@ class StepwiseLearner(SelfSupervisedLearner):
         gradient_clip: Largest norm of the gradient, which is scaled down to it; `None` for no clipping.
         nats_per: As for `SelfSupervisedLearner`.
         over_views: As for `SelfSupervisedLearner`.
+        row_rate: Rows of the pair's parameters that learn at a rate of their own; `None` for one rate. The norm of the
+            gradient, and its clipping, do not see the factor, as they would not see a rate.
 
     Attributes:
         step: Number of steps taken: also the number, counted from 0, of the next one.
@@ -57,6 +60,7 @@ class StepwiseLearner(SelfSupervisedLearner):
         gradient_clip: float | None = None,
         nats_per: Unit = "image",
         over_views: OverViews = "sum",
+        row_rate: LastRowRate | None = None,
     ) -> None:
         super().__init__(
             pair,
@@ -72,6 +76,7 @@ class StepwiseLearner(SelfSupervisedLearner):
             raise ValueError(f"gradient_clip must be positive and finite or None, got {gradient_clip}")
         self.schedule = schedule
         self.gradient_clip = gradient_clip
+        self.row_rate = row_rate
         self.step = 0
         self._records: list[StepRecord] = []
         self._optimizer_state: dict[int, dict[str, Any]] | None = None
@@ -110,13 +115,15 @@ class StepwiseLearner(SelfSupervisedLearner):
         gradient_clip_val: float | None = None,  # noqa: ARG002  # the Trainer's, which is not set
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002
     ) -> None:
-        """Keep the norm of the whole gradient, and scale the gradient where it is too long."""
+        """Keep the norm of the whole gradient, scale the gradient where it is too long; then rates of single rows."""
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in held if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.gradient_clip is not None:
             torch.nn.utils.clip_grads_with_norm_(held, self.gradient_clip, norm)
         self._records[-1].gradient_norm = norm.detach()
+        if self.row_rate is not None:
+            self.row_rate.apply(self.weight_decay)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, let the target rule follow, and count."""
