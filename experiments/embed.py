@@ -111,9 +111,12 @@ def _report(
         sheet.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
         shown = format_concentration(float(concentration[0]))
         reason = "there is one image" if len(images) == 1 else "κ is the same for all images"
-        if pretrained.config.method.name != "vi_simsiam":
+        if not pretrained.config.method.predicts_concentration:
             reason = f"κ is a constant of {pretrained.config.method.name}"
-        print(f"No contact sheet: {reason} (κ = {shown}), so there is no ranking. VI-SimSiam predicts κ.")
+        print(
+            f"No contact sheet: {reason} (κ = {shown}), so there is no ranking. VI-SimSiam predicts κ, unless "
+            "its concentration_map is constant."
+        )
         return
     found = quantiles(concentration)
     print("κ: " + ", ".join(f"{percent} {format_concentration(value)}" for percent, value in found.items()))

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         constant = (
             f"κ is {kappa[0].item():g} for every image: {pretrained.config.method.name} has a constant concentration"
         )
-        return parser.fail(ValueError(f"{constant}; give a VI-SimSiam"))
+        return parser.fail(ValueError(f"{constant}; give a VI-SimSiam that predicts κ"))
     figure = concentration_figure(kappa, pixels, rows=options.rows, columns=options.columns)
     print(save_figure(figure, options.out / "figure4.png"))
     return 0

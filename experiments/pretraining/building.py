@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +11,12 @@ from torch.nn.functional import softplus
 
 from experiments.pretraining.configuration import PretrainConfig
 from inference.kl_objective import KLObjective
+from inference.row_rate import LastRowRate
 from inference.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
+from inference.term_weights import TermWeight, tempered_concentration, unit_pull
 from models.backbones import named_backbone
 from models.byol import BYOL
+from models.power_spherical_simsiam import PowerSphericalSimSiam
 from models.simsiam import SimSiam
 from models.vi_simsiam import VISimSiam, relative_concentration
 from ssl_as_inference.graphical_model import MultiViewPair
@@ -43,6 +47,9 @@ def build_pair(config: PretrainConfig) -> MultiViewPair:
         options["hidden"] = config.method.hidden
         if config.method.name == "simsiam":
             return SimSiam(backbone, features, concentration=config.method.concentration, **options)
+        if not config.method.predicts_concentration:
+            return PowerSphericalSimSiam(backbone, features, concentration=config.method.concentration, **options)
+        options["concentration_gradient"] = config.method.concentration_gradient
         maps = {"relative": relative_concentration, "softplus": plain_softplus}
         return VISimSiam(backbone, features, concentration_map=maps[config.method.concentration_map], **options)
 
@@ -54,7 +61,20 @@ def plain_softplus(raw: Tensor, dim: int) -> Tensor:  # noqa: ARG001  # every ma
 
 def build_objective(config: PretrainConfig) -> KLObjective:
     """What is minimised."""
-    return KLObjective(config.objective.pairs, normalized=config.objective.normalized)
+    weights: dict[str, TermWeight | None] = {
+        "one": None,
+        "pull": unit_pull,
+        "concentration": partial(tempered_concentration, beta=config.objective.beta),
+    }
+    objective = config.objective
+    return KLObjective(objective.pairs, normalized=objective.normalized, weight=weights[objective.weight])
+
+
+def build_row_rate(config: PretrainConfig, pair: MultiViewPair) -> LastRowRate | None:
+    """The learning rate of κ's output row, where it is not that of all."""
+    if config.training.concentration_rate == 1 or not isinstance(pair, VISimSiam):
+        return None
+    return LastRowRate(pair.concentration_rows, config.training.concentration_rate)
 
 
 def build_target_rule(config: PretrainConfig) -> TargetRule:

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from experiments.figures import save_figure, training_curves_figure
-from experiments.pretraining.building import build_objective, build_pair, build_target_rule
+from experiments.pretraining.building import build_objective, build_pair, build_row_rate, build_target_rule
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import load_weights, save_pretrained
 from experiments.pretraining.images import TrainingImages
@@ -143,6 +143,7 @@ def _learner(config: PretrainConfig, pair: Any, steps: int, steps_per_epoch: int
         gradient_clip=training.gradient_clip,
         nats_per=config.objective.nats_per,
         over_views=config.objective.over_views,
+        row_rate=build_row_rate(config, pair),
     )
     if config.engine.channels_last:
         pair.to(memory_format=torch.channels_last)

@@ -80,10 +80,15 @@ def simsiam(config: PretrainConfig) -> PretrainConfig:
     return replace(config, method=replace(config.method, name="simsiam"))
 
 
+def constant(config: PretrainConfig) -> PretrainConfig:
+    return replace(config, method=replace(config.method, concentration_map="constant", concentration=7.0))
+
+
 @pytest.fixture(scope="module")
 def checkpoints(config: PretrainConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("checkpoints")
     configs = {"first": config, "second": replace(config, seed=1), "simsiam": simsiam(config)}
+    configs["constant"] = constant(config)
     return {name: save_pretrained(acquainted(one), one, place / f"{name}.safetensors") for name, one in configs.items()}
 
 
@@ -187,8 +192,12 @@ def test_figure_4_shows_the_images_of_any_checkpoint(
 ) -> None:
     assert figure4.main([str(checkpoints["first"]), "--device", "cpu", "--columns", "3", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figure4.png").read_bytes().startswith(b"\x89PNG")
-    assert figure4.main([str(checkpoints["simsiam"]), "--device", "cpu", "--out", str(tmp_path)]) == 2
-    assert "simsiam has a constant concentration" in capsys.readouterr().err
+    for method, told in (
+        ("simsiam", "κ is 1 for every image: simsiam has"),
+        ("constant", "κ is 7 for every image: vi_simsiam has"),
+    ):
+        assert figure4.main([str(checkpoints[method]), "--device", "cpu", "--out", str(tmp_path)]) == 2
+        assert f"{told} a constant concentration; give a VI-SimSiam that predicts κ" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -32,18 +32,21 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def make_pretrained() -> MakePretrained:
-    """A small network of random weights whose batch normalisation has seen the digits: `make_pretrained("simsiam")`.
+    """A small network of random weights whose batch normalisation has seen the digits: `make_pretrained("simsiam")`;
+    "constant" is VI-SimSiam with the constant κ = 7.
 
     Its features tell digits apart about as well as their pixels do, and its κ varies.
     """
 
     def make(method: Any = "vi_simsiam", *, channels: Any = 1, size: int = 16, **data: Any) -> Pretrained:
+        constant = method == "constant"
+        kappa: dict[str, Any] = {"concentration_map": "constant", "concentration": 7.0} if constant else {}
         config = PretrainConfig(
             seed=3,
             data=DataConfig(name="digits", channels=channels, **data),
             views=ViewsConfig(size=size, local_views=0, mean=(0.5,), std=(0.25,)),
             backbone=BackboneConfig("small_convolutional"),
-            method=MethodConfig(name=method, dim=16, hidden=32),
+            method=MethodConfig(name="vi_simsiam" if constant else method, dim=16, hidden=32, **kappa),
         )
         pair = build_pair(config)
         images = (load()[0].images.expand(-1, channels, -1, -1) - 0.5) / 0.25

@@ -122,16 +122,17 @@ def test_no_image_is_shown_at_both_ends(digit_folders: MakeFolder, run_folder: M
     assert not {tile.name for tile in least} & {tile.name for tile in most}
 
 
-@pytest.mark.parametrize("method", ["simsiam", "byol"])
+@pytest.mark.parametrize(("method", "kappa"), [("simsiam", 1.0), ("byol", 1.0), ("constant", 7.0)])
 def test_a_constant_concentration_gets_no_ranking_and_an_older_sheet_goes(
-    method: str, folder: Path, run_folder: MakeFolder, tmp_path: Path, capsys: Any
+    method: str, kappa: float, folder: Path, run_folder: MakeFolder, tmp_path: Path, capsys: Any
 ) -> None:
     (tmp_path / "out_contact_sheet.png").write_bytes(b"of another network")
     assert run(run_folder(method), folder, "--out", tmp_path / "out.npz") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
-    assert set(read_rows(tmp_path / "out.npz")["concentration"].tolist()) == {1.0}
+    assert set(read_rows(tmp_path / "out.npz")["concentration"].tolist()) == {kappa}
     printed = capsys.readouterr().out
-    assert f"No contact sheet: κ is a constant of {method} (κ = 1.00), so there is no ranking." in printed
+    name = "vi_simsiam" if method == "constant" else method
+    assert f"No contact sheet: κ is a constant of {name} (κ = {kappa:.2f}), so there is no ranking." in printed
 
 
 def test_one_image_is_embedded_without_a_ranking(

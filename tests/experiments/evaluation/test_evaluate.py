@@ -169,18 +169,18 @@ def test_few_classes_have_no_top5_and_few_images_few_neighbours(
     assert re.search(r"\| linear, top-5 +\| +– \|", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("method", ["simsiam", "byol"])
+@pytest.mark.parametrize(("method", "kappa"), [("simsiam", "1.00"), ("byol", "1.00"), ("constant", "7.00")])
 def test_a_constant_concentration_is_called_so(
-    method: str, run_folder: MakeFolder, digit_folders: MakeFolder, capsys: Any
+    method: str, kappa: str, run_folder: MakeFolder, digit_folders: MakeFolder, capsys: Any
 ) -> None:
     folder, images = run_folder(method), digit_folders(classes=2, train=10, val=10)
     assert run(folder, "--data", images) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"\| κ, a constant of the method +\| +1.00 \| +1.00 \|", printed)
+    assert re.search(rf"\| κ, a constant of the method +\| +{kappa} \| +{kappa} \|", printed)
     assert "AUROC" not in printed
     found = read(folder / f"evaluation_{images.name}.json")["measures"]
     assert found["correctness_auroc"] is None
-    assert set(found["held_out"]["concentration"].values()) == {1.0}
+    assert set(found["held_out"]["concentration"].values()) == {float(kappa)}
 
 
 def test_a_set_without_a_validation_part_is_split_on_request_alone(

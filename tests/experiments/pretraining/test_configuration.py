@@ -16,6 +16,7 @@ from experiments.pretraining.configuration import (
     BackboneConfig,
     DataConfig,
     EngineConfig,
+    MethodConfig,
     ObjectiveConfig,
     PretrainConfig,
     TrainingConfig,
@@ -135,6 +136,27 @@ def test_a_configuration_survives_json_and_yaml() -> None:
     assert PretrainConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
 
 
+def test_a_configuration_of_before_the_recipes_is_the_plain_likelihood() -> None:
+    saved = PretrainConfig().to_dict()
+    for group, name in (
+        ("method", "concentration_gradient"), ("objective", "weight"), ("objective", "beta"),
+        ("training", "concentration_rate"),
+    ):  # fmt: skip
+        del saved[group][name]
+    config = PretrainConfig.from_dict(saved)
+    assert config == PretrainConfig()
+    assert (config.method.concentration_gradient, config.objective.weight) == ("through", "one")
+    assert config.training.concentration_rate == 1
+
+
+def test_only_vi_simsiam_without_a_constant_predicts_a_concentration() -> None:
+    assert MethodConfig("vi_simsiam").predicts_concentration
+    assert MethodConfig("vi_simsiam", concentration_map="softplus").predicts_concentration
+    assert not MethodConfig("vi_simsiam", concentration_map="constant").predicts_concentration
+    assert not MethodConfig("simsiam").predicts_concentration
+    assert not MethodConfig("byol").predicts_concentration
+
+
 def test_resume_takes_the_configuration_of_the_folder(tmp_path: Path) -> None:
     saved = replace(PretrainConfig(), out=str(tmp_path), training=TrainingConfig(epochs=7))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved.to_dict()), encoding="utf-8")
@@ -156,6 +178,29 @@ def test_resume_takes_the_configuration_of_the_folder(tmp_path: Path) -> None:
         (["--engine.devices", "3"], "must be a multiple of engine.devices × engine.nodes = 3 with at least 2 images"),
         (["--method.name", "moco"], r'"method.name".*Got value: moco'),
         (["--objective.normalized", "true"], "objective.normalized must be false for vi_simsiam with 6 views"),
+        (
+            ["--objective.weight", "pull"],
+            "objective.nats_per must be image with objective.weight pull, .*, got 'dimension'",
+        ),
+        (["--objective.beta", "1.5"], r"objective.beta must be in \[0, 1\], got 1.5"),
+        (
+            ["--objective.weight", "concentration", "--objective.normalized", "true"],
+            "objective.weight must be one with objective.normalized, .* got 'concentration'",
+        ),
+        (
+            ["--objective.weight", "concentration", "--method.name", "simsiam"],
+            "objective.weight must be one or pull for simsiam with a constant κ, got 'concentration'",
+        ),
+        (
+            ["--method.concentration_map", "constant", "--method.concentration_gradient", "head"],
+            "method.concentration_gradient must be through for vi_simsiam with a constant κ, got 'head'",
+        ),
+        (
+            ["--training.concentration_rate", "2", "--method.concentration_map", "constant"],
+            "training.concentration_rate must be 1 for vi_simsiam with a constant κ, got 2.0",
+        ),
+        (["--training.concentration_rate", "0"], "training.concentration_rate must be positive and finite, got 0"),
+        (["--method.concentration_map", "exponential"], r'"method.concentration_map".*Got value: exponential'),
         (["--views.global_views", "1"], 'views.global_views must be >= 2 for "cross", got 1'),
         (["--views.mean", "[0.5, 0.5]"], "views.mean must be one number or three"),
         (["--data.channels", "1"], "views.mean must be 1 or 1 numbers"),

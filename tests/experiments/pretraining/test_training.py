@@ -307,8 +307,15 @@ def test_checkpoints_keep_their_distance(configuration: Make, tmp_path: Path, mo
         {"objective": ObjectiveConfig(pairs="all", normalized=True, over_views="mean"),
          "method": MethodConfig("simsiam", dim=8, hidden=8)},
         {"views": ViewsConfig(size=8, global_views=2, local_views=0)},
+        {"method": MethodConfig("vi_simsiam", dim=8, hidden=8, concentration_map="constant", concentration=7.0)},
+        {"objective": ObjectiveConfig(weight="pull", nats_per="image"),
+         "method": MethodConfig("vi_simsiam", dim=8, hidden=8, concentration_gradient="head"),
+         "training": TrainingConfig(epochs=1, batch_size=8, learning_rate=0.05, concentration_rate=5.0)},
+        {"objective": ObjectiveConfig(weight="pull", nats_per="image"),
+         "method": MethodConfig("simsiam", dim=8, hidden=8, concentration=5.0)},
+        {"objective": ObjectiveConfig(weight="concentration", beta=0.3)},
     ],
-    ids=["bf16", "as printed", "normalised", "two views"],
+    ids=["bf16", "as printed", "normalised", "two views", "constant κ", "pull, head and rate", "pull of simsiam", "β"],
 )  # fmt: skip
 def test_the_other_settings_train_too(changes: dict[str, Any], configuration: Make, tmp_path: Path) -> None:
     config = configuration(tmp_path / "run", **changes)
