@@ -65,7 +65,8 @@ def pull_of_power_spherical(cosine: Tensor, kappa: Tensor) -> Tensor:
 
 def tempered(beta: float) -> Term:
     def term(cosine: Tensor, kappa: Tensor) -> Tensor:
-        return -log_power_spherical(cosine, kappa) * ((DIM - 1) ** beta / kappa.detach() ** beta)
+        weight: Tensor = (DIM - 1) ** beta / kappa.detach() ** beta
+        return -log_power_spherical(cosine, kappa) * weight
 
     return term
 
