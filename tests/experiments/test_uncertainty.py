@@ -160,6 +160,19 @@ def test_checkpoints_that_differ_in_more_than_the_seed_are_no_ensemble(
     assert any("differ in more than the seed" in note for note in record.notes)
 
 
+@pytest.mark.parametrize("method", ["simsiam", "constant"])
+def test_without_labels_and_with_a_constant_concentration_there_is_less_to_say(
+    method: str, checkpoints: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(checkpoints[method]), "--data", str(folder / "unlabelled"), "--device", "cpu", "--resamples", "2"]
+    assert uncertainty.main([*given, "--images", "6", "--out", str(tmp_path)]) == 0
+    record = Record.load(tmp_path / "uncertainty.json")
+    assert not any(name.startswith(("U3", "U4", "U8")) for name in record.tables[0].rows)
+    assert SOFTMAX not in record.tables[0].columns
+    assert record.figures == ()
+    assert "κ is constant" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
