@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ extensions = [
     "files_of_the_repository",
     "turnable_figures",
 ]
-exclude_patterns = ["conf.py", "_extensions", "README.md"]
+exclude_patterns = ["conf.py", "check_site.py", "_extensions", "README.md"]
 nitpicky = False
 
 html_theme = "furo"
@@ -70,6 +71,10 @@ if (ROOT / "lessons").is_dir():
             if lesson.name == "README.md":
                 text += "\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\n```\n"
             (LESSONS / ("index.md" if lesson.name == "README.md" else lesson.name)).write_text(text, encoding="utf-8")
+
+# The page of results is written by `python -m experiments.results` where a reader of the repository finds it.
+results = re.sub(r"\]\((?!https?://|#)", "](../", (ROOT / "RESULTS.md").read_text(encoding="utf-8"))
+(DOCS / "results.md").write_text(results.replace("](../docs/", "]("), encoding="utf-8")
 
 # The errata are programs: each computes its counterexample anew.
 (DOCS / "errata.md").write_text(errata_page(), encoding="utf-8")

@@ -130,8 +130,19 @@ simsiam.LOSS.verify()
 simsiam.LOSS
 
 # %% [markdown]
-# A constant, and minus the cosine of every guess with every target (Eq. (9)). The terms $i = j$ compare a view with
-# itself; the paper drops them. What remains for two views is $\kappa$ times Eq. (1), the loss of lesson 1:
+# A constant, and minus the cosine of every guess with every target (Eq. (9), which is printed with "$\propto$" and
+# without the constant). The terms $i = j$ compare a view with itself; the paper drops them. For two views, $1/M = 1/2$,
+# there remains half of $\kappa$ times Eq. (1), the loss of lesson 1:
+
+# %%
+simsiam.OFF_DIAGONAL.verify()
+simsiam.OFF_DIAGONAL
+
+# %% [markdown]
+# Dropping terms of a divergence is no derivation. But there is a reading in which nothing is dropped: hold each expert
+# against the guide over the *other* views, one divergence an expert. With two views that guide is a single atom. The
+# sum is the paper's Algorithm 1, it is what `KLObjective` computes unless told otherwise, and now the factor is
+# $\kappa$:
 
 # %%
 simsiam.CROSS_PAIRS.verify()

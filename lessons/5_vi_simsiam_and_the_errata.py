@@ -83,16 +83,14 @@ def pair_loss(cosine: Tensor | float, kappa: Tensor, dim: int) -> Tensor:
 dim = 128
 kappa = torch.logspace(-1, 4, 500, dtype=torch.float64)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-for cosine, shade in zip((0.0, 0.3, 0.6, 0.9), ("#9ecae1", "#6baed6", "#3182bd", "#08306b"), strict=True):
-    curve = pair_loss(cosine, kappa, dim)
-    left.plot(kappa.numpy(), curve.numpy(), color=shade, label=f"c = {cosine}")
+for c, shade in zip((0.0, 0.3, 0.6, 0.9), ("#9ecae1", "#6baed6", "#3182bd", "#08306b"), strict=True):
+    curve = pair_loss(c, kappa, dim)
+    left.plot(kappa.numpy(), curve.numpy(), color=shade, label=f"c = {c}")
     best = curve.argmin()
     left.plot(kappa[best].item(), curve[best].item(), "o", color=ORANGE, markersize=5)
-    for c in (0.3, 0.6, 0.9):
-        if cosine == c:
-            rule = (dim - 1) * c / (1 - c) + 0.5
-            print(f"c = {c}: best κ = {kappa[best]:.0f}, by the rule (d − 1) c/(1 − c) + 1/2: {rule:.0f}")
-            assert abs(kappa[best].item() / rule - 1) < 0.05
+    rule = (dim - 1) * c / (1 - c) + 0.5
+    print(f"c = {c}: best κ = {kappa[best]:.1f}, by the rule (d − 1) c/(1 − c) + 1/2: {rule:.1f}")
+    assert abs(kappa[best].item() / rule - 1) < 0.05
 left.set(xscale="log", xlabel=r"$\kappa$", ylabel="loss, nats per dimension", ylim=(-1, 1), title=f"d = {dim}")
 left.legend()
 cosines = torch.linspace(-0.9, 0.99, 200, dtype=torch.float64)
@@ -105,10 +103,11 @@ right.legend()
 plt.show()
 
 # %% [markdown]
-# Left: the loss over $\kappa$ with its minimum (dots). Where guess and target are unrelated, $c = 0$, the best is
-# $\kappa = 0$: say nothing. Right: the loss over the cosine, for three expert tempers. A modest expert has a flat
-# curve: it neither wins nor loses much, and *it does not pull on the encoder*, as the slope in $c$ is $-\kappa/(1+c)$.
-# A proud one wins a lot and is punished hard. That is how VI-SimSiam weighs images: by their own certainty.
+# Left: the loss over $\kappa$ with its minimum (dots). Where guess and target are unrelated, $c = 0$, the best is half
+# a unit, which in $d = 128$ is as good as uniform: say nothing. Right: the loss over the cosine, for three expert
+# tempers. A modest expert has a flat curve: it neither wins nor loses much, and *it does not pull on the encoder*, as
+# the slope in $c$ is $-\kappa/(1+c)$. A proud one wins a lot and is punished hard. That is how VI-SimSiam weighs images:
+# by their own certainty.
 #
 # ## Errata: run what is printed
 #

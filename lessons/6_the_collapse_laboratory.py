@@ -24,6 +24,7 @@
 import itertools
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
@@ -32,6 +33,7 @@ import torch
 from torch import nn
 
 from experiments.data.digits import DigitViews, load
+from experiments.figures.live import LiveFigure
 from experiments.figures.style import INK, PALETTE, SETTINGS
 from inference.collapse import effective_rank, standard_deviation
 from inference.evaluation import knn_accuracy
@@ -104,18 +106,24 @@ def measure(pair: MultiViewPair, augment: DigitViews) -> dict[str, float]:
     }
 
 
-def fit(pair: MultiViewPair, rule: TargetRule, steps: int) -> dict[str, list[float]]:
-    """Train; ten measurements along the way."""
+History = dict[str, list[float]]
+
+
+def fit(
+    pair: MultiViewPair, rule: TargetRule, steps: int, watch: Callable[[History], None] = lambda _: None
+) -> History:
+    """Train; ten measurements along the way, which `watch` is shown as they come."""
     generator = torch.Generator().manual_seed(0)
     augment = DigitViews(generator)
     objective = KLObjective()(pair.model, rule.guide(pair))
     trainable = [parameter for parameter in pair.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trainable, lr=0.1, momentum=0.9, weight_decay=1e-3)
-    history: dict[str, list[float]] = {}
+    history: History = {}
     for step in range(steps + 1):
         if step % (steps // 10) == 0:
             for name, value in {"step": step, **measure(pair, augment)}.items():
                 history.setdefault(name, []).append(value)
+            watch(history)
         batch = train.images[torch.randperm(len(train), generator=generator)[: 64 if FAST else 128]]
         with pyro.settings.context(module_local_params=True):  # parameters stay in their modules, as torch wants it
             loss = objective([augment(batch), augment(batch)]) / len(batch) / 2
@@ -140,26 +148,27 @@ def fit(pair: MultiViewPair, rule: TargetRule, steps: int) -> dict[str, list[flo
 # %%
 steps = 60 if FAST else 200
 trainings = [Training(*switches) for switches in itertools.product([True, False], repeat=3)]
+quantities = ["loss", "standard deviation", "effective rank", "κ", "accuracy"]
+
+figure, axes = plt.subplots(2, 5, figsize=(13, 4.6), layout="constrained", sharex=True)
+colours = {str(training): colour for training, colour in zip(trainings[::2], (BLUE, ORANGE, GREEN, PINK), strict=True)}
+for axis, quantity in zip(axes.T, quantities, strict=True):
+    axis[0].set(title=quantity, xlim=(0, steps))
+    axis[1].set(title=quantity, xlabel="step")
+    for cell in axis:
+        cell.set_yscale("log" if quantity == "κ" else "linear")
+axes[0, 0].set_ylabel("without output norm.")
+axes[1, 0].set_ylabel("with output norm.")
+names = [plt.Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+figure.legend(handles=names, loc="outside upper center", ncols=4)
+live = LiveFigure(figure)  # in a notebook, or in a window, the curves grow as the trainings run
+
 for training in trainings:
     rule = StopGradientCopy() if training.stop_gradient else NoStopGradient()
     pair = build(predictor=training.predictor, output_norm=training.output_norm)
-    training.history = fit(pair, rule, steps)
-
-quantities = ["loss", "standard deviation", "effective rank", "κ", "accuracy"]
-figure, axes = plt.subplots(2, 5, figsize=(13, 4.6), layout="constrained", sharex=True)
-for row, output_norm in zip(axes, (False, True), strict=True):
-    group = [training for training in trainings if training.output_norm == output_norm]
-    for axis, quantity in zip(row, quantities, strict=True):
-        for training, colour in zip(group, (BLUE, ORANGE, GREEN, PINK), strict=True):
-            axis.plot(training.history["step"], training.history[quantity], color=colour, label=str(training))
-        axis.set_title(quantity)
-        if quantity == "κ":
-            axis.set_yscale("log")
-    row[0].set_ylabel("with output norm." if output_norm else "without output norm.")
-for axis in axes[1]:
-    axis.set_xlabel("step")
-figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-plt.show()
+    row = dict(zip(quantities, axes[int(training.output_norm)], strict=True))
+    training.history = fit(pair, rule, steps, live.curves(row, over="step", color=colours[str(training)]))
+live.finish()
 
 print("stop-gradient + predictor, norm | " + " | ".join(quantities))
 for training in trainings:

@@ -62,9 +62,10 @@ def on_a_circle(angle: Tensor, dim: int = 3) -> Tensor:
 # %% [markdown]
 # ## 1. A product that is a density
 #
-# The paper multiplies experts and does not divide by $Z(\mathbb{X})$. With it the objective is the true divergence,
-# $-\log C(R) - \eta^\top \bar f$, where $\eta = \sum_i\kappa_i\mu_i$, $R = \lVert\eta\rVert$ and $\bar f$ is the mean
-# of the targets. Its gradient is a moment condition that you met in lesson 2 as maximum likelihood:
+# The paper multiplies experts and does not divide by $Z(\mathbb{X})$. With it the objective is the true divergence, up
+# to the guide's entropy: $-\log C(R) - \eta^\top \bar f$, where $\eta = \sum_i\kappa_i\mu_i$, $R = \lVert\eta\rVert$
+# and $\bar f$ is the mean of the targets. Its gradient is a moment condition that you met in lesson 2 as maximum
+# likelihood:
 #
 # $$\nabla_\eta \mathcal{L} = A(R)\,\frac{\eta}{R} - \bar f .$$
 #
