@@ -106,8 +106,8 @@ plt.show()
 # Left: the loss over $\kappa$ with its minimum (dots). Where guess and target are unrelated, $c = 0$, the best is half
 # a unit, which in $d = 128$ is as good as uniform: say nothing. Right: the loss over the cosine, for three expert
 # tempers. A modest expert has a flat curve: it neither wins nor loses much, and *it does not pull on the encoder*, as
-# the slope in $c$ is $-\kappa/(1+c)$. A proud one wins a lot and is punished hard. That is how VI-SimSiam weighs images:
-# by their own certainty.
+# the slope in $c$ is $-\kappa/(1+c)$. A proud one wins a lot and is punished hard. That is how VI-SimSiam weighs
+# images: by their own certainty.
 #
 # ## Errata: run what is printed
 #
