@@ -44,6 +44,11 @@ if (wide > seen) {
 }
 for (const one of document.querySelectorAll('.math'))
   if (!one.querySelector('mjx-container')) found.push('does not typeset ' + one.textContent.slice(0, 60));
+const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (words.nextNode())
+  if (/\\\\[a-zA-Z]{2,}|\\$\\S[^$]*\\$/.test(words.currentNode.data)
+      && !words.currentNode.parentElement.closest('pre, code, script, style, mjx-container, svg, .math'))
+    found.push('shows what may be mathematics: ' + words.currentNode.data.trim().slice(0, 60));
 for (const one of document.querySelectorAll('mjx-merror'))
   found.push('has mathematics that cannot be read: ' + one.textContent.slice(0, 60));
 for (const one of document.images) if (!one.naturalWidth) found.push('does not draw the image ' + one.src);
