@@ -36,7 +36,7 @@ html_theme = "furo"
 html_title = "Self-supervised learning as inference"
 html_theme_options = {"footer_icons": []}
 html_static_path = ["_static"]
-html_css_files = ["narrow.css"]
+html_css_files = ["site.css"]
 templates_path: list[str] = []
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]

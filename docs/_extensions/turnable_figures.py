@@ -24,10 +24,7 @@ class TurnableFigure(Directive):
         depth = environment.docname.count("/")
         interactive.write(getattr(interactive, name)(), Path(environment.app.outdir) / "_turnable" / f"{name}.html")
         source = "../" * depth + f"_turnable/{name}.html"
-        frame = (
-            f'<iframe class="turnable" src="{source}" title="{name.replace("_", " ")}" loading="lazy" '
-            'style="width:100%;height:34rem;border:0"></iframe>'
-        )
+        frame = f'<iframe class="turnable" src="{source}" title="{name.replace("_", " ")}" loading="lazy"></iframe>'
         return [nodes.raw("", frame, format="html")]
 
 

@@ -58,7 +58,11 @@ def density_on_the_sphere(resolution: int = 60) -> Figure:
                 showscale=number == 1,
                 name=name,
                 hoverinfo="name",
-                colorbar={"title": "density / its largest value", "thickness": 12, "len": 0.7},
+                colorbar={
+                    "title": {"text": "density / its largest value", "side": "right"},
+                    "thickness": 12,
+                    "len": 0.7,
+                },
                 contours={axis: {"highlight": False} for axis in "xyz"},
             )
         )
@@ -83,7 +87,16 @@ def density_on_the_sphere(resolution: int = 60) -> Figure:
             )
         ],
     )
-    return dress(figure, "Experts on the sphere: turn them, and move κ")
+    narrow = {
+        "scene.domain": {"x": [0, 1], "y": [0.53, 0.97]},
+        "scene2.domain": {"x": [0, 1], "y": [0, 0.44]},
+        "annotations[0].x": 0.5,
+        "annotations[1].x": 0.5,
+        "annotations[1].y": 0.47,
+        "dragmode": "orbit",
+        "margin.t": 70,
+    }
+    return dress(figure, "Experts on the sphere: turn them, and move κ", narrow=narrow)
 
 
 def _points(resolution: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
-from experiments.figures.interactive.style import dress, slider
+from experiments.figures.interactive.style import dress, slider, stacked
 from experiments.figures.style import PALETTE
 from ssl_as_inference.cross_entropies import cross_entropy
 from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, SphericalMixture, VonMisesFisher
@@ -49,7 +49,9 @@ def narrowing_guide(points: int = 721) -> Figure:
     losses = [float(cross_entropy(guide, product)) + log_z for guide in guides]
     limit = float(cross_entropy(DeltaMixture(atoms), product)) + log_z
 
-    figure = make_subplots(1, 2, column_widths=[0.6, 0.4], subplot_titles=["densities", "−E_q log p, normalised"])
+    figure = make_subplots(
+        1, 2, column_widths=[0.6, 0.4], subplot_titles=["densities", "−E<sub>q</sub> log p, normalised"]
+    )
     degrees = circle.rad2deg().tolist()
     figure.add_scatter(
         x=degrees, y=densities[_START], name="guide q of concentration τ", line={"color": PALETTE[1]}, row=1, col=1
@@ -74,4 +76,4 @@ def narrowing_guide(points: int = 721) -> Figure:
         for tau, density, loss in zip(GUIDE_CONCENTRATIONS, densities, losses, strict=True)
     ]
     figure.update_layout(sliders=[slider("τ", [f"{tau:g}" for tau in GUIDE_CONCENTRATIONS], steps, at=_START)])
-    return dress(figure, "From a guide with a density to the mixture of Diracs")
+    return dress(figure, "From a guide with a density to the mixture of Diracs", narrow=stacked())

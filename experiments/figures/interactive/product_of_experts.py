@@ -10,7 +10,7 @@ from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from experiments.figures.interactive.style import dress, slider
+from experiments.figures.interactive.style import dress, slider, stacked
 from experiments.figures.style import PALETTE
 from ssl_as_inference.distributions import ProductOfExperts, VonMisesFisher
 
@@ -55,8 +55,8 @@ def product_of_experts(points: int = 361) -> Figure:
     figure.update_xaxes(title="angle of z in degrees", range=[-180, 180], dtick=60, row=1, col=1)
     figure.update_yaxes(title="density", rangemode="tozero", row=1, col=1)
     reach = sum(CONCENTRATIONS) + 1
-    figure.update_xaxes(range=[-reach, reach], row=1, col=2)
-    figure.update_yaxes(range=[-reach, reach], scaleanchor="x2", row=1, col=2)
+    figure.update_xaxes(range=[-reach, reach], constrain="domain", row=1, col=2)
+    figure.update_yaxes(range=[-reach, reach], scaleanchor="x2", constrain="domain", row=1, col=2)
     labels = [f"{angle}°, R = {resultant:.1f}" for angle, (_, _, resultant) in zip(ANGLES, steps, strict=True)]
     changes = [
         [
@@ -68,7 +68,8 @@ def product_of_experts(points: int = 361) -> Figure:
         for densities, arrows, _ in steps
     ]
     figure.update_layout(sliders=[slider("angle between the views", labels, changes, at=_START)])
-    return dress(figure, "A product of experts and its resultant")
+    narrow = {**stacked(), "xaxis2.range": [-reach, reach], "yaxis2.range": [-reach, reach], "margin.r": 35}
+    return dress(figure, "A product of experts and its resultant", narrow=narrow)
 
 
 def _step(angle: float, circle: Tensor) -> tuple[list[list[float]], list[tuple[list[float], list[float]]], float]:

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from plotly.graph_objects import Figure
 
 from experiments.figures.style import INK
+
+NARROW: Final = 560
+"""Below this width, in pixels, a figure has its parts below each other."""
+
+_ON_A_PHONE: Final[Mapping[str, Any]] = {
+    "margin.l": 45,
+    "margin.r": 15,
+    "title.font.size": 14,
+    "font.size": 12,
+    "dragmode": False,  # a finger scrolls the page
+}
+_HEAD: Final = '<meta name="viewport" content="width=device-width, initial-scale=1"><style>body { margin: 0 }</style>'
+_FIT: Final = f"""
+const plot = document.getElementById('{{plot_id}}');
+const isNarrow = () => window.innerWidth < {NARROW};
+const began = isNarrow();
+if (began) Plotly.relayout(plot, plot.layout.meta.narrow);
+window.addEventListener('resize', () => {{ if (isNarrow() !== began) location.reload(); }});
+"""
+
+
+def stacked(*, at: float = 0.44) -> dict[str, Any]:
+    """How two plots with titles come to stand below each other, for `narrow` of `dress`.
+
+    Args:
+        at: Where the lower one ends, as a fraction of the height.
+    """
+    return {
+        "xaxis.domain": [0, 1], "yaxis.domain": [at + 0.2, 1], "annotations[0].x": 0.5,
+        "xaxis2.domain": [0, 1], "yaxis2.domain": [0, at], "annotations[1].x": 0.5, "annotations[1].y": at,
+        "margin.t": 130,
+    }  # fmt: skip
 
 
 def slider(name: str, labels: Sequence[str], steps: Sequence[Sequence[Any]], *, at: int = 0, y: float = 0.0) -> Any:
@@ -32,13 +64,14 @@ def slider(name: str, labels: Sequence[str], steps: Sequence[Sequence[Any]], *, 
     }
 
 
-def dress(figure: Figure, title: str, *, below: int = 130) -> Figure:
+def dress(figure: Figure, title: str, *, below: int = 130, narrow: Mapping[str, Any] | None = None) -> Figure:
     """Give a figure the common look.
 
     Args:
         figure: Changed in place.
         title: One line.
         below: Room for sliders, in pixels.
+        narrow: What else changes in the layout on a phone, as Plotly's `relayout` takes it.
     """
     figure.update_layout(
         title={"text": title, "x": 0.02, "y": 0.98, "yanchor": "top", "font": {"size": 17}},
@@ -46,6 +79,7 @@ def dress(figure: Figure, title: str, *, below: int = 130) -> Figure:
         font={"family": "STIX Two Text, Georgia, serif", "size": 14, "color": INK},
         margin={"l": 60, "r": 55, "t": 110, "b": below},
         legend={"orientation": "h", "yref": "container", "y": 0.92, "yanchor": "top", "x": 0},
+        meta={"narrow": {**_ON_A_PHONE, **(narrow or {})}},
     )
     return figure
 
@@ -55,6 +89,12 @@ def write(figure: Figure, path: Path | str) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(
-        path, include_plotlyjs=True, include_mathjax=False, config={"responsive": True, "displaylogo": False}
+        path,
+        include_plotlyjs=True,
+        include_mathjax=False,
+        config={"responsive": True, "displayModeBar": False},  # the bar would cover the title of a narrow figure
+        post_script=_FIT,
     )
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("<head>", f"<head>{_HEAD}", 1), encoding="utf-8")
     return path
