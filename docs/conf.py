@@ -1,4 +1,8 @@
-"""How Sphinx builds the site: `pip install -e '.[docs]' && python -m sphinx -W docs site`."""
+"""How Sphinx builds the site: `pip install -e '.[docs]' && python -m sphinx -W docs site`.
+
+`python docs/check_site.py site` then looks at every page. `LESSONS_FAST=1` in the environment shortens the lessons, and
+`-D nb_execution_mode=off` leaves them out, to see warnings soon.
+"""
 
 from __future__ import annotations
 

@@ -106,11 +106,12 @@ for name, score in scores.items():
     print(f"AUROC of {name}: {score:.2f}")
 assert scores["nearest cosine"] > 0.7
 assert FAST or 0.65 < scores["κ"] < 0.95
+assert FAST or scores["κ"] < scores["nearest cosine"]
 
 # %% [markdown]
-# $\kappa$ knows something: far better than a coin. But the rival, for free, does better. (So it did in two more
-# trainings of 1,000 steps with the seeds 0 and 1: 0.83 for $\kappa$ against 0.90, and 0.78 against 0.87.) *Verdict:
-# true, and no reason to use VI-SimSiam.*
+# $\kappa$ knows something: far better than a coin. But the rival, for free, does better. (With so few errors one
+# training is one draw: change the `seed` and run again before you believe the order of the two.) *Verdict: true, and no
+# reason to use VI-SimSiam.*
 #
 # ## Hypothesis 2: κ falls when an image gets worse
 #
@@ -175,14 +176,16 @@ for name in ways:
 assert last_accuracy["black ↔ white"] < 0.05
 assert last_accuracy["rotation"] < 0.25
 if not FAST:
-    assert min(follows[name] for name in ("noise *", "squares *", "blur", "fading")) > 0.4
-    assert max(follows[name] for name in ("rotation", "black ↔ white")) < 0.4
-    assert last_promise["black ↔ white"] > clean - 0.15
+    lost, displaced = ("noise *", "squares *", "blur", "fading"), ("rotation", "black ↔ white")
+    assert min(follows[name] for name in lost) > 0.4
+    assert max(follows[name] for name in displaced) < min(follows[name] for name in lost)
+    assert min(last_promise[name] for name in displaced) > last_promise["squares *"]
 
 # %% [markdown]
 # (Stars: what training contained.) Where information is *lost*, $\kappa$ follows, even by ways that training never
-# showed. Where it is only *displaced*, it does not: with black and white swapped the classifier is wrong on every
-# single digit, and $\kappa$ is nearly as high as on clean ones. *Verdict: half true. κ is no alarm for the unfamiliar.*
+# showed. Where it is only *displaced*, it hardly does: with black and white swapped the classifier is wrong on every
+# single digit, and still $\kappa$ is higher than on digits under large squares, of which half are recognised. *Verdict:
+# half true. κ is no alarm for the unfamiliar.*
 #
 # ## Hypothesis 3: κ is a promise about views
 #
@@ -239,7 +242,7 @@ if not FAST:
 # lowest $\kappa$. What is the accuracy on the rest, and how does the rival do?
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. Rejecting at random would leave the accuracy where it is. The rival finds half of the errors in the first
+# Solution 1. Rejecting at random would leave the accuracy where it is. The rival finds most of the errors in the first
 # tenth; κ needs a third of the digits. (Its AUROC said so: the wrong ones are low, but not the lowest.)
 kept = {}
 for name, score in {"κ": new.concentration, "nearest cosine": nearest}.items():

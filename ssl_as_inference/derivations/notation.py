@@ -192,7 +192,18 @@ def canonical(expression: Any) -> Expr:
 
 
 class _Printer(LatexPrinter):  # type: ignore[misc]
-    """LaTeX with one summation sign for each index."""
+    r"""LaTeX with one summation sign for each index, $\log\Gamma$ and $\psi$."""
+
+    def _print_loggamma(self, expr: Expr, exp: str | None = None) -> str:  # SymPy looks these up by their names
+        return self._applied(r"\log\Gamma", expr.args[0], exp)
+
+    def _print_polygamma(self, expr: Expr, exp: str | None = None) -> str:
+        order, argument = expr.args
+        return self._applied(r"\psi" if order == 0 else rf"\psi^{{({self._print(order)})}}", argument, exp)
+
+    def _applied(self, sign: str, argument: Expr, exp: str | None) -> str:
+        text = rf"{sign}\left({self._print(argument)}\right)"
+        return text if exp is None else rf"\left[{text}\right]^{{{exp}}}"
 
     def _print_Sum(self, expr: Expr) -> str:  # noqa: N802  # SymPy looks it up by this name
         signs = "".join(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sympy import Derivative, Expr, Integral, Sum, Symbol, log
+from sympy import Derivative, Expr, Integral, Sum, Symbol, log, loggamma, polygamma
 
 from experiments.verification.report import all_derivations
 from ssl_as_inference.derivations.dirac_guide import EXPECTATION, GUIDE
@@ -138,6 +138,13 @@ def test_the_report_takes_the_derivations_in_the_order_of_the_paper() -> None:
 
 def test_both_sides_of_an_inner_product_stand_in_brackets_where_they_are_sums() -> None:
     assert to_latex(Inner(mu[1] - f[2], mu[1] - f[2])).count(r"\left(") == 2
+
+
+def test_gamma_functions_are_printed_as_they_are_written_by_hand() -> None:
+    x = Symbol("x")
+    assert to_latex(loggamma(x) ** 2) == r"\left[\log\Gamma\left(x\right)\right]^{2}"
+    assert to_latex(polygamma(0, x)) == r"\psi\left(x\right)"
+    assert to_latex(polygamma(1, x)) == r"\psi^{(1)}\left(x\right)"
 
 
 def test_latex_is_printed_from_the_steps() -> None:

@@ -126,5 +126,35 @@ def test_moving_a_slider_in_the_browser_changes_the_curve(
     for rail in rails:
         ActionChains(browser).move_to_element_with_offset(rail, int(rail.size["width"] * 0.45), 0).click().perform()
         before = wait.until(lambda _: changed())
+    assert_no_errors(browser)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
+def test_on_a_phone_each_plot_has_the_width_and_the_page_does_not_scroll(
+    draw: Callable[..., Figure], browser: Any, tmp_path: Path
+) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait  # noqa: PLC0415  # an optional package
+
+    size = {"width": 358, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(write(draw(), tmp_path / "figure.html").as_uri())
+        widths = (
+            "return [...document.querySelectorAll('.nsewdrag, .gl-container canvas')]"
+            ".map(plot => plot.getBoundingClientRect().width)"
+        )
+        drawn = "const plot = document.querySelector('.plotly-graph-div'); return plot && plot.layout.margin.l == 45"
+        WebDriverWait(browser, 30).until(lambda driver: driver.execute_script(drawn))
+        found = WebDriverWait(browser, 30).until(lambda driver: driver.execute_script(widths))
+        assert min(found) > 120, "a square of arrows is the smallest; side by side it would have 60"
+        seen = "const page = document.scrollingElement; return [page.scrollWidth, page.scrollHeight]"
+        assert browser.execute_script(seen) == [358, 700]
+        assert_no_errors(browser)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def assert_no_errors(browser: Any) -> None:
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not errors
