@@ -123,7 +123,7 @@ dirac_guide.EXPECTATION
 # ## Step 5. SimSiam
 #
 # Insert all of it into Eq. (5), with von Mises–Fisher experts of one constant $\kappa$. The guide's entropy does not
-# depend on $\psi$ and is left out. Four lines:
+# depend on $\psi$ and is left out. Four steps:
 
 # %%
 simsiam.LOSS.verify()
