@@ -35,7 +35,7 @@ class LiveFigure:
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
         self._place = _place_in_a_notebook(figure)
-        self._in_a_window = self._place is None and plt.get_backend().lower() in _backends_with_windows()
+        self._in_a_window = getattr(figure.canvas, "required_interactive_framework", None) is not None
         self._wait_until = 0.0
 
     def curves(
@@ -90,9 +90,3 @@ def _place_in_a_notebook(figure: Figure) -> Any:
     if not hasattr(shell, "kernel"):
         return None
     return importlib.import_module("IPython.display").display(figure, display_id=True)
-
-
-def _backends_with_windows() -> set[str]:
-    from matplotlib.backends import BackendFilter, backend_registry  # noqa: PLC0415  # loads nothing else
-
-    return {name.lower() for name in backend_registry.list_builtin(BackendFilter.INTERACTIVE)}

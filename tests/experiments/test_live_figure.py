@@ -38,9 +38,9 @@ def test_in_a_notebook_the_curve_grows_below_the_cell_and_the_figure_is_closed(
     place = Place()
     kernel = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
     screen = SimpleNamespace(display=lambda _, display_id: place if display_id else None)
-    monkeypatch.setitem(sys.modules, "IPython", kernel)  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "IPython.display", screen)  # type: ignore[arg-type]
-    monkeypatch.setattr(module.time, "monotonic", lambda: 0.0)
+    monkeypatch.setitem(sys.modules, "IPython", kernel)
+    monkeypatch.setitem(sys.modules, "IPython.display", screen)
+    monkeypatch.setattr("experiments.figures.live.time.monotonic", lambda: 0.0)
     live = LiveFigure(figure)
     show = live.curves({"loss": figure.subplots()}, over="step", color="black")
     for steps in (1, 2, 3):
@@ -54,7 +54,7 @@ def test_a_redraw_waits_twice_as_long_as_the_last_one_took(figure: Figure, monke
     drawn: list[float] = []
     now = iter([0.0, 1.0, 2.9, 3.0, 3.5])  # a redraw from 0 to 1, one too early, one from 3 on
     monkeypatch.setattr(module, "_place_in_a_notebook", lambda _: SimpleNamespace(update=drawn.append))
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr("experiments.figures.live.time.monotonic", lambda: next(now))
     live = LiveFigure(figure)
     for _ in range(3):
         live.redraw()
@@ -73,7 +73,7 @@ def test_where_nobody_can_look_the_figure_is_shown_once(figure: Figure, monkeypa
 
 def test_in_a_window_the_figure_is_redrawn(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[Any] = []
-    monkeypatch.setattr(plt, "get_backend", lambda: "TkAgg")
+    monkeypatch.setattr(figure.canvas, "required_interactive_framework", "tk", raising=False)
     monkeypatch.setattr(plt, "pause", called.append)
     LiveFigure(figure).redraw()
     assert len(called) == 1
