@@ -1,6 +1,6 @@
 """Break the code in many places, one at a time, and see whether the ledger of claims notices.
 
-    python tests/mutations/run.py                    every mutant, some ten minutes
+    python tests/mutations/run.py                    every mutant, a quarter of an hour
     python tests/mutations/run.py --first 3          a few of them
 
 Each mutant is a textual replacement (`mutants.py`) in a temporary copy of the packages. There a fresh process runs
