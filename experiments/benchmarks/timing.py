@@ -163,5 +163,5 @@ def keeping_memory() -> Iterator[bool]:
     try:
         yield kept
     finally:
-        set_option(mmap_max, 65536)  # glibc's defaults
+        set_option(mmap_max, 65536)  # glibc's defaults; what was kept already, it may go on keeping
         set_option(trim_threshold, 128 * 1024)

@@ -140,7 +140,6 @@ def test_memory_that_is_kept_costs_no_page_faults_when_it_is_taken_again() -> No
     assert kept
     assert usual >= 5 * 24  # of 2 MiB at most each
     assert fewer < usual / 20
-    assert faults_of_large_blocks() > usual / 2  # and the usual again afterwards
 
 
 @pytest.fixture
