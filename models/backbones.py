@@ -12,9 +12,12 @@ import torch
 import torchvision
 from torch import nn
 
-from models.networks import small_convolutional_backbone
+from models.networks import small_convolutional_backbone, strided_convolutional_backbone
 
-_SMALL_CONVOLUTIONAL = "small_convolutional"
+_OWN = {
+    "small_convolutional": small_convolutional_backbone,
+    "strided_convolutional": strided_convolutional_backbone,
+}
 _RGB = 3
 _SMALL_SIZE = 64  # up to it, a stem that halves the size twice leaves too little
 
@@ -26,7 +29,7 @@ def named_backbone(
 
     Args:
         name: As torchvision (asked first) or timm calls it. `torchvision/…` or `timm/…` asks one of them alone.
-            `small_convolutional` is `models.networks.small_convolutional_backbone`.
+            `small_convolutional` and `strided_convolutional` are those of `models.networks`.
         channels: Channels of the images.
         sizes: Heights and widths of the images that it will see. A transformer is built for the first (the others work
             if timm's model can resample its position embedding).
@@ -47,8 +50,8 @@ def named_backbone(
     """
     library, _, plain = name.rpartition("/")
     network: nn.Module
-    if name == _SMALL_CONVOLUTIONAL:
-        network = small_convolutional_backbone(channels)
+    if name in _OWN:
+        network = _OWN[name](channels)
     elif library in {"", "torchvision"} and plain in _torchvision_names():
         network = _from_torchvision(plain, channels, sizes[0])
     elif library in {"", "timm"} and timm.is_model(plain):
@@ -77,7 +80,7 @@ def _torchvision_names() -> list[str]:
 
 
 def _nearest(name: str) -> str:
-    known = {*_torchvision_names(), *timm.list_models(), _SMALL_CONVOLUTIONAL}
+    known = {*_torchvision_names(), *timm.list_models(), *_OWN}
     close = difflib.get_close_matches(name, sorted(known), 4)
     return f"; did you mean {', '.join(close)}?" if close else ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from inference.checkpointing import CheckpointError
 from inference.collapse import effective_rank, standard_deviation
 from inference.evaluation import knn_accuracy, nearest_neighbour_is_right
 from inference.linear_probe import FeatureSource, ProbeResult, ProbeSettings, hold_out, linear_probe
+from inference.representation import Embedding
 from inference.uncertainty import correctness_auroc
 
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -113,22 +115,38 @@ def encode(pretrained: Pretrained, images: ImageSet, *, batch_size: int, threads
     Raises:
         CheckpointError: If features or κ are not finite: the training has diverged.
     """
-    order = torch.randperm(len(images), generator=derived_generator(seed, _KEY_OF_OUTPUTS))
-    chosen = torch.zeros(len(images), dtype=torch.bool).index_fill_(0, order[:_OUTPUTS_KEPT], value=True)
+    parts = embeddings(pretrained, images, batch_size=batch_size, threads=threads)
+    return collect(parts, images.labels, images.name, seed=seed)
+
+
+def collect(parts: Iterable[Embedding], labels: Tensor, name: str, *, seed: int) -> Encoded:
+    """Keep what evaluation needs of the batches of a set.
+
+    Args:
+        parts: The batches, in order.
+        labels: Class of each image of the set.
+        name: Of the set, for a message.
+        seed: Chooses the outputs that are kept.
+
+    Raises:
+        CheckpointError: If features or κ are not finite: the training has diverged.
+    """
+    order = torch.randperm(len(labels), generator=derived_generator(seed, _KEY_OF_OUTPUTS))
+    chosen = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, order[:_OUTPUTS_KEPT], value=True)
     features, outputs, concentration = [], [], []
     done = 0
-    for part in embeddings(pretrained, images, batch_size=batch_size, threads=threads):
+    for part in parts:
         rows = slice(done, done + len(part.features))
         features.append(part.features.float().cpu())
         outputs.append(part.outputs.cpu()[chosen[rows]])
         concentration.append(part.concentration.float().cpu())
         done = rows.stop
-    found = Encoded(torch.cat(features), torch.cat(outputs), torch.cat(concentration), images.labels)
+    found = Encoded(torch.cat(features), torch.cat(outputs), torch.cat(concentration), labels)
     finite = found.features.isfinite().all(1) & found.concentration.isfinite()
     if not finite.all():
         raise CheckpointError(
             f"the network gives NaN or infinity for {int((~finite).sum()):,} of {len(finite):,} images of "
-            f"{images.name}: its training has diverged"
+            f"{name}: its training has diverged"
         )
     return found
 

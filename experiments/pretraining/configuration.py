@@ -31,6 +31,11 @@ class DataConfig:
         cache: Folder for the decoded images, so that the next run starts at once (resident path only); none when not
             given.
         workers: Worker processes of each training process on the streamed path.
+        images: At most so many training images, of each class equally many: a fixed choice, the same for every seed;
+            all when not given.
+        held_out: Fraction of the training images of each class that is kept from the training and takes the place of
+            the validation images, which are then not opened: for choosing settings without looking at those. The
+            choice is the same for every seed.
     """
 
     name: str = "imagenette"
@@ -42,11 +47,15 @@ class DataConfig:
     storage_size: int | None = None
     cache: str | None = None
     workers: int = 8
+    images: int | None = None
+    held_out: float = 0.0
 
     def __post_init__(self) -> None:
         _require("data.name", self.name, self.name != "", "a data set or a folder")
         _require("data.storage_size", self.storage_size, self.storage_size is None or self.storage_size >= 1, ">= 1")
         _require("data.workers", self.workers, self.workers >= 0, ">= 0")
+        _require("data.images", self.images, self.images is None or self.images >= 1, ">= 1")
+        _require("data.held_out", self.held_out, 0 <= self.held_out < 1, "in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -128,8 +137,8 @@ class BackboneConfig:
 
     Attributes:
         name: Any torchvision or timm model, such as resnet18 or vit_tiny_patch16_224, without its classifier
-            (torchvision's where both have it; timm/resnet18 asks for timm's); small_convolutional is a network of four
-            convolutions for images of about 16 pixels.
+            (torchvision's where both have it; timm/resnet18 asks for timm's); small_convolutional and
+            strided_convolutional are networks of four and five convolutions, for images of about 16 and 32 pixels.
         small_image_stem: Give a ResNet a first convolution of 3 by 3 without stride and no max-pooling, which images of
             about 32 pixels need; when not given, where views.size is at most 64.
     """

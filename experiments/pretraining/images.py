@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,8 +20,10 @@ from experiments.data.opening import open_images
 from experiments.data.order import EpochOrder
 from experiments.data.randomness import derived_generator
 from experiments.pretraining.configuration import DataConfig, PretrainConfig, ViewsConfig
+from inference.linear_probe import hold_out
 
-_WATCHED = 4  # stream of random numbers, beside those of experiments.data.randomness
+_WATCHED, _CHOSEN = 4, 6  # streams of random numbers, beside those of experiments.data.randomness
+_FIXED = 0  # seed of what is the same for every seed of a run
 _BATCH = 256
 
 
@@ -122,7 +125,7 @@ class TrainingImages:
             ValueError: If a setting of the views is out of its range.
         """
         view_groups(config)  # a wrong setting shows before any image is read
-        train = _open(config.data, "train")
+        train = open_part(config.data, "train")
         least = config.training.batch_size
         train.require(f"a training with training.batch_size {least}", images=least)
         resident = None
@@ -155,11 +158,20 @@ class TrainingImages:
         )
 
 
-def _open(data: DataConfig, split: str) -> ImageSet:
+def open_part(data: DataConfig, split: Literal["train", "val"]) -> ImageSet:
+    """Open the images to train on, or those to judge by.
+
+    Args:
+        data: Which images. With `data.held_out` those to judge by are training images, and no others are opened.
+        split: "train" or "val".
+
+    Raises:
+        ImageSetError: If they are missing, broken, too few to divide, or of other channels than configured.
+    """
     images = open_images(
         data.name,
         data.root,
-        split,  # type: ignore[arg-type]
+        "train" if data.held_out else split,
         download=data.download,
         skip_broken=data.skip_broken,
         cache_folder=None if data.cache is None else Path(data.cache),
@@ -169,7 +181,33 @@ def _open(data: DataConfig, split: str) -> ImageSet:
             f"{images.name} has {images.channels} channel(s): set data.channels to {images.channels} (and views.mean "
             f"and views.std to as many numbers, or one), got {data.channels}"
         )
-    return images
+    if data.images is not None and (split == "train" or data.held_out):
+        images = images.select(_balanced_choice(images.labels, data.images))
+    if not data.held_out:
+        return images
+    parts = _divided(images, data.held_out)
+    return parts[0] if split == "train" else parts[1]
+
+
+def _balanced_choice(labels: Tensor, count: int) -> Tensor:
+    """Numbers of at most `count` images, in order, as many of each label as there can be."""
+    order = torch.randperm(len(labels), generator=derived_generator(_FIXED, _CHOSEN))
+    # How many of its label stand before an image: to take by this number is to take of each label in turn.
+    before = torch.empty_like(labels)
+    for label in labels.unique():
+        own = order[labels[order] == label]
+        before[own] = torch.arange(len(own))
+    return order[before[order].argsort(stable=True)][:count].sort().values
+
+
+def _divided(images: ImageSet, fraction: float) -> tuple[ImageSet, ImageSet]:
+    images.require("data.held_out", images=2, classes=1)
+    few = images.labels.bincount(minlength=len(images.class_names)) == 1
+    if few.any():
+        name = images.class_names[int(few.nonzero()[0])]
+        raise ImageSetError(f"data.held_out needs at least 2 images of each class; {images.name} has 1 of {name}")
+    first, second = hold_out(images.labels, fraction, _FIXED)
+    return images.select(first.sort().values), images.select(second.sort().values)
 
 
 def _to_device(images: ImageSet, config: PretrainConfig, device: torch.device) -> DeviceImages:
@@ -193,7 +231,7 @@ def _watched(
     monitor = config.monitor
     order = torch.randperm(len(train), generator=derived_generator(config.seed, _WATCHED, 0))
     try:
-        held_out = _open(config.data, "val")
+        held_out = open_part(config.data, "val")
     except MissingSplitError:
         count = min(monitor.images, max(2, len(train) // 4))
         rest = order[count:][: monitor.neighbours]

@@ -1,0 +1,44 @@
+"""Accuracies with their intervals, a line a row of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from experiments.figures.style import MUTED, PALETTE, panel_title, styled
+from experiments.record import Cell
+
+
+@styled
+def accuracies_figure(panels: Mapping[str, Mapping[str, Cell]], reference: str) -> Figure:
+    """Draw the mean and interval of each row as a dot with a bar, every seed as a small dot.
+
+    Args:
+        panels: Title of a panel to its rows, from the top; the same rows in each.
+        reference: The row whose mean is drawn through the others.
+    """
+    labels = list(next(iter(panels.values())))
+    figure = Figure(figsize=(4.2 + 4.2 * len(panels), 1.4 + 0.34 * len(labels)), layout="constrained")
+    for number, (axes, (title, cells)) in enumerate(
+        zip(figure.subplots(1, len(panels), squeeze=False, sharey=True).flat, panels.items(), strict=True)
+    ):
+        known = cells.get(reference, Cell()).value
+        if known is not None:
+            axes.axvline(known, color=MUTED, linewidth=0.8, linestyle="dashed")
+        for place, label in enumerate(labels):
+            cell = cells[label]
+            if cell.value is None:
+                axes.text(0.02, place, cell.text or "–", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
+                continue
+            colour = PALETTE[0] if label != reference else PALETTE[1]
+            seeds = [value for value in cell.each if value is not None]
+            axes.plot(seeds, [place] * len(seeds), "o", color=colour, markersize=3, alpha=0.5)
+            axes.plot([cell.value], [place], "D", color=colour, markersize=5)
+            if cell.low is not None and cell.high is not None:
+                axes.plot([cell.low, cell.high], [place, place], color=colour, linewidth=1.4)
+        axes.set(yticks=range(len(labels)), yticklabels=labels, xlabel="top-1 accuracy, %")
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.grid(axis="y", color=MUTED, alpha=0.15)
+        panel_title(axes, "abcdefgh"[number % 8], title)
+    return figure
