@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = "RESULTS.md"
 README = "README.md"
 
+_SMALL = "_small"
 _FIRST = ("table1", "uncertainty")  # then the others by name
 _INTRODUCTION = """# Results
 
@@ -43,6 +44,8 @@ def results_page(records: Sequence[Record], folder: Path, *, root: Path = ROOT) 
 def fill_marked(text: str, records: Sequence[Record]) -> str:
     r"""Fill each `<!-- results: NAME -->` … `<!-- end of results: NAME -->` with the first table of that record.
 
+    Where there is no such record, the one of its small scale stands in, whose notes say what it is.
+
     Example:
         >>> print(fill_marked("<!-- results: table1 -->\nold\n<!-- end of results: table1 -->", []))
         <!-- results: table1 -->
@@ -52,7 +55,7 @@ def fill_marked(text: str, records: Sequence[Record]) -> str:
     by_name = {record.name: record for record in records}
 
     def fill(match: re.Match[str]) -> str:
-        record = by_name.get(match[2])
+        record = by_name.get(match[2]) or by_name.get(f"{match[2]}{_SMALL}")
         if record is None or not record.tables:
             return f"{match[1]}*{_NOTHING_YET}*\n{match[3]}"
         notes = " ".join(record.notes)

@@ -79,6 +79,14 @@ def test_marked_places_are_filled_and_nothing_else_changes() -> None:
     assert fill_marked(filled, [RECORD]) == filled
 
 
+def test_a_small_record_stands_in_for_one_that_is_not_there() -> None:
+    text = "<!-- results: table1 -->\n<!-- end of results: table1 -->\n"
+    small = replace(RECORD, name="table1_small", tables=(replace(TABLE, rows={"BYOL": {"top-1": Cell(0.25)}}),))
+    assert "0.250" in fill_marked(text, [small])
+    assert "Small scale." in fill_marked(text, [small])
+    assert "0.250" not in fill_marked(text, [small, RECORD])
+
+
 def test_the_command_writes_the_pages_and_checks_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
