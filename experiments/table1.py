@@ -169,6 +169,8 @@ def _say_what_is_left(plan: Plan, left: Sequence[Run]) -> None:
 
 
 def _forecast(expected: Expected, jobs: int) -> str:
+    if expected.seconds is None:
+        return f"{expected.runs} runs to do, {jobs} at once; how long they will take is not known: {expected.source}"
     return (
         f"{expected.runs} runs to do, {jobs} at once: about {words(expected.seconds / jobs)} "
         f"({words(expected.seconds / max(expected.runs, 1))} a run, by {expected.source})"

@@ -139,9 +139,9 @@ class Conductor:
             for number in range(self._workers.count)
         ]
         timed = []
-        for outcome in self._workers.do("calibrate", here):
+        for outcome in list(self._workers.do("calibrate", here)):
             if outcome.result is None:
-                raise ValueError(f"a first try of {slowest.title} failed: {outcome.failure}")
+                return Expected(len(left), None, f"a first try of {slowest.title} failed: {outcome.failure}")
             timed.append(outcome.result)
         step, judging = (sum(each[name] for each in timed) / len(timed) for name in ("step", "judging"))
         seconds = sum(count * step + judging for count in counted)

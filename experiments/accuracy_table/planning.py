@@ -163,7 +163,8 @@ def differing(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name in sorted({*saved, *now}):
         before, after = saved.get(name), now.get(name)
         if name == "rows":
-            before, after = ({key: rows[key] for key in saved[name] if key in now[name]} for rows in (before, after))
+            both = set(saved[name]) & set(now[name])
+            before, after = ({key: rows[key] for key in both} for rows in (saved[name], now[name]))
         if before == after:
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):

@@ -71,8 +71,9 @@ def rows(dim: int) -> tuple[Row, ...]:
 
     The controls take the learning rate of VI-SimSiam, since their losses are of its scale: nats per dimension, whose
     gradient on a mean direction is κ/((d − 1)(1 + c)) at cosine c, of order one. With the constant κ = d − 1 it is 1
-    for von Mises–Fisher experts and 1/(1 + c) for Power Spherical ones, which then expect a cosine of 1/2. Divided by
-    κ/(1 + c) it is 1 for every image. The row as printed has the printed rate, on which its loss in nats for an image
+    for von Mises–Fisher experts and 1/(1 + c) for Power Spherical ones, which then expect a cosine of 1/2. The loss
+    divided by κ/(1 + c) has the gradient of SimSiam's on the mean directions, 1 for every image, and so its rate; only
+    what else is learned of κ differs. The row as printed has the printed rate, on which its loss in nats for an image
     depends.
 
     Args:
@@ -125,8 +126,8 @@ def rows(dim: int) -> tuple[Row, ...]:
             "without_pull",
             "loss divided by κ/(1 + c)",
             "vi_simsiam",
-            "vi_simsiam",
-            {**TUNED, "objective.weight": "pull"},
+            "simsiam",
+            {**TUNED, "objective.weight": "pull", "objective.nats_per": "image"},
         ),
         Row(
             "beta",
@@ -154,7 +155,8 @@ def rows(dim: int) -> tuple[Row, ...]:
 
 LEGEND = (
     "SimSiam and VI-SimSiam have each its own learning rate, chosen on held-out training images; the rows below them "
-    "that are not printed ones have VI-SimSiam's. Rate as printed: 1e-3, weight decay 1e-4, sum over the views. "
+    "that are not printed ones have VI-SimSiam's; the loss divided by κ/(1 + c), whose gradient is SimSiam's, has that of "
+    "SimSiam. Rate as printed: 1e-3, weight decay 1e-4, sum over the views. "
     "Literally as printed: also κ = softplus(raw), nats for an image, no clipping, two views. Constant κ: d − 1, at "
     "which a Power Spherical expert expects a cosine of 1/2, in VI-SimSiam's recipe otherwise. Stop-gradient: the head "
     "of κ learns, but teaches the network nothing. κ/(1 + c), stopped too, is the factor of the loss' gradient on the "

@@ -153,7 +153,7 @@ def calibrate(run: Run) -> Result:
 
 def prepare(run: Run) -> tuple[int, int]:
     """Check and decode a run's images, once for all runs where there is a cache; returns how many there are."""
-    train, held_out = (open_part(run.config.data, part) for part in ("train", "val"))  # type: ignore[arg-type]
+    train, held_out = (open_part(run.config.data, part) for part in ("train", "val"))
     train.require(f"a training with training.batch_size {run.config.training.batch_size}", classes=2)
     held_out.require("linear evaluation", images=2, classes=1)
     for images in (train, held_out):
@@ -168,7 +168,7 @@ def steps(run: Run, images: int) -> int:
 
 @lru_cache(maxsize=4)
 def _decoded(config: PretrainConfig, part: str, device: torch.device) -> DeviceImages:
-    return _load(open_part(config.data, part), config, device)  # type: ignore[arg-type]
+    return _load(open_part(config.data, part), config, device)
 
 
 def _images(config: PretrainConfig, part: str, device: torch.device) -> DeviceImages:

@@ -14,12 +14,12 @@ class Expected:
 
     Attributes:
         runs: How many.
-        seconds: Their time, one after the other.
+        seconds: Their time, one after the other; `None` if the first try failed.
         source: How it is known.
     """
 
     runs: int
-    seconds: float
+    seconds: float | None
     source: str
 
 

@@ -19,6 +19,7 @@ from experiments.accuracy_table.rows import rows
 from experiments.accuracy_table.running import carry_out, finished
 from experiments.accuracy_table.scales import SCALES
 from experiments.accuracy_table.workers import Workers
+from experiments.data.opening import open_images
 from experiments.pretraining import images as pretraining_images
 from experiments.record import Record
 from inference.checkpointing import CheckpointError
@@ -89,7 +90,7 @@ def test_a_process_that_dies_is_a_failed_run(tmp_path: Path) -> None:
     run = next(plan_of("pixels", tmp_path).runs({}))
     workers = Workers(1, threads=1)
     try:
-        process = workers._members[0][0]  # noqa: SLF001
+        process = workers._members[0][0]
         threading.Timer(0.3, os.kill, (process.pid, signal.SIGKILL)).start()
         outcome = next(workers.do("carry_out", [run]))
     finally:
@@ -100,11 +101,10 @@ def test_a_process_that_dies_is_a_failed_run(tmp_path: Path) -> None:
 
 def test_tuning_opens_no_validation_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    whole = pretraining_images.open_images
 
     def noted(name: str, root: str, split: str, **options: object) -> object:
         opened.append(split)
-        return whole(name, root, split, **options)  # type: ignore[arg-type]
+        return open_images(name, root, split, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pretraining_images, "open_images", noted)
     run = first_tuning(tmp_path)
@@ -136,17 +136,15 @@ def test_a_mistake_is_one_line(
 ) -> None:
     given = [option.format(tmp_path) for option in [*options, "--out", str(tmp_path), "--device", "cpu"]]
     given = given if "--rows" in given else [*given, "--rows", "simsiam"]
-    try:
-        assert table1.main(given) == 2
-    except SystemExit as error:
-        assert error.code == 2
+    with pytest.raises(SystemExit, match="2"):
+        raise SystemExit(table1.main(given))
     said = capsys.readouterr().err
     assert expected in said
     assert said.count("\n") == 1
 
 
 def test_a_second_command_is_kept_out_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with table1._alone(tmp_path):  # noqa: SLF001
+    with table1._alone(tmp_path):
         assert table1.main([*TINY, "--out", str(tmp_path)]) == 2
     assert "is at work" in capsys.readouterr().err
 

@@ -147,18 +147,18 @@ def result(accuracy: float) -> dict[str, Any]:
 def test_the_record_has_means_paired_differences_edges_and_failures() -> None:
     plan = plan_of("simsiam", "vi_simsiam", "simsiam_printed_rate", "as_printed", sets=("imagenette",))
     name = "imagenette"
-    tuning = {
+    tuning: dict[tuple[str, str, float], dict[str, Any]] = {
         (name, method, rate): result(accuracy)
         for method, best in (("simsiam", 0.03), ("vi_simsiam", 0.1))
         for rate in (0.01, 0.03, 0.1)
         for accuracy in [0.5 if rate == best else 0.4]
     }
-    done = {
+    done: dict[tuple[str, str, float], dict[str, Any]] = {
         (name, row, seed): result(0.6 + 0.01 * seed + more)
         for row, more in (("simsiam", 0.0), ("vi_simsiam", 0.02), ("as_printed", -0.1))
         for seed in plan.seeds
     }
-    failures = {(name, "as_printed", 1): "NaN"}
+    failures: dict[tuple[str, str, float], str] = {(name, "as_printed", 1): "NaN"}
     del done[name, "as_printed", 1]
     record = make_record("table1", plan, Outcomes(tuning, done, failures), "command")
     main = record.tables[0].rows
