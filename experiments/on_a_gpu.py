@@ -1,4 +1,4 @@
-"""Everything that wants a GPU, in one command: the tests, the equations, the benchmarks and a whole pretraining.
+"""Everything that wants a GPU, in one command: the tests, the equations, the benchmarks, a whole pretraining, Table 1.
 
 Each part is a command of its own, whose output is kept in a log as it comes; one that fails or outlasts its share of
 the time does not keep the others from running. A summary says what ran, for how long, on which device, from which
@@ -8,6 +8,7 @@ With --tiny the same parts run on a CPU with tiny settings, to see that the comm
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from experiments.command_line import CommandLineParser, whole_number, writable_folder
 from experiments.environment import current_commit, describe_device, installed_versions, typed_command
 
-PARTS = ("tests", "equations", "distributions", "step and jobs", "run")
+PARTS = ("tests", "equations", "distributions", "step and jobs", "run", "table 1")
 
 
 _FAST = ("engine.accelerator=gpu", "engine.precision=bf16-mixed", "engine.channels_last=true", "engine.compile=true")
@@ -48,7 +49,13 @@ class Done:
 
 
 def commands(
-    out: Path, images: str | None = None, workers: int = 16, run_options: Sequence[str] = (), *, tiny: bool
+    out: Path,
+    images: str | None = None,
+    workers: int = 16,
+    run_options: Sequence[str] = (),
+    table_options: Sequence[str] = (),
+    *,
+    tiny: bool,
 ) -> dict[str, list[str]]:
     """Module and arguments of each part.
 
@@ -57,6 +64,7 @@ def commands(
         images: Folder of images in folders of classes for the jobs.
         workers: Loading processes.
         run_options: More options of the pretraining, KEY=VALUE.
+        table_options: More options of Table 1, such as --root path/of/sets.
         tiny: On the CPU, with tiny settings.
     """
     device = ["--device", "cpu" if tiny else "cuda"]
@@ -66,6 +74,8 @@ def commands(
     run = ["--config", "experiments/configs/digits_vi_simsiam.yaml", "--run-options", "training.epochs=1"]
     if not tiny:
         run = ["--run-options", *_FAST, *run_options]
+    scale = ["--scale", "tiny", "--seeds", "1"] if tiny else ["--scale", "full"]
+    place = ["--device", "cpu" if tiny else "gpu", "--out", str(out / "table1")]
     claims = ["--only", "C1", "C12"] if tiny else ["--all"]
     return {
         "tests": ["pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"],
@@ -80,6 +90,7 @@ def commands(
         ],
         "step and jobs": [*benchmark, "--parts", "step", "jobs", *jobs, "--out", str(out / "step_and_jobs")],
         "run": [*benchmark, "--parts", "run", *run, "--out", str(out / "run")],
+        "table 1": ["experiments.table1", *scale, *place, *table_options],
     }
 
 
@@ -112,13 +123,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="KEY=VALUE",
         help="of the pretraining, such as data.root=path/of/sets data.name=imagenette-160",
     )
+    parser.add_argument(
+        "--table-options",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="OPTION",
+        help="of experiments.table1, which goes on where it was stopped; everything from here on, such as --root path/of/sets",
+    )
     parser.add_argument("--minutes", type=whole_number(1), default=10, help="longest time for one part")
     parser.add_argument("--tiny", action="store_true", help="on a CPU with tiny settings, to try the command")
     options = parser.parse_args(arguments)
     if not options.tiny and not torch.cuda.is_available():
         parser.error("PyTorch sees no GPU here; --tiny tries the same parts on a CPU")
     out: Path = options.out
-    wanted = commands(out, options.images, options.workers, options.run_options, tiny=options.tiny)
+    wanted = commands(
+        out, options.images, options.workers, options.run_options, options.table_options, tiny=options.tiny
+    )
     done: list[Done] = []
     for part in tqdm(options.parts, desc="parts", disable=None):
         done.append(run_part(part, wanted[part], out, 60.0 * options.minutes))

@@ -155,8 +155,8 @@ def rows(dim: int) -> tuple[Row, ...]:
 
 LEGEND = (
     "SimSiam and VI-SimSiam have each its own learning rate, chosen on held-out training images; the rows below them "
-    "that are not printed ones have VI-SimSiam's; the loss divided by κ/(1 + c), whose gradient is SimSiam's, has that of "
-    "SimSiam. Rate as printed: 1e-3, weight decay 1e-4, sum over the views. "
+    "that are not printed ones have VI-SimSiam's, but the loss divided by κ/(1 + c), whose gradient is SimSiam's, has "
+    "SimSiam's. Rate as printed: 1e-3, weight decay 1e-4, sum over the views. "
     "Literally as printed: also κ = softplus(raw), nats for an image, no clipping, two views. Constant κ: d − 1, at "
     "which a Power Spherical expert expects a cosine of 1/2, in VI-SimSiam's recipe otherwise. Stop-gradient: the head "
     "of κ learns, but teaches the network nothing. κ/(1 + c), stopped too, is the factor of the loss' gradient on the "

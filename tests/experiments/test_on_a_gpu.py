@@ -40,9 +40,10 @@ def test_every_part_has_a_command_with_and_without_a_gpu(tmp_path: Path) -> None
     for tiny in (False, True):
         commands = on_a_gpu.commands(tmp_path, "images", 16, tiny=tiny)
         assert tuple(commands) == on_a_gpu.PARTS
-        for part in ("equations", "distributions", "step and jobs", "run"):
+        for part in ("equations", "distributions", "step and jobs", "run", "table 1"):
             device = commands[part][commands[part].index("--device") + 1]
-            assert device == ("cpu" if tiny else "cuda")
+            gpu = "gpu" if part == "table 1" else "cuda"
+            assert device == ("cpu" if tiny else gpu)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
