@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs=argparse.REMAINDER,
         default=[],
         metavar="OPTION",
-        help="of experiments.table1, which goes on where it was stopped; everything from here on, such as --root path/of/sets",
+        help="of experiments.table1: everything from here on, such as --root path/of/sets; it goes on where it stopped",
     )
     parser.add_argument("--minutes", type=whole_number(1), default=10, help="longest time for one part")
     parser.add_argument("--tiny", action="store_true", help="on a CPU with tiny settings, to try the command")
