@@ -11,7 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -41,7 +41,9 @@ _PIXELS = 16  # height and width of the images that are their own features
 _BATCH = 256
 _STEPS_TIMED = 8  # in each of three rows of metrics.csv, the first of which is not counted
 
+Part = Literal["train", "val"]
 Result = dict[str, Any]
+_PARTS: tuple[Part, ...] = ("train", "val")
 
 
 def finished(run: Run) -> Result | None:
@@ -110,7 +112,7 @@ def judge(run: Run) -> Measures:
     config = run.config
     device = torch.device("cuda" if config.engine.accelerator == "gpu" else "cpu")
     if run.kind == "pixels":
-        train, held_out = (_pixels(_images(config, part, device), config) for part in ("train", "val"))
+        train, held_out = (_pixels(_images(config, part, device), config) for part in _PARTS)
         return measure(train, held_out, run.probe, device=device)
     if run.kind == "trained":
         pair = load_pretrained(config.out).pair.to(device)
@@ -118,7 +120,7 @@ def judge(run: Run) -> Measures:
         pair = build_pair(config).to(device)
         update_bn(_views(_images(config, "train", device), config), pair.model.encoder)
     train, held_out = (
-        _encoded(pair.eval(), _images(config, part, device), config, part, run.probe.seed) for part in ("train", "val")
+        _encoded(pair.eval(), _images(config, part, device), config, part, run.probe.seed) for part in _PARTS
     )
     return measure(train, held_out, run.probe, device=device)
 
@@ -153,7 +155,7 @@ def calibrate(run: Run) -> Result:
 
 def prepare(run: Run) -> tuple[int, int]:
     """Check and decode a run's images, once for all runs where there is a cache; returns how many there are."""
-    train, held_out = (open_part(run.config.data, part) for part in ("train", "val"))
+    train, held_out = (open_part(run.config.data, part) for part in _PARTS)
     train.require(f"a training with training.batch_size {run.config.training.batch_size}", classes=2)
     held_out.require("linear evaluation", images=2, classes=1)
     for images in (train, held_out):
@@ -167,11 +169,11 @@ def steps(run: Run, images: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def _decoded(config: PretrainConfig, part: str, device: torch.device) -> DeviceImages:
+def _decoded(config: PretrainConfig, part: Part, device: torch.device) -> DeviceImages:
     return _load(open_part(config.data, part), config, device)
 
 
-def _images(config: PretrainConfig, part: str, device: torch.device) -> DeviceImages:
+def _images(config: PretrainConfig, part: Part, device: torch.device) -> DeviceImages:
     """Images that stay decoded from one run to the next; what they do not depend on is left out of the key."""
     return _decoded(PretrainConfig(data=config.data, views=config.views), part, device)
 
