@@ -79,7 +79,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path, capsy
     options = ["--scale", "tiny", "--rates", "1e30", "--seeds", "1", "--jobs", "1", "--rows", "pixels", "simsiam"]
     assert table1.main([*options, "--out", str(tmp_path)]) == 1
     said = capsys.readouterr()
-    assert "digits, simsiam, 1e+30 failed: the loss is" in said.err
+    assert "digits, simsiam, 1e+30 failed: step 1: the loss is" in said.err
     main = Record.load(tmp_path / "table1_tiny.json").tables[0]
     column = main.columns[0]
     assert main.rows["SimSiam"][column].text == "failed"
