@@ -33,7 +33,6 @@ def lightlys_table() -> Table:
         "Published by lightly",
         (column,),
         {"SimSiam, 200 epochs": {column: Cell(75.2)}, "SimSiam, 800 epochs": {column: Cell(87.2)}},
-        note="Percent, from the benchmarks of lightly's documentation; ResNet-18, 128 pixels, the highest over the "
-        "epochs. Not run here.",
+        note="Percent, from the benchmarks of lightly's documentation; ResNet-18, 128 pixels. Not run here.",
         digits=1,
     )
