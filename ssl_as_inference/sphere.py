@@ -244,9 +244,34 @@ def uniform_at_gap(direction: Tensor, gap: Tensor) -> Tensor:
     along = (noise * direction).sum(-1, keepdim=True)
     if direction.size(-1) < _LONG:
         # u is stored and projected again, which removes the rounding of the first: μ and n may nearly be parallel
-        noise = torch.addcmul(noise, -along, direction)
+        noise = _never_zero(torch.addcmul(noise, -along, direction), along, direction)
         along = (noise * direction).sum(-1, keepdim=True)
+        square = torch.linalg.vector_norm(noise, dim=-1, keepdim=True).square() - along.square()
+        scale = sine * square.rsqrt()
+        return torch.addcmul((1 - gap - scale * along) * direction, scale, noise)
     # For longer vectors |μᵀn| > 0.9 ‖n‖ has a probability below 1e-23: nothing cancels here, and u is never needed.
-    square = torch.linalg.vector_norm(noise, dim=-1, keepdim=True).square() - along.square()
+    # It happens all the same where μ was drawn under the seed that n is drawn under now, and the two are one vector. A
+    # push along an axis then gives them a plane; numbers, not vectors, so that it costs next to nothing.
+    length = torch.linalg.vector_norm(noise, dim=-1, keepdim=True)
+    push = _off_axis(direction) * torch.where(along.abs() > 0.9 * length, length, 0.0)
+    along = along + (push * direction[..., :2]).sum(-1, keepdim=True)
+    square = length.square() + (push * (push + 2 * noise[..., :2])).sum(-1, keepdim=True) - along.square()
     scale = sine * square.rsqrt()
-    return torch.addcmul((1 - gap - scale * along) * direction, scale, noise)
+    draw = torch.addcmul((1 - gap - scale * along) * direction, scale, noise)
+    draw[..., :2] += scale * push
+    return draw
+
+
+def _off_axis(direction: Tensor) -> Tensor:
+    """(1, 0) or (0, 1): of the first two axes one that is not parallel to μ, shape `(*batch, 2)`."""
+    first = direction[..., :1].detach().abs() < 0.7
+    return torch.cat([first, ~first], dim=-1).to(direction.dtype)
+
+
+def _never_zero(tangential: Tensor, along: Tensor, direction: Tensor) -> Tensor:
+    """u, or an axis in its place where it is no more than the rounding of μᵀn: n and μ are then the same vector."""
+    rounding = 16 * torch.finfo(tangential.dtype).eps * along.abs()
+    lost = torch.linalg.vector_norm(tangential.detach(), dim=-1, keepdim=True) <= rounding
+    axis = torch.nn.functional.pad(_off_axis(direction), (0, direction.size(-1) - 2))
+    along_axis = (axis * direction).sum(-1, keepdim=True)
+    return torch.where(lost, torch.addcmul(axis, -along_axis, direction), tangential)
