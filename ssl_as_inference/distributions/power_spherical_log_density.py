@@ -31,7 +31,8 @@ def _fall(value: Tensor, mean_direction: Tensor, kappa: Tensor) -> tuple[Tensor,
     half_gap, height = (_quarter_square(length) for length in chord_lengths_value(value, mean_direction))
     ahead = half_gap < 0.5
     height = torch.where(ahead, 1 - half_gap, height)
-    log_height = torch.where(ahead, (-half_gap).log1p(), height.log())
+    # log1p(−e) by one logarithm for both branches: what rounding took from 1 − e is known and added in first order.
+    log_height = height.log() + torch.where(ahead, (1 - height - half_gap) / height, 0.0)
     return torch.where(kappa == 0, 0.0, kappa * log_height), 2 * height, log_height
 
 
