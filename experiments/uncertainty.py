@@ -56,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parser.fail(error)
 
 
+def _defects(config: PretrainConfig) -> str:
+    views = config.views
+    return ", defects among the views" if views.noise_probability or views.occlusion_probability else ""
+
+
 def _parser() -> CommandLineParser:
     parser = CommandLineParser(prog=_PROGRAM, description=__doc__)
     parser.add_argument(
@@ -103,7 +108,7 @@ def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
     first = pretrained[0].config
     record = Record(
         name=options.name,
-        title=f"Is κ an uncertainty? {first.method.name} on {options.data or first.data.name}",
+        title=f"Is κ an uncertainty? {first.method.name} on {options.data or first.data.name}{_defects(first)}",
         command=typed_command("experiments.uncertainty", given),
         configuration={
             "images": options.images,
