@@ -62,6 +62,7 @@ def as_markdown(
     installed = ", ".join(f"{name} {number}" for name, number in setting["versions"].items() if number != NOT_INSTALLED)
     quick = "Tiny sizes (--quick): the times mean nothing. " if setting["quick"] else ""
     circumstances = (
+        "# Pretraining, side by side\n\n"
         f"{quick}{setting['device']}, threads: {setting['threads']}, commit {setting['commit']}, seed "
         f"{setting['seed']}. Medians of measurements in turns, {setting['clock']}. {installed}."
     )
