@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -78,36 +79,36 @@ def normalize(vector: Tensor) -> Tensor:
 
 
 def is_plain_on_cpu(tensor: Tensor) -> bool:
-    """Whether neither a device would have to be waited for nor a transformation be told before its numbers are used."""
+    """Whether neither a device would have to be waited for nor a tracer be misled before its numbers are used."""
     if torch.compiler.is_compiling() or tensor.device.type != "cpu" or type(tensor) is not Tensor:
+        return False
+    if torch._C._len_torch_dispatch_stack():  # noqa: SLF001  # as when `make_fx` records
         return False
     return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001  # as torch's own functions ask
 
 
-def _lengths(x: Tensor, y: Tensor, signs: tuple[int, ...]) -> list[Tensor]:
-    """Lengths of x ± y, without a derivative."""
+def chord_length_value(x: Tensor, y: Tensor) -> Tensor:
+    """The length of x − y, without a derivative."""
+    return _length_of(torch.sub, x, y)
+
+
+def opposite_chord_length_value(x: Tensor, y: Tensor) -> Tensor:
+    """The length of x + y, the chord from x to −y, without a derivative."""
+    return _length_of(torch.add, x, y)
+
+
+def _length_of(combine: Callable[..., Tensor], x: Tensor, y: Tensor) -> Tensor:
     same = x.shape == y.shape and x.dtype == y.dtype and x.dim() > 1 and x.is_contiguous() and y.is_contiguous()
     if not same or x.numel() < _MANY or not (is_plain_on_cpu(x) and is_plain_on_cpu(y)):
-        return [torch.linalg.vector_norm(torch.add(x, y, alpha=sign), dim=-1) for sign in signs]
+        whole: Tensor = torch.linalg.vector_norm(combine(x, y), dim=-1)
+        return whole
     # A large sum is never stored: a CPU spends most of the time for it in the operating system's providing the memory.
     # One piece, which the processor's cache holds, is used again and again.
     left, right, rows = x.flatten(0, -2), y.flatten(0, -2), max(1, _PIECE // x.size(-1))
-    piece, lengths = left.new_empty(rows, x.size(-1)), left.new_empty(len(signs), len(left))
-    for a, b, length in zip(left.split(rows), right.split(rows), lengths.split(rows, dim=1), strict=True):
-        for sign, out in zip(signs, length, strict=True):
-            torch.linalg.vector_norm(torch.add(a, b, alpha=sign, out=piece[: len(a)]), dim=-1, out=out)
-    return list(lengths.unflatten(1, x.shape[:-1]))
-
-
-def chord_length_value(x: Tensor, y: Tensor) -> Tensor:
-    """The length of x − y, without a derivative."""
-    return _lengths(x, y, (-1,))[0]
-
-
-def chord_lengths_value(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The lengths of x − y and x + y, without a derivative."""
-    ahead, behind = _lengths(x, y, (-1, 1))
-    return ahead, behind
+    piece, length = left.new_empty(rows, x.size(-1)), left.new_empty(len(left))
+    for a, b, out in zip(left.split(rows), right.split(rows), length.split(rows), strict=True):
+        torch.linalg.vector_norm(combine(a, b, out=piece[: len(a)]), dim=-1, out=out)
+    return length.view(x.shape[:-1])
 
 
 def half_squared_chord_value(x: Tensor, y: Tensor) -> Tensor:

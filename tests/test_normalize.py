@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_as_inference.quick_function import QuickFunction
 from ssl_as_inference.sphere import normalize
 
 
@@ -60,13 +57,3 @@ def test_vmap_and_compilation_change_nothing() -> None:
     compiled = torch.compile(normalize, fullgraph=True, backend="aot_eager")(vector)
     torch.testing.assert_close(compiled, expected)
     torch.testing.assert_close(torch.autograd.grad(compiled[:, 0].sum(), vector)[0], slope)
-
-
-def test_a_quick_function_keeps_the_signature_of_forward() -> None:
-    class Double(QuickFunction):
-        @staticmethod
-        def forward(x: Tensor, factor: float = 2.0) -> Tensor:
-            return x * factor
-
-    assert list(inspect.signature(Double.forward).parameters) == ["x", "factor"]
-    assert "__signature__" in vars(Double.forward)

@@ -306,24 +306,6 @@ def test_it_is_a_citizen_of_pyro_and_torch() -> None:
     assert torch.equal(copy.log_prob(directions), law.log_prob(directions))
 
 
-def test_points_behind_the_equator_change_nothing_for_the_others() -> None:
-    torch.manual_seed(8)
-    mean_direction = normalize(torch.randn(6, 5))
-    z = normalize(mean_direction + 0.3 * torch.randn(6, 5))
-    kappa = torch.rand(6) * 40
-    together = torch.cat([z, -z])
-
-    def value_and_slopes(points: Tensor, centres: Tensor, k: Tensor) -> list[Tensor]:
-        inputs = [x.clone().requires_grad_() for x in (points, centres, k)]
-        value = PowerSpherical(inputs[1], inputs[2]).log_prob(inputs[0])
-        return [value, *torch.autograd.grad(value.sum(), inputs)]
-
-    alone = value_and_slopes(z, mean_direction, kappa)
-    mixed = value_and_slopes(together, mean_direction.repeat(2, 1), kappa.repeat(2))
-    for a, b in zip(alone, mixed, strict=True):
-        assert torch.equal(a, b[:6])
-
-
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["ahead", "behind"])
 def test_log_prob_has_second_derivatives_in_all_its_arguments(sign: float) -> None:
     torch.manual_seed(9)
