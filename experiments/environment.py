@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-_PACKAGES = (
+PACKAGES = (
     "ssl-as-inference",
     "torch",
     "torchvision",
@@ -22,6 +22,7 @@ _PACKAGES = (
     "numpy",
     "pillow",
 )
+"""What the results of this project's trainings depend on."""
 
 
 def typed_command(module: str, arguments: Sequence[str]) -> str:
@@ -46,10 +47,22 @@ def describe_device(device: torch.device | None = None) -> str:
     return f"CPU ({platform.machine()}), {threads} thread{'s' if threads > 1 else ''}"
 
 
-def installed_versions() -> dict[str, str]:
-    """Python's version and those of the packages that results depend on."""
+def processor_name(device: torch.device) -> str:
+    """The GPU, or the make of the CPU, which a time depends on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        model = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"CPU: {model}"
+
+
+def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Python's version and those of the packages, without those that are not installed."""
     found = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:  # such as this project itself, run from a clone

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,19 +22,19 @@ from experiments.benchmarks.accuracy import GRID_CONCENTRATIONS, GRID_DIMS, Cell
 from experiments.benchmarks.peers import Skipped, load_implementations
 from experiments.benchmarks.peers.compiled import Compiled
 from experiments.benchmarks.peers.with_torch import TorchImplementation
+from experiments.benchmarks.places import add_device_argument, chosen_device
 from experiments.benchmarks.report import (
-    NOT_INSTALLED,
+    PACKAGES,
     accuracy_table,
-    describe_device,
     left_out,
     log_prob_table,
     record,
     relative_accuracy_table,
     sampling_table,
-    versions,
 )
 from experiments.benchmarks.timing import Stopwatch, computing_on, keeping_memory
 from experiments.command_line import whole_number, writable_folder
+from experiments.environment import installed_versions, processor_name
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ QUICK = Sizes(64, (8, 16), 500, (3, 16), (3, 128), (1e-3, 1.0, 1e3))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-command's options."""
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    add_device_argument(parser)
     parser.add_argument(
         "--threads",
         type=whole_number(1),
@@ -78,11 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print the tables and save them; returns the exit status."""
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print("error: --device cuda: PyTorch sees no GPU here, use --device cpu (see --help)", file=sys.stderr)
+    device = chosen_device(options.device)
+    if device is None:
         return 2
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(automatic if options.device == "auto" else options.device)
     sizes = QUICK if options.quick else Sizes()
     with computing_on(options.threads), keeping_memory() as kept, warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")  # what the peers' dependencies deprecate is not this command's news
@@ -90,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         measured = _measure(sizes, device, options.repeats, options.seed, compiled=not options.quick)
         threads = torch.get_num_threads()
     setting = {
-        "device": describe_device(device),
+        "device": processor_name(device),
         "threads": threads,
         "freed memory kept": kept,
         "repeats": options.repeats,
@@ -143,7 +140,7 @@ def _measure(sizes: Sizes, device: torch.device, repeats: int, seed: int, *, com
 
 def _as_markdown(measured: _Measured, setting: dict[str, Any]) -> str:
     cells = len(setting["grid_dims"]) * len(setting["grid_concentrations"])
-    installed = ", ".join(f"{name} {number}" for name, number in versions().items() if number != NOT_INSTALLED)
+    installed = ", ".join(f"{name} {number}" for name, number in installed_versions(PACKAGES).items())
     quick = "Tiny sizes (--quick): the times mean nothing. " if setting["quick"] else ""
     dims = ", ".join(map(str, setting["grid_dims"]))
     concentrations = ", ".join(f"{kappa:g}" for kappa in setting["grid_concentrations"])
@@ -189,7 +186,7 @@ def _as_markdown(measured: _Measured, setting: dict[str, Any]) -> str:
 def _as_record(measured: _Measured, setting: dict[str, Any]) -> dict[str, Any]:
     return {
         "setting": setting,
-        "versions": versions(),
+        "versions": installed_versions(PACKAGES),
         "log_prob": [record(row) for row in measured.log_prob],
         "sampling": [record(row) for row in measured.sampling],
         "accuracy": [

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -25,13 +23,15 @@ from tqdm import tqdm
 
 from experiments.benchmarks import end_to_end, full_run, training_step
 from experiments.benchmarks.peers import Skipped
+from experiments.benchmarks.places import add_device_argument, chosen_device
 from experiments.benchmarks.pretrain_report import as_markdown, as_record
-from experiments.benchmarks.report import describe_device, versions
+from experiments.benchmarks.report import PACKAGES
 from experiments.benchmarks.timing import Stopwatch, computing_on
 from experiments.command_line import whole_number, writable_folder
+from experiments.environment import current_commit, installed_versions, processor_name
 
 PARTS = ("step", "jobs", "run")
-_PACKAGES = ("torchvision", "lightning", "timm", "lightly")
+_PACKAGES = (*PACKAGES, "torchvision", "lightning", "timm", "lightly")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Measured:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-command's options."""
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=["step", "jobs"], help="what to measure")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    add_device_argument(parser)
     parser.add_argument(
         "--threads", type=whole_number(1), help="threads of PyTorch, by default as many as it takes; 1 is the steadiest"
     )
@@ -96,11 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print the tables and save them; returns the exit status."""
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print("error: --device cuda: PyTorch sees no GPU here, use --device cpu (see --help)", file=sys.stderr)
+    device = chosen_device(options.device)
+    if device is None:
         return 2
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(automatic if options.device == "auto" else options.device)
     sizes = QUICK if options.quick else GPU if device.type == "cuda" else Sizes()
     with computing_on(options.threads), warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")  # what the peers' dependencies deprecate is not this command's news
@@ -113,15 +111,15 @@ def run(options: argparse.Namespace) -> int:
         threads = torch.get_num_threads()
         clock = "the steps in processor time" if _alone(device) else "in elapsed time"
     setting = {
-        "device": describe_device(device),
-        "commit": commit(),
+        "device": processor_name(device),
+        "commit": current_commit(),
         "threads": threads,
         "clock": clock,
         "workers": options.workers,
         "seed": options.seed,
         "quick": options.quick,
         "images": "written from two photographs" if options.images is None else str(options.images),
-        "versions": {**versions(), **{package: _version(package) for package in _PACKAGES}},
+        "versions": installed_versions(_PACKAGES),
         **asdict(sizes),
     }
     text = as_markdown(measured.steps, measured.jobs, measured.run, measured.skipped, setting)
@@ -169,28 +167,3 @@ def _measure(options: argparse.Namespace, sizes: Sizes, device: torch.device) ->
 def _alone(device: torch.device) -> bool:
     """Whether all work of a step is one thread's, whose own time other work on the machine disturbs less."""
     return device.type == "cpu" and torch.get_num_threads() == 1
-
-
-def commit() -> str:
-    """The commit that was measured, with a plus sign where files differ from it; "unknown" outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(  # noqa: S603
-            ["git", *arguments],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

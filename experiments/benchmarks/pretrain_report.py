@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.benchmarks import end_to_end, full_run, training_step
 from experiments.benchmarks.peers import Skipped
-from experiments.benchmarks.report import NOT_INSTALLED, markdown_table
+from experiments.benchmarks.report import markdown_table
 from experiments.benchmarks.timing import Times
 
 
@@ -59,7 +59,7 @@ def as_markdown(
     setting: dict[str, Any],
 ) -> str:
     """Everything as one page."""
-    installed = ", ".join(f"{name} {number}" for name, number in setting["versions"].items() if number != NOT_INSTALLED)
+    installed = ", ".join(f"{name} {number}" for name, number in setting["versions"].items())
     quick = "Tiny sizes (--quick): the times mean nothing. " if setting["quick"] else ""
     circumstances = (
         "# Pretraining, side by side\n\n"

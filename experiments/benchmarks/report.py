@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from experiments.benchmarks import log_prob_speed, sampling_speed
 from experiments.benchmarks.accuracy import COLUMNS, Cell
 from experiments.benchmarks.peers import Skipped
 from experiments.benchmarks.timing import Times
 
-PACKAGES = ("torch", "pyro-ppl", "numpy", "scipy", "mpmath", "jax", "tensorflow-probability", "power-spherical")
+PACKAGES = (
+    "ssl-as-inference",
+    "torch",
+    "pyro-ppl",
+    "numpy",
+    "scipy",
+    "mpmath",
+    "jax",
+    "tensorflow-probability",
+    "power-spherical",
+)
+"""What the measured times and errors depend on."""
+
 _NOTHING = "–"
-NOT_INSTALLED = "not installed"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -104,30 +110,6 @@ def left_out(skipped: Sequence[Skipped], rows: Sequence[log_prob_speed.Row | sam
     lines = [f"{peer.name}: {peer.reason}" for peer in skipped]
     lines += [f"{row.library} ({row.family}) in {names[type(row)]}: {row.remark}" for row in rows if row.remark]
     return [*dict.fromkeys(lines)]
-
-
-def describe_device(device: torch.device) -> str:
-    """Name of the processor that computes."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        model = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"CPU: {model}"
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, this project and what is compared with it."""
-    found = {"python": platform.python_version()}
-    for package in ("ssl-as-inference", *PACKAGES):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = NOT_INSTALLED
-    found["torch"] = torch.__version__  # which tells the build as well
-    return found
 
 
 def record(row: log_prob_speed.Row | sampling_speed.Row | Cell) -> dict[str, Any]:
