@@ -143,6 +143,23 @@ def two_layer_mlp(
     )
 
 
+def simsiam_predictor(
+    dim: int, hidden: int | None, *, outputs: int | None = None, last_layer: Callable[[int, int], nn.Module] = nn.Linear
+) -> BatchNormalizedMLP:
+    """Two layers with a bottleneck between them, a quarter as wide as the projection.
+
+    Section 4.1 of SimSiam, arXiv:2011.10566: 512 for 2048.
+
+    Args:
+        dim: Width of the projection.
+        hidden: Width of the bottleneck; a quarter of `dim` when `None`.
+        outputs: Width of what goes out; `dim` when not given.
+        last_layer: Makes the last layer of its inputs and outputs.
+    """
+    width = max(1, dim // 4) if hidden is None else hidden
+    return two_layer_mlp(dim, width, dim if outputs is None else outputs, last_layer=last_layer)
+
+
 class LinearWithDetachedLast(nn.Linear):
     """A linear layer whose last output passes no gradient to its input.
 
@@ -166,13 +183,8 @@ class LinearWithDetachedLast(nn.Linear):
         )
 
 
-class VonMisesFisherHead(nn.Module):
-    """An expert of constant concentration, Eq. (7): `network` predicts the mean direction.
-
-    Args:
-        network: Projection to an unnormalised mean direction, shape `(images, dim)`.
-        concentration: The constant κ > 0. It scales the gradient and nothing else (C9).
-    """
+class _ConstantHead(nn.Module):
+    """What heads of constant concentration share: the network that predicts the mean direction, and κ."""
 
     concentration: Tensor
 
@@ -183,6 +195,18 @@ class VonMisesFisherHead(nn.Module):
         self.network = network
         # In float64, so that a pair in float64 has the κ that was asked for and not its float32 neighbour.
         self.register_buffer("concentration", torch.tensor(concentration, dtype=torch.float64))
+
+
+class VonMisesFisherHead(_ConstantHead):
+    """An expert of constant concentration, Eq. (7): `network` predicts the mean direction.
+
+    Args:
+        network: Projection to an unnormalised mean direction, shape `(images, dim)`.
+        concentration: The constant κ > 0. It scales the gradient and nothing else (C9).
+    """
+
+    def __init__(self, network: nn.Module, concentration: float = 1.0) -> None:
+        super().__init__(network, concentration)
         self._first: VonMisesFisher | None = None
         self._made_with: Tensor | None = None
         self._made_of: tuple[object, ...] = ()
@@ -234,7 +258,7 @@ class PowerSphericalHead(nn.Module):
         return PowerSpherical(mean_direction, self.concentration_map(raw, mean_direction.size(-1)))
 
 
-class ConstantPowerSphericalHead(nn.Module):
+class ConstantPowerSphericalHead(_ConstantHead):
     r"""A Power Spherical expert of constant concentration: `network` predicts the mean direction.
 
     Between SimSiam and VI-SimSiam: the family of the second, the constant κ of the first. Its gradient on the cosine c
@@ -242,21 +266,10 @@ class ConstantPowerSphericalHead(nn.Module):
 
     Args:
         network: Projection to an unnormalised mean direction, shape `(images, dim)`.
-        concentration: The constant κ > 0.
+        concentration: The constant κ > 0. log C(κ) is a scalar a step here, too little to keep.
     """
-
-    concentration: Tensor
-
-    def __init__(self, network: nn.Module, concentration: float = 1.0) -> None:
-        super().__init__()
-        if not 0 < concentration < float("inf"):
-            raise ValueError(f"concentration must be positive and finite, got {concentration}")
-        self.network = network
-        # In float64 for the reason given in `VonMisesFisherHead`. log C(κ) is a scalar a step here, too little to keep.
-        self.register_buffer("concentration", torch.tensor(concentration, dtype=torch.float64))
 
     def forward(self, projection: Tensor) -> PowerSpherical:
         """The expert PS(μ, κ)."""
-        output = self.network(projection)
-        mean_direction = normalize(output)
+        mean_direction = normalize(self.network(projection))
         return PowerSpherical(mean_direction, self.concentration.to(mean_direction.dtype))

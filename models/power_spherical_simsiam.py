@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from models.networks import ConstantPowerSphericalHead, Encoder, simsiam_projector, two_layer_mlp
+from models.networks import ConstantPowerSphericalHead, Encoder, simsiam_predictor, simsiam_projector
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
 
 
@@ -43,6 +43,5 @@ class PowerSphericalSimSiam(MultiViewPair):
         guide_views: int | None = None,
     ) -> None:
         encoder = Encoder(backbone, simsiam_projector(features, dim))
-        network = two_layer_mlp(dim, max(1, dim // 4) if hidden is None else hidden, dim)
-        predictor = ConstantPowerSphericalHead(network, concentration)
+        predictor = ConstantPowerSphericalHead(simsiam_predictor(dim, hidden), concentration)
         super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder, guide_views))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from models.networks import Encoder, VonMisesFisherHead, simsiam_projector, two_layer_mlp
+from models.networks import Encoder, VonMisesFisherHead, simsiam_predictor, simsiam_projector
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
 
 
@@ -43,7 +43,5 @@ class SimSiam(MultiViewPair):
         guide_views: int | None = None,
     ) -> None:
         encoder = Encoder(backbone, simsiam_projector(features, dim))
-        predictor = VonMisesFisherHead(
-            two_layer_mlp(dim, max(1, dim // 4) if hidden is None else hidden, dim), concentration
-        )
+        predictor = VonMisesFisherHead(simsiam_predictor(dim, hidden), concentration)
         super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder, guide_views))

@@ -12,8 +12,8 @@ from models.networks import (
     Encoder,
     LinearWithDetachedLast,
     PowerSphericalHead,
+    simsiam_predictor,
     simsiam_projector,
-    two_layer_mlp,
 )
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
 from ssl_as_inference.quick_function import QuickFunction
@@ -138,8 +138,7 @@ class VISimSiam(MultiViewPair):
             raise ValueError(f'concentration_gradient must be "through" or "head", got {concentration_gradient!r}')
         encoder = Encoder(backbone, simsiam_projector(features, dim))
         last_layer = nn.Linear if concentration_gradient == "through" else LinearWithDetachedLast
-        width = max(1, dim // 4) if hidden is None else hidden
-        network = two_layer_mlp(dim, width, dim + 1, last_layer=last_layer)
+        network = simsiam_predictor(dim, hidden, outputs=dim + 1, last_layer=last_layer)
         predictor = PowerSphericalHead(network, concentration_map)
         super().__init__(dim, MultiViewModel(encoder, predictor), MultiViewGuide(encoder, guide_views))
 

@@ -151,7 +151,7 @@ MUTANTS = (
     Mutant(_OBJECTIVE, "        return atoms[1:]\n", "        return atoms[:-1]\n", "C13"),
     Mutant(_OBJECTIVE, "_without(view, likelihood.latent)", "likelihood.latent", "C13"),
     Mutant(_NETWORKS, "normalize(output[..., :-1])", "output[..., :-1]", "C1"),
-    Mutant(_NETWORKS, "normalize(self.network(projection))", "self.network(projection)", "C1"),
+    Mutant(_NETWORKS, "normalize(self.network(projection))\n        if", "self.network(projection)\n        if", "C1"),
     # cross-entropies and divergences
     Mutant(_CROSS, "mean_cosine_gap(q, p) - mode)", "mean_cosine_gap(q, p) + mode)", "C18"),
     Mutant(_CROSS, "(-kappa * mean_log_height(q, p)", "(kappa * mean_log_height(q, p)", "C18"),
