@@ -19,7 +19,8 @@ from experiments.data.image_sets import ImageSet
 from experiments.data.opening import open_images
 from experiments.data.order import EpochOrder
 from experiments.data.randomness import derived_generator
-from experiments.pretraining.configuration import DataConfig, PretrainConfig, ViewsConfig
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.image_settings import DataConfig, ViewsConfig
 from inference.linear_probe import hold_out
 
 _WATCHED, _CHOSEN = 4, 6  # streams of random numbers, beside those of experiments.data.randomness

@@ -19,7 +19,8 @@ from experiments.accuracy_table.rows import PRINTED_RATE, Method, Row, rows
 from experiments.accuracy_table.scales import SCALES
 from experiments.data.image_sets import ArraySource, ImageSet
 from experiments.pretraining import images as pretraining_images
-from experiments.pretraining.configuration import DataConfig, PretrainConfig
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.image_settings import DataConfig
 from experiments.pretraining.images import open_part
 
 CONFIGS = Path(pretrain.__file__).parent / "configs"

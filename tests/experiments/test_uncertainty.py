@@ -18,15 +18,10 @@ from experiments import figure4, uncertainty
 from experiments.data.device_images import DeviceImages
 from experiments.data.opening import open_images
 from experiments.pretraining.building import build_pair
-from experiments.pretraining.configuration import (
-    BackboneConfig,
-    DataConfig,
-    MethodConfig,
-    PretrainConfig,
-    TrainingConfig,
-    ViewsConfig,
-)
+from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import save_pretrained
+from experiments.pretraining.image_settings import DataConfig, ViewsConfig
+from experiments.pretraining.method_settings import BackboneConfig, MethodConfig, TrainingConfig
 from experiments.record import Record, load_records
 from experiments.results import results_page
 from experiments.uncertainty_study.ensemble import ensemble_name

@@ -13,7 +13,9 @@ from scipy import stats
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from experiments.pretraining.configuration import EngineConfig, PretrainConfig, TrainingConfig
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.method_settings import TrainingConfig
+from experiments.pretraining.run_settings import EngineConfig
 from experiments.record import Cell, Table
 from experiments.uncertainty_study.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
 from experiments.uncertainty_study.feature_gaussian import FeatureGaussian

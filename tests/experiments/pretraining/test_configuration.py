@@ -12,17 +12,11 @@ import pytest
 import yaml
 
 from experiments import pretrain
-from experiments.pretraining.configuration import (
-    BackboneConfig,
-    DataConfig,
-    EngineConfig,
-    MethodConfig,
-    ObjectiveConfig,
-    PretrainConfig,
-    TrainingConfig,
-    ViewsConfig,
-)
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.image_settings import DataConfig, ViewsConfig
 from experiments.pretraining.images import view_groups
+from experiments.pretraining.method_settings import BackboneConfig, MethodConfig, ObjectiveConfig, TrainingConfig
+from experiments.pretraining.run_settings import EngineConfig
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "experiments" / "configs"
