@@ -1,9 +1,14 @@
-"""Times of several contestants, measured in turns so that a change of the machine's load meets all of them alike."""
+"""Times of several contestants, measured in turns so that a change of the machine's load meets all of them alike.
+
+Who comes after whom and where in memory a contestant's results come to lie can make a tenth of a time of half a
+millisecond. Both are drawn anew in every round.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -80,7 +85,7 @@ class Stopwatch:
         contestants: Mapping[str, Contestant],
         on_result: Callable[[str, Any], None] = lambda _name, _result: None,
     ) -> dict[str, Times]:
-        """Measure every contestant once a round, after two calls that warm it up.
+        """Measure every contestant once a round, in an order of the round's own, after two calls that warm it up.
 
         Args:
             contestants: What to call, by name.
@@ -97,12 +102,14 @@ class Stopwatch:
             calls[name] = max(1, min(_MOST_CALLS, round(_SHORTEST / max(second, 1e-9))))
             rounds[name] = max(1, min(self.repeats, int(_BUDGET / max(second * calls[name], 1e-9))))
         seconds: dict[str, list[float | None]] = {name: [] for name in contestants}
+        chance = random.Random(0)  # noqa: S311  # no secret
         for index in range(self.repeats):
-            for name, contestant in contestants.items():
+            for name in chance.sample(list(contestants), len(contestants)):
                 if index >= rounds[name]:
                     seconds[name].append(None)
                     continue
-                elapsed, result = self._time(contestant, calls[name])
+                with _starting_elsewhere(chance):
+                    elapsed, result = self._time(contestants[name], calls[name])
                 seconds[name].append(elapsed / calls[name])
                 on_result(name, result)
             self.on_round()
@@ -123,6 +130,16 @@ class Stopwatch:
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+@contextmanager
+def _starting_elsewhere(chance: random.Random) -> Iterator[None]:
+    """Hold some memory, so that what is taken next lies at other addresses than it did the last time."""
+    held = [torch.empty(16 * chance.randrange(1, 2**15)) for _ in range(3)]  # steps of a cache line, 2 MiB at most
+    try:
+        yield
+    finally:
+        held.clear()
 
 
 @contextmanager

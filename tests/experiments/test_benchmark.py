@@ -24,7 +24,7 @@ from experiments.benchmarks.peers import Array, Implementation, Unsupported, loa
 from experiments.benchmarks.peers.compiled import Compiled
 from experiments.benchmarks.peers.with_torch import OurPowerSpherical, OurVonMisesFisher
 from experiments.benchmarks.references import power_spherical_reference, von_mises_fisher_reference
-from experiments.benchmarks.timing import Stopwatch, Times
+from experiments.benchmarks.timing import Stopwatch, Times, keeping_memory
 
 TINY = distributions.Sizes(8, (3, 64), 50, (3, 16), (3, 128), (1e-3, 1.0, 1e3))
 OURS = [one for one in load_implementations()[0] if not one.peer]
@@ -121,9 +121,20 @@ def test_contestants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.benchmarks.timing._SHORTEST", 0.0)  # one call a measurement
     called: list[str] = []
     contestants = {name: lambda name=name: called.append(name) for name in "ab"}
-    times = Stopwatch(torch.device("cpu"), 3).measure_in_turns(contestants)
-    assert "".join(called) == "aabb" + "ab" * 3
-    assert all(len(times[name].measured) == 3 for name in "ab")
+    times = Stopwatch(torch.device("cpu"), 20).measure_in_turns(contestants)
+    rounds = ["".join(called[start : start + 2]) for start in range(0, len(called), 2)]
+    assert rounds[:2] == ["aa", "bb"]
+    assert set(rounds[2:]) == {"ab", "ba"}  # neither always has the other's traces in the cache
+    assert len(rounds) == 22
+    assert all(len(times[name].measured) == 20 for name in "ab")
+
+
+def test_results_do_not_always_lie_at_the_same_place() -> None:
+    offsets: set[int] = set()  # within a page, where two vectors that lie alike are in each other's way
+    with keeping_memory():
+        stopwatch = Stopwatch(torch.device("cpu"), 9)
+        stopwatch.measure_in_turns({"a": lambda: offsets.add(torch.empty(2**18).data_ptr() % 4096)})
+    assert len(offsets) > 3
 
 
 _PAGE_FAULTS = """
