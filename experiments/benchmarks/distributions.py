@@ -31,6 +31,7 @@ from experiments.benchmarks.report import (
     record,
     relative_accuracy_table,
     sampling_table,
+    summary_table,
 )
 from experiments.benchmarks.timing import Stopwatch, computing_on, keeping_memory
 from experiments.command_line import whole_number, writable_folder
@@ -150,6 +151,11 @@ def _as_markdown(measured: _Measured, setting: dict[str, Any]) -> str:
         f"{quick}{setting['device']}, threads: {setting['threads']}; median of {setting['repeats']} measurements in "
         f"turns; {memory}seed {setting['seed']}. {installed}."
     )
+    on_summary = (
+        f"**In short**: log_prob with its derivatives of {setting['batch']} points, a κ of its own for each, and "
+        f"{setting['draws']:,} draws, time of a call; largest errors over the grid below, relative to max(1, size). "
+        "TensorFlow Probability is compiled by JAX."
+    )
     on_log_prob = (
         f"**log_prob with its derivatives**, float32, {setting['batch']} points, each with a direction of its own, "
         f"drawn at κ = {log_prob_speed.CONCENTRATION:g}. Ratio to the bare dot product, forward and backward. Error "
@@ -169,6 +175,8 @@ def _as_markdown(measured: _Measured, setting: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             introduction,
+            on_summary,
+            summary_table(measured.log_prob, measured.sampling, measured.accuracy),
             on_log_prob,
             log_prob_table(measured.log_prob),
             on_sampling,

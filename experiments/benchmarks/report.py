@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import median_high
 from typing import Any
 
 from experiments.benchmarks import log_prob_speed, sampling_speed
 from experiments.benchmarks.accuracy import COLUMNS, Cell
 from experiments.benchmarks.peers import Skipped
+from experiments.benchmarks.peers.compiled import COMPILED
 from experiments.benchmarks.timing import Times
 
 PACKAGES = (
@@ -102,6 +104,36 @@ def relative_accuracy_table(cells: dict[tuple[str, str], dict[str, Cell]]) -> st
         if set(titles) <= set(row)
     ]
     return markdown_table(["largest relative error", "law", *titles], shown)
+
+
+def summary_table(
+    log_prob: Sequence[log_prob_speed.Row],
+    sampling: Sequence[sampling_speed.Row],
+    cells: dict[tuple[str, str], dict[str, Cell]],
+) -> str:
+    """What matters of the three tables, a row for each law and library: first and last dimension, one κ per point."""
+    densities = {(row.library, row.family, row.dim): row.times for row in log_prob if row.per_sample}
+    draws = {(row.library, row.family, row.dim): row.times for row in sampling if row.correct}
+    low, high = min(row.dim for row in log_prob), max(row.dim for row in log_prob)
+    middle = median_high({row.dim for row in sampling})
+    baseline = densities[log_prob_speed.DOT_PRODUCT, "", high]
+    accuracies = ("log C, float64", "log C, float32", "KL to uniform")
+
+    def ratio(times: Times | None) -> str:
+        return f"{times.ratio_to(baseline):.2f}" if times and baseline else _NOTHING
+
+    def duration(times: Times | None) -> str:
+        return milliseconds(times) if times else _NOTHING
+
+    shown = []
+    for (library, family), row in cells.items():
+        variants = [library, f"{library}{COMPILED}"]
+        columns = [duration(densities.get((variant, family, low))) for variant in variants]
+        columns += [ratio(densities.get((variant, family, high))) for variant in variants]
+        columns += [duration(draws.get((library, family, middle)))]
+        shown.append([library, family, *columns, *[str(row.get(title, _NOTHING)) for title in accuracies]])
+    header = [f"log p and slopes, d = {low}, ms", "compiled", f"÷ dot product, d = {high}", "compiled"]
+    return markdown_table(["", "law", *header, f"draws, d = {middle}, ms", *accuracies], shown)
 
 
 def left_out(skipped: Sequence[Skipped], rows: Sequence[log_prob_speed.Row | sampling_speed.Row]) -> list[str]:

@@ -18,8 +18,8 @@ import torch
 from mpmath import mpf
 
 from experiments.benchmark import main
-from experiments.benchmarks import distributions, log_prob_speed, sampling_speed
-from experiments.benchmarks.accuracy import measure_accuracy
+from experiments.benchmarks import distributions, log_prob_speed, report, sampling_speed
+from experiments.benchmarks.accuracy import Cell, measure_accuracy
 from experiments.benchmarks.peers import Array, Implementation, Unsupported, load_implementations
 from experiments.benchmarks.peers.compiled import Compiled
 from experiments.benchmarks.peers.with_torch import OurPowerSpherical, OurVonMisesFisher
@@ -135,6 +135,22 @@ def test_results_do_not_always_lie_at_the_same_place() -> None:
         stopwatch = Stopwatch(torch.device("cpu"), 9)
         stopwatch.measure_in_turns({"a": lambda: offsets.add(torch.empty(2**18).data_ptr() % 4096)})
     assert len(offsets) > 3
+
+
+def test_the_summary_takes_each_number_from_its_table() -> None:
+    def density(library: str, dim: int, seconds: float, *, per_sample: bool = True) -> log_prob_speed.Row:
+        family = "" if library == log_prob_speed.DOT_PRODUCT else "PS"
+        return log_prob_speed.Row(library, family, dim, per_sample, Times((seconds,)), 0.0)
+
+    densities = [density(log_prob_speed.DOT_PRODUCT, 128, 1e-3), density(log_prob_speed.DOT_PRODUCT, 2048, 5e-3)]
+    densities += [density("one", 128, 2e-3), density("one", 128, 9e-3, per_sample=False), density("one", 2048, 6e-3)]
+    densities += [density("one, compiled", 128, 3e-3), density("one, compiled", 2048, 4e-3)]
+    sampling = [sampling_speed.Row("one", "PS", dim, Times((dim * 1e-4,)), 0.5) for dim in (3, 128, 2048)]
+    sampling += [sampling_speed.Row("wrong", "PS", dim, Times((1e-4,)), 30.0) for dim in (3, 128, 2048)]
+    cells = {("one", "PS"): {"KL to uniform": Cell(1e-3, 1.0, 2, 3, 1.0)}, ("wrong", "PS"): {}}
+    one, wrong = report.summary_table(densities, sampling, cells).splitlines()[2:]
+    assert one == "| one | PS | 2 | 3 | 1.20 | 0.80 | 12.8 | – | – | 1.0e-03 (2) |"
+    assert set(wrong.split("|")[3:-1]) == {" – "}  # its draws are, too, since their mean is not right
 
 
 _PAGE_FAULTS = """

@@ -11,6 +11,9 @@ from torch import Tensor
 from experiments.benchmarks.peers.implementation import Array, Unsupported
 from experiments.benchmarks.peers.with_torch import TorchImplementation
 
+COMPILED = ", compiled"
+"""What the name of an implementation ends in once it is compiled."""
+
 _RECOMPILATIONS = 64  # one for each setting of the benchmark, which is more than torch thinks a program should need
 
 
@@ -23,7 +26,7 @@ class Compiled(TorchImplementation):
 
     def __init__(self, inner: TorchImplementation) -> None:
         self.inner = inner
-        self.library = f"{inner.library}, compiled"
+        self.library = f"{inner.library}{COMPILED}"
         self.family = inner.family
 
     def make(self, mean_direction: Tensor, concentration: Tensor) -> Any:
