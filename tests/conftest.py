@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import mpmath
@@ -8,6 +9,7 @@ import pyro
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.networks import PowerSphericalHead, VonMisesFisherHead, two_layer_mlp
 from models.vi_simsiam import relative_concentration
@@ -71,6 +73,36 @@ def make_views() -> Callable[..., list[Tensor]]:
         return [torch.randn(images, INPUTS, dtype=dtype) for _ in range(views)]
 
     return make
+
+
+class _RecordWaiting(TorchDispatchMode):
+    """Remember the operators whose result, or its shape, the host would have to wait for."""
+
+    NAMES = frozenset({"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2"})
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in self.NAMES:
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def waiting() -> Callable[[], AbstractContextManager[list[str]]]:
+    """Which operators would wait for a device: `with waiting() as seen: ...`."""
+
+    @contextmanager
+    def record() -> Iterator[list[str]]:
+        with _RecordWaiting() as mode:
+            yield mode.seen
+
+    with record() as seen:
+        torch.ones(2).nonzero().sum().item()
+    assert len(seen) == 2  # it does see them
+    return record
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
