@@ -21,6 +21,7 @@ from inference.collapse import effective_rank, standard_deviation
 from inference.evaluation import knn_accuracy, linear_accuracy, nearest_neighbour_is_right
 from inference.kl_objective import KLObjective
 from inference.monitoring import History, OnlineEvaluation
+from inference.pyro_settings import settings_for_training
 from inference.representation import Representation, represent
 from inference.targets import StopGradientCopy
 from inference.training import SelfSupervisedLearner, Unit
@@ -183,7 +184,8 @@ def train_and_measure(
     with warnings.catch_warnings():
         # The images are in memory already: worker processes would only copy them about.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        trainer.fit(learner, _batches(train, recipe.batch_size))
+        with settings_for_training():
+            trainer.fit(learner, _batches(train, recipe.batch_size))
     pair = copy.deepcopy(learner.pair).cpu()
     measures, representation = _judge_pair(pair, train, test)
     if isinstance(pair, VISimSiam):

@@ -10,13 +10,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-import pyro
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from experiments.data.digits import IMAGE_SIZE, DigitViews, load
 from inference.kl_objective import KLObjective
+from inference.pyro_settings import settings_for_training
 from inference.targets import TargetRule
 from ssl_as_inference.graphical_model import MultiViewPair
 
@@ -155,7 +155,7 @@ def pair_loss(
     elbo = (objective or KLObjective())(pair.model, target.guide(pair))
 
     def loss(views: Views) -> Tensor:
-        with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
+        with settings_for_training():
             nats: Tensor = elbo(views)
         return nats / len(views[0])
 

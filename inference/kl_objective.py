@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -111,7 +112,7 @@ class KLObjective(ELBO):
     def differentiable_loss(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """The loss as a scalar tensor, a sum over images; `args` go to model and guide."""
         terms = self.evaluate(model, guide, *args, **kwargs)
-        with torch.autocast(terms.log_densities[0].device.type, enabled=False):
+        with full_precision(terms.log_densities[0]):
             return terms.loss()
 
     def evaluate(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> ObjectiveTerms:
@@ -125,7 +126,7 @@ class KLObjective(ELBO):
                 f'{len(atoms)} atom(s); pairs="all" works with one'
             )
         experts = tuple(site["fn"].posterior for site in sites)
-        with torch.autocast(atoms.device.type, enabled=False):
+        with full_precision(atoms):
             log_densities = tuple(map(self._mean_over_atoms, range(len(sites)), sites))
             log_normalizer = None
             if self.normalized:
@@ -135,21 +136,20 @@ class KLObjective(ELBO):
     def _mean_over_atoms(self, view: int, site: dict[str, Any]) -> Tensor:
         """Mean of log p_i(f_j) over the atoms j that count for view i, shape `(*plates,)`."""
         likelihood: ViewGivenLatent = site["fn"]
+        expert, atoms = likelihood.posterior, likelihood.latent
         if self.pairs == "cross":
             # Atom j belongs to view j; views beyond the atoms (a guide over fewer views) keep every atom. The atom is
             # left out before its density is evaluated: where that is −∞, even a discarded value has NaN as gradient.
-            likelihood = ViewGivenLatent(
-                likelihood.posterior, _without(view, likelihood.latent), likelihood.event_shape
-            )
-        log_density = _scaled(likelihood.log_prob(site["value"]), site)
+            atoms = _without(view, atoms)
+        log_density = _scaled(expert.log_prob(atoms), site)  # of the view, up to a constant, as the likelihood says
         if self.weight is not None:
-            log_density = log_density * self._weight_like(log_density, self.weight, likelihood)
+            log_density = log_density * self._weight_like(log_density, self.weight, expert, atoms)
         return log_density.squeeze(0) if len(log_density) == 1 else log_density.mean(0)
 
     @staticmethod
-    def _weight_like(log_density: Tensor, weight: TermWeight, likelihood: ViewGivenLatent) -> Tensor:
+    def _weight_like(log_density: Tensor, weight: TermWeight, expert: Any, atoms: Tensor) -> Tensor:
         with torch.no_grad():  # the stop-gradient: a weight says how much a term counts, and is not to be minimised
-            weights = weight(likelihood.posterior, likelihood.latent)
+            weights = weight(expert, atoms)
         fits = len(weights.shape) <= log_density.dim() and all(
             one in {1, other} for one, other in zip(weights.shape[::-1], log_density.shape[::-1], strict=False)
         )
@@ -173,7 +173,7 @@ class KLObjective(ELBO):
     def _atoms(guide_trace: poutine.Trace) -> Tensor:
         if LATENT not in guide_trace.nodes:
             raise ValueError(f"guide must sample a site named {LATENT!r}, got sites {_sample_sites(guide_trace)}")
-        site: dict[str, Any] = dict(guide_trace.nodes[LATENT])
+        site: Any = guide_trace.nodes[LATENT]
         if not isinstance(site["fn"], DeltaMixture) or site["infer"].get("enumerate") != "parallel":
             raise ValueError(
                 f"guide must draw {LATENT!r} from a DeltaMixture with infer={{'enumerate': 'parallel'}}, "
@@ -184,14 +184,14 @@ class KLObjective(ELBO):
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
         """Traces of model and guide with the guide's atoms enumerated in a new leftmost dimension."""
-        with SharedEncodings(), poutine.enum(first_available_dim=-1 - int(self.max_plate_nesting)):
+        outermost = -1 - int(self.max_plate_nesting)
+        with SharedEncodings():
             # As contexts: wrapped around the functions instead, the handlers would take twice their time.
-            with poutine.trace() as guide_sites:
+            with poutine.enum(first_available_dim=outermost), poutine.trace() as guide_sites:
                 guide(*args, **kwargs)
-            guide_trace = guide_sites.get_trace()
-            with poutine.trace() as model_sites, poutine.replay(trace=guide_trace):
+            with poutine.trace() as model_sites, poutine.replay(trace=guide_sites.trace):
                 model(*args, **kwargs)
-        return model_sites.get_trace(), guide_trace
+        return model_sites.trace, guide_sites.trace
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """The loss as a number."""
@@ -203,6 +203,12 @@ class KLObjective(ELBO):
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
         return float(loss.detach())
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[None]:
+    """Autocast off for computations on this tensor's device; asking whether it is on costs less than to switch it."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _without(atom: int, atoms: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import lightning
-import pyro
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from inference.kl_objective import KLObjective, ObjectiveTerms
+from inference.kl_objective import KLObjective, ObjectiveTerms, full_precision
+from inference.pyro_settings import settings_for_training
 from inference.targets import TargetRule
 from inference.term_weights import unit_pull
 from ssl_as_inference.graphical_model import MultiViewPair
@@ -98,11 +98,9 @@ class SelfSupervisedLearner(lightning.LightningModule):
 
     def loss_and_terms(self, views: Sequence[Tensor]) -> tuple[Tensor, ObjectiveTerms]:
         """The loss of a batch, and what it is made of."""
-        # Parameters stay in their modules instead of Pyro's global store, and Pyro's checks, which wait for the device
-        # at every site, are off: the arguments come from our own networks.
-        with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
+        with settings_for_training():
             terms = self._objective.evaluate(self.elbo.model, self.elbo.guide, views)
-        with torch.autocast(views[0].device.type, enabled=False):
+        with full_precision(views[0]):
             nats = terms.loss() / len(views[0])
         return nats / (self.unit * (len(views) if self.over_views == "mean" else 1)), terms
 

@@ -200,17 +200,19 @@ print(
 )
 assert tuple(expert.batch_shape) == (6,)
 sites = {
-    program: [
-        name for name, site in pyro.poutine.trace(network).get_trace(views).nodes.items() if site["type"] == "sample"
-    ]
+    program: {
+        name: [plate.name for plate in site["cond_indep_stack"]]
+        for name, site in pyro.poutine.trace(network).get_trace(views).nodes.items()
+        if site["type"] == "sample"
+    }
     for program, network in (("model", model), ("guide", guide))
 }
 print(sites)
-assert sites["model"] == ["images", "z", "x_1", "x_2"]
-assert sites["guide"] == ["images", "z"]
+assert sites["model"] == {"z": ["images"], "x_1": ["images"], "x_2": ["images"]}
+assert sites["guide"] == {"z": ["images"]}
 
 # %% [markdown]
-# `images` is the plate: six independent copies of the story. Model and guide share the site `z`, and that is all
+# Each site stands in the plate `images`: six independent copies of the story. Model and guide share the site `z`, all
 # that Pyro asks of a pair. `KLObjective` enumerates the guide's atoms and evaluates the model at each; by hand it is
 # three lines. Pyro's own `TraceEnum_ELBO` knows nothing about us and computes the same, up to the guide's entropy, here
 # $\log M$ an image:

@@ -253,8 +253,9 @@ class PowerSphericalHead(nn.Module):
                 "network must give at least 3 outputs, a mean direction in 2 or more dimensions and the raw "
                 f"concentration, got shape {tuple(output.shape)}"
             )
-        mean_direction = normalize(output[..., :-1])
-        raw = output[..., -1].to(mean_direction.dtype)
+        direction, raw = output.split([output.size(-1) - 1, 1], dim=-1)
+        mean_direction = normalize(direction)
+        raw = raw.squeeze(-1).to(mean_direction.dtype)
         return PowerSpherical(mean_direction, self.concentration_map(raw, mean_direction.size(-1)))
 
 

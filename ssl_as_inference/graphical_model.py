@@ -20,6 +20,7 @@ import pyro
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from pyro.nn import PyroModule
+from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
@@ -167,11 +168,13 @@ class MultiViewModel(_PyroNetwork):
         """Draw z, observe the views. `views`: M tensors of shape `(images, …)`."""
         images = _count_images(views)
         experts = [self.expert(view) for view in views]
-        with pyro.plate("images", images, dim=-1):
+        with _plate_of(images):
             # The prior's constant log C(0) is masked out, so that the log joint is Σ_i log p_ψ(z|x_i), the unnormalised
             # product of Eq. (6), and no more.
             dtype = torch.promote_types(views[0].dtype, torch.float32)
-            prior = SphericalUniform(experts[0].event_shape[0], dtype=dtype, device=views[0].device)
+            prior = SphericalUniform(
+                experts[0].event_shape[0], dtype=dtype, device=views[0].device, batch_shape=(images,)
+            )
             with pyro.poutine.mask(mask=False):
                 z = pyro.sample(LATENT, prior)
             for number, (view, expert) in enumerate(zip(views, experts, strict=True), start=1):
@@ -205,7 +208,9 @@ class MultiViewGuide(_PyroNetwork):
         """Unit vectors f(x_j) of the guide's views, shape `(images, G, dim)`, with their gradient."""
         if self.views is not None and len(views) < self.views:
             raise ValueError(f"views must be at least the {self.views} that the guide is over, got {len(views)}")
-        return normalize(torch.stack([encode(self.network, view) for view in views[: self.views]], dim=-2))
+        network = self.network
+        # In memory each view's vectors lie together, as they are used.
+        return normalize(torch.stack([encode(network, view) for view in views[: self.views]])).movedim(0, -2)
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """Draw z among the target's outputs. `views`: M tensors of shape `(images, …)`."""
@@ -216,7 +221,7 @@ class MultiViewGuide(_PyroNetwork):
 
     @staticmethod
     def _draw(locations: Tensor) -> Tensor:
-        with pyro.plate("images", locations.size(0), dim=-1):
+        with _plate_of(locations.size(0)):
             z: Tensor = pyro.sample(LATENT, DeltaMixture(locations), infer={"enumerate": "parallel"})
         return z
 
@@ -244,6 +249,15 @@ class MultiViewPair(nn.Module):
         self.model = model
         self.guide = guide
         self.dim = dim
+
+
+def _plate_of(images: int) -> Messenger:
+    """The plate of images: `pyro.plate("images", images, dim=-1)` without a subsample.
+
+    `pyro.plate` makes one more site, which draws the images that take part. All of them do, and the site, its handlers
+    and its index tensor would take as long as the rest of a model or guide.
+    """
+    return IndepMessenger("images", images, dim=-1)
 
 
 def _count_images(views: Sequence[Tensor]) -> int:

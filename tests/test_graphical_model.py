@@ -72,6 +72,22 @@ def test_pyro_draws_the_model(make_pair: PairMaker, make_views: ViewMaker) -> No
         assert expected in source
 
 
+def test_the_plate_is_pyros_own_without_a_subsample(make_pair: PairMaker, make_views: ViewMaker) -> None:
+    pair, views = make_pair("vmf").eval(), make_views(3, images=4)
+    with poutine.trace() as expected, pyro.plate("images", 4, dim=-1):
+        pyro.sample("there", DeltaMixture(torch.eye(5)[:1].expand(4, 1, 5)))
+    (plate,) = expected.trace.nodes["there"]["cond_indep_stack"]
+    for network, sites in ((pair.model, [LATENT, "x_1", "x_2", "x_3"]), (pair.guide, [LATENT])):
+        trace = poutine.trace(network).get_trace(views)
+        assert [name for name, site in trace.nodes.items() if site["type"] == "sample"] == sites
+        for name in sites:
+            site: Any = trace.nodes[name]
+            assert site["cond_indep_stack"] == (plate,)
+            assert site["scale"] == 1
+            assert site["fn"].batch_shape[-1] == 4
+            assert site["fn"].expand(site["fn"].batch_shape) is site["fn"]  # as every site is, in every step
+
+
 def test_the_prior_leaves_the_joint_at_the_unnormalised_product(make_pair: PairMaker, make_views: ViewMaker) -> None:
     pair, views = make_pair("ps").eval(), make_views(3)
     trace = poutine.trace(pair.model).get_trace(views)
@@ -260,3 +276,8 @@ def test_a_guide_over_the_first_views_holds_those_alone(
         guide.locations(views[:1])
     with pytest.raises(ValueError, match="views must be at least 1 or None, got 0"):
         MultiViewGuide(pair.model.encoder, views=0)
+
+
+def test_the_guides_atoms_lie_together_in_memory(make_pair: PairMaker, make_views: ViewMaker) -> None:
+    atoms = DeltaMixture(make_pair("vmf").guide.locations(make_views(3))).enumerate_support()
+    assert atoms.is_contiguous()

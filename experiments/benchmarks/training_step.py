@@ -14,6 +14,7 @@ from experiments.benchmarks.peak_memory import peak_memory
 from experiments.benchmarks.timing import Stopwatch, Times
 from experiments.recovery import Sgd, Training
 from inference.cuda_graphs import TrainingStep
+from inference.pyro_settings import settings_for_training
 from models.networks import resnet18_backbone
 
 METHODS: dict[str, Callable[[special_cases.Size, int], tuple[Training, Training]]] = {
@@ -93,7 +94,8 @@ def measure_training_steps(
             alignment = _alignment(ours, plain, views)
             steps = {name: _step(training) for name, training in (("ours", ours), ("plain", plain))}
             turns = replace(stopwatch, repeats=repeats[network])
-            times = turns.measure_in_turns({name: partial(step, *views) for name, step in steps.items()})
+            with settings_for_training():  # as around a whole training
+                times = turns.measure_in_turns({name: partial(step, *views) for name, step in steps.items()})
             our_memory = _memory(ours, steps["ours"], views, stopwatch.device)
             plain_memory = _memory(plain, steps["plain"], views, stopwatch.device)
             rows.append(Row(method, network, times["ours"], times["plain"], our_memory, plain_memory, alignment))

@@ -24,6 +24,7 @@ from experiments.pretraining.metrics import history, read_rows
 from experiments.pretraining.run_folder import Resume, RunFolder
 from inference.checkpointing import CheckpointError
 from inference.finiteness import NotFiniteError
+from inference.pyro_settings import settings_for_training
 from inference.schedule import CosineSchedule
 from inference.stepwise import StepwiseLearner
 
@@ -159,7 +160,8 @@ def _learner(config: PretrainConfig, pair: Any, steps: int, steps_per_epoch: int
 def _fit(trainer: lightning.Trainer, learner: StepwiseLearner, loop: PretrainingLoop, batches: Any) -> None:
     path = loop.folder.last
     try:
-        trainer.fit(learner, batches)
+        with settings_for_training():
+            trainer.fit(learner, batches)
     except NotFiniteError as error:
         good = f"the last good checkpoint is {path} (after step {loop.saved_step})" if loop.saved_step else "none saved"
         raise TrainingFailedError(

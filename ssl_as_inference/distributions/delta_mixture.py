@@ -73,8 +73,10 @@ class DeltaMixture(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         """Return the same mixture broadcast to `batch_shape`."""
-        new: Self = self._get_checked_instance(type(self), _instance)  # type: ignore[no-untyped-call]
         batch_shape = torch.Size(batch_shape)
+        if batch_shape == self.batch_shape and _instance is None:  # Pyro expands every site to its plates
+            return self
+        new: Self = self._get_checked_instance(type(self), _instance)  # type: ignore[no-untyped-call]
         new.locations = self.locations.expand(batch_shape + self.locations.shape[-2:])
         super(DeltaMixture, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args

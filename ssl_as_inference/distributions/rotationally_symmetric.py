@@ -53,8 +53,8 @@ class RotationallySymmetric(TorchDistribution):
             concentration = mean_direction.new_full((), concentration)
         batch_shape = _broadcast(mean_direction, concentration)
         event_shape = mean_direction.shape[-1:]
-        self.mean_direction = mean_direction.expand(batch_shape + event_shape)
-        self.concentration = concentration.expand(batch_shape)
+        self.mean_direction = _expanded(mean_direction, batch_shape + event_shape)
+        self.concentration = _expanded(concentration, batch_shape)
         super().__init__(batch_shape, event_shape, validate_args=False)
         # The base class is kept from checking, since the messages below say more. That leaves False on the instance,
         # which would also hide the default for the values given to log_prob.
@@ -136,6 +136,11 @@ class RotationallySymmetric(TorchDistribution):
         """Draw with pathwise derivatives in `mean_direction` and `concentration`."""
         shape = self._extended_shape(torch.Size(sample_shape))
         return uniform_at_gap(self.mean_direction.expand(shape), self._rsample_gap(shape[:-1]))
+
+
+def _expanded(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """The tensor expanded to this shape; itself where it has it, which an autograd graph has a node less for."""
+    return tensor if tensor.shape == shape else tensor.expand(shape)
 
 
 def _broadcast(mean_direction: Tensor, concentration: Tensor) -> torch.Size:

@@ -52,10 +52,13 @@ class SphericalUniform(TorchDistribution):
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in {torch.float32, torch.float64}:
             raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
-        # Its dtype and device are those of the distribution.
-        # Filled on the device: a number copied to it would wait for it, and cannot be recorded in a CUDA graph.
-        self._log_density = torch.full((), -log_surface_area(dim), dtype=dtype, device=device)
+        self._kind: dict[str, Any] = {"dtype": dtype, "device": device}
         super().__init__(torch.Size(batch_shape), torch.Size([dim]), validate_args=validate_args)
+
+    @property
+    def _log_density(self) -> Tensor:
+        # Filled on the device: a number copied to it would wait for it, and cannot be recorded in a CUDA graph.
+        return torch.full((), -log_surface_area(self.dim), **self._kind)
 
     @property
     def dim(self) -> int:
@@ -69,16 +72,19 @@ class SphericalUniform(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         """Return the same distribution with another batch shape."""
+        batch_shape = torch.Size(batch_shape)
+        if batch_shape == self.batch_shape and _instance is None:  # Pyro expands every site to its plates
+            return self
         new: Self = self._get_checked_instance(type(self), _instance)  # type: ignore[no-untyped-call]
-        new._log_density = self._log_density
-        super(SphericalUniform, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._kind = self._kind
+        super(SphericalUniform, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draw as normalised normal vectors; there is no parameter to differentiate by."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        return normalize(torch.randn(shape, dtype=self._log_density.dtype, device=self._log_density.device))
+        return normalize(torch.randn(shape, **self._kind))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Minus the log area, for every z.
@@ -111,7 +117,7 @@ class SphericalUniform(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         """Zero, the centre of the ball; shape `(*batch, dim)`."""
-        return self._log_density.new_zeros(self.batch_shape + self.event_shape)
+        return torch.zeros(self.batch_shape + self.event_shape, **self._kind)
 
     @property
     def variance(self) -> Tensor:
@@ -121,7 +127,7 @@ class SphericalUniform(TorchDistribution):
     @property
     def covariance_matrix(self) -> Tensor:
         """I/d, shape `(*batch, dim, dim)`."""
-        identity = torch.eye(self.dim, dtype=self._log_density.dtype, device=self._log_density.device)
+        identity = torch.eye(self.dim, **self._kind)
         return (identity / self.dim).expand(self.batch_shape + identity.shape)
 
     @property

@@ -15,7 +15,7 @@ from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
 from pyro.optim import SGD, Adam  # type: ignore[attr-defined]  # made at run time
 from torch import Tensor, nn
 
-from inference.kl_objective import KLObjective
+from inference.kl_objective import KLObjective, full_precision
 from ssl_as_inference.distributions import DeltaMixture, PowerSpherical, SphericalUniform, VonMisesFisher
 from ssl_as_inference.graphical_model import LATENT, MultiViewGuide, MultiViewModel, MultiViewPair, ViewGivenLatent
 from ssl_as_inference.sphere import normalize
@@ -335,3 +335,23 @@ def test_the_terms_add_up_to_the_loss(
         assert len(terms.log_densities) == len(terms.experts) == 3
         assert torch.equal(terms.loss(), objective(pair.model, pair.guide)(views))
         assert (terms.log_normalizer is not None) == objective.normalized
+
+
+@FAMILIES
+def test_densities_are_in_full_precision_under_autocast(
+    family: str, make_pair: PairMaker, make_views: ViewMaker
+) -> None:
+    pair, views = make_pair(family, dtype=torch.float32), make_views(2, dtype=torch.float32)
+    on: list[bool] = []
+
+    def weight(_: Any, atoms: Tensor) -> Tensor:
+        on.append(torch.is_autocast_enabled("cpu"))
+        return atoms.new_ones(())
+
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = KLObjective(weight=weight).evaluate(pair.model, pair.guide, views)
+        on.append(torch.is_autocast_enabled("cpu"))
+    assert on == [False, False, True]
+    for term, expert in zip(terms.log_densities, terms.experts, strict=True):
+        assert term.dtype == expert.mean_direction.dtype == torch.float32
+    assert not isinstance(full_precision(terms.log_densities[0]), torch.autocast)  # off already: nothing to switch

@@ -142,15 +142,18 @@ MUTANTS = (
         _GRAPH, "return self._draw(self.locations(views))", "return self._draw(self.locations(views).detach())", "C27"
     ),
     Mutant(_GRAPH, "return normalize(torch.stack(", "return (torch.stack(", "C1"),
-    Mutant(_GRAPH, "return self.posterior.log_prob(self.latent)", "return -self.posterior.log_prob(self.latent)", "C9"),
+    Mutant(
+        _GRAPH, "return self.posterior.log_prob(self.latent)", "return -self.posterior.log_prob(self.latent)", "C29"
+    ),
     Mutant(_GRAPH, "mask(mask=False)", "mask(mask=True)", "C29"),
     Mutant(_OBJECTIVE, "loss = -functools.reduce(", "loss = functools.reduce(", "C12"),
     Mutant(_OBJECTIVE, "add, self.log_densities)", "add, self.log_densities) / len(self.log_densities)", "C12"),
     Mutant(_OBJECTIVE, "else log_density.mean(0)", "else log_density.sum(0)", "C12"),
     Mutant(_OBJECTIVE, "else loss + self.log_normalizer", "else loss - self.log_normalizer", "C16"),
     Mutant(_OBJECTIVE, "        return atoms[1:]\n", "        return atoms[:-1]\n", "C13"),
-    Mutant(_OBJECTIVE, "_without(view, likelihood.latent)", "likelihood.latent", "C13"),
-    Mutant(_NETWORKS, "normalize(output[..., :-1])", "output[..., :-1]", "C1"),
+    Mutant(_OBJECTIVE, "_without(view, atoms)", "atoms", "C13"),
+    Mutant(_OBJECTIVE, "_scaled(expert.log_prob(atoms)", "_scaled(-expert.log_prob(atoms)", "C9"),
+    Mutant(_NETWORKS, "normalize(direction)", "direction", "C1"),
     Mutant(_NETWORKS, "normalize(self.network(projection))\n        if", "self.network(projection)\n        if", "C1"),
     # cross-entropies and divergences
     Mutant(_CROSS, "mean_cosine_gap(q, p) - mode)", "mean_cosine_gap(q, p) + mode)", "C18"),
