@@ -19,9 +19,11 @@ from ssl_as_inference.special import (
 )
 from ssl_as_inference.special.beta_tails import beta_tail
 
+_HALF = frozenset({torch.float16, torch.bfloat16})
+
 
 def _at_least_single(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in {torch.float16, torch.bfloat16} else tensor
+    return tensor.float() if tensor.dtype in _HALF else tensor
 
 
 class _ImplicitGap(torch.autograd.Function):
@@ -185,11 +187,14 @@ class PowerSpherical(RotationallySymmetric):
         """
         if self._validate_args:
             self._validate_sample(value)
-        value, mean_direction = _at_least_single(value), _at_least_single(self.mean_direction)
-        dtype = torch.promote_types(value.dtype, mean_direction.dtype)
-        concentration = self._own_concentration
-        eps = torch.finfo(torch.promote_types(dtype, concentration.dtype)).eps
-        return power_spherical_log_density(value.to(dtype), mean_direction.to(dtype), concentration, eps)
+        mean_direction, concentration = self.mean_direction, self._own_concentration
+        dtype = value.dtype
+        if dtype is not mean_direction.dtype or dtype is not concentration.dtype or dtype in _HALF:
+            value, mean_direction = _at_least_single(value), _at_least_single(mean_direction)
+            vectors = torch.promote_types(value.dtype, mean_direction.dtype)
+            value, mean_direction = value.to(vectors), mean_direction.to(vectors)
+            dtype = torch.promote_types(vectors, concentration.dtype)
+        return power_spherical_log_density(value, mean_direction, concentration, torch.finfo(dtype).eps)
 
     def _rsample_gap(self, shape: torch.Size) -> Tensor:
         """Draw w = 2h, h ~ Beta(b, a) as a ratio of gamma variates, which keeps its relative accuracy for small w.

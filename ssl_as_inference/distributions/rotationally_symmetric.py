@@ -40,6 +40,12 @@ class RotationallySymmetric(TorchDistribution):
     mean_direction: Tensor
     concentration: Tensor
 
+    _own_concentration: Tensor
+    """The concentration without the copies that `expand` makes: broadcastable with `batch_shape`.
+
+    Scalars of a distribution need not be computed once for each of the points that share a concentration.
+    """
+
     def __init__(
         self, mean_direction: Tensor, concentration: Tensor | float, *, validate_args: bool | None = None
     ) -> None:
@@ -55,6 +61,7 @@ class RotationallySymmetric(TorchDistribution):
         event_shape = mean_direction.shape[-1:]
         self.mean_direction = _expanded(mean_direction, batch_shape + event_shape)
         self.concentration = _expanded(concentration, batch_shape)
+        self._own_concentration = without_copies(concentration)
         super().__init__(batch_shape, event_shape, validate_args=False)
         # The base class is kept from checking, since the messages below say more. That leaves False on the instance,
         # which would also hide the default for the values given to log_prob.
@@ -83,14 +90,6 @@ class RotationallySymmetric(TorchDistribution):
         """Dimension d of the space around the sphere."""
         return int(self.event_shape[0])
 
-    @property
-    def _own_concentration(self) -> Tensor:
-        """The concentration without the copies that `expand` makes: broadcastable with `batch_shape`.
-
-        Scalars of a distribution need not be computed once for each of the points that share a concentration.
-        """
-        return without_copies(self.concentration)
-
     @staticmethod
     def infer_shapes(  # type: ignore[override]  # Pyro calls it by keyword, one per argument
         mean_direction: Any, concentration: Any = ()
@@ -104,6 +103,7 @@ class RotationallySymmetric(TorchDistribution):
         batch_shape = torch.Size(batch_shape)
         new.mean_direction = self.mean_direction.expand(batch_shape + self.event_shape)
         new.concentration = self.concentration.expand(batch_shape)
+        new._own_concentration = self._own_concentration
         super(RotationallySymmetric, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
