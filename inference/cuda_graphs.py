@@ -60,6 +60,10 @@ class TrainingStep:
         return loss.detach()
 
 
+class RecordingError(RuntimeError):
+    """A step cannot be recorded."""
+
+
 class GraphedStep:
     r"""A step on the GPU that is recorded once and then replayed; on a CPU, the step itself.
 
@@ -86,6 +90,7 @@ class GraphedStep:
 
     Raises:
         ValueError: If `warm_up` is less than 1; when called, if inputs are not like those of the first call.
+        RecordingError: When called, if the step does what cannot be recorded.
 
     Example:
         >>> weights = torch.nn.Parameter(torch.zeros(2))
@@ -115,7 +120,7 @@ class GraphedStep:
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Take a step; returns what it returns, in memory of its own."""
         self._check(inputs)
-        if inputs[0].device.type != "cuda":
+        if not self._can_record(inputs):
             return self.step(*inputs)
         if self._calls < self.warm_up:
             self._calls += 1
@@ -128,6 +133,10 @@ class GraphedStep:
         self._graph.replay()
         assert self._output is not None  # noqa: S101  # recorded
         return self._output.clone()
+
+    @staticmethod
+    def _can_record(inputs: Sequence[Tensor]) -> bool:
+        return inputs[0].device.type == "cuda"
 
     def _check(self, inputs: Sequence[Tensor]) -> None:
         if not inputs:
@@ -155,8 +164,14 @@ class GraphedStep:
     def _record(self, inputs: Sequence[Tensor]) -> None:
         self._inputs = [one.clone() for one in inputs]
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
-            self._output = self.step(*self._inputs)
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):
+                self._output = self.step(*self._inputs)
+        except RuntimeError as error:
+            raise RecordingError(
+                "the step cannot be recorded as a CUDA graph, as none can that waits for the device or copies from the "
+                f"processor's memory: {str(error).splitlines()[0]}"
+            ) from error
         self._graph = graph
 
 

@@ -43,6 +43,28 @@ class StepRecord:
             None if terms.log_normalizer is None else terms.log_normalizer.detach(),
         )
 
+    def packed(self) -> Tensor:
+        """All its numbers in one tensor, which a recorded step can hand out."""
+        return torch.cat([one.reshape(-1).to(self.loss.dtype) for one in self._tensors()])
+
+    def like(self, step: int, packed: Tensor) -> StepRecord:
+        """The record of another step, from what `packed` gave for it."""
+        shapes = [one.shape for one in self._tensors()]
+        parts = packed.split([shape.numel() for shape in shapes])
+        rest = iter([part.view(shape) for part, shape in zip(parts, shapes, strict=True)])
+        return StepRecord(
+            step,
+            next(rest),
+            tuple(next(rest) for _ in self.log_densities),
+            tuple(next(rest) for _ in self.concentrations),
+            None if self.log_normalizer is None else next(rest),
+            None if self.gradient_norm is None else next(rest),
+        )
+
+    def _tensors(self) -> list[Tensor]:
+        last = [one for one in (self.log_normalizer, self.gradient_norm) if one is not None]
+        return [self.loss, *self.log_densities, *self.concentrations, *last]
+
 
 @dataclass(frozen=True)
 class StepValues:

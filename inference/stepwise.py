@@ -116,14 +116,17 @@ class StepwiseLearner(SelfSupervisedLearner):
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002
     ) -> None:
         """Keep the norm of the whole gradient, scale the gradient where it is too long; then rates of single rows."""
+        self._records[-1].gradient_norm = self._clip(optimizer)
+
+    def _clip(self, optimizer: Optimizer) -> Tensor:
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in held if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.gradient_clip is not None:
             torch.nn.utils.clip_grads_with_norm_(held, self.gradient_clip, norm)
-        self._records[-1].gradient_norm = norm.detach()
         if self.row_rate is not None:
             self.row_rate.apply(self.weight_decay)
+        return norm.detach()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, let the target rule follow, and count."""

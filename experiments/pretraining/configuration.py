@@ -108,6 +108,7 @@ _NO_EFFECT_ON_WEIGHTS = (
     "engine.accelerator",
     "engine.devices",
     "engine.nodes",
+    "engine.cuda_graphs",
     "engine.threads",
     "checkpoints.",
     "monitor.",

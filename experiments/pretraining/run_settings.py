@@ -19,6 +19,9 @@ class EngineConfig:
         precision: bf16-mixed runs the networks in bfloat16; the objective is in float32 either way.
         channels_last: Keep images and convolutions with the channels last, as tensor cores want them.
         compile: Compile encoder, predictor and the augmentation on the device with torch.compile.
+        cuda_graphs: Record the training step once and replay it as one launch, which leaves out all of Python: on one
+            GPU, with one process. The same operations in the same order; a network that waits for the GPU within a
+            step cannot be recorded. (Tried on a CPU, where the recording is stood in for; not yet on a GPU.)
         threads: Threads of each process for computations on the CPU; torch's choice when not given.
     """
 
@@ -28,11 +31,23 @@ class EngineConfig:
     precision: Literal["32", "bf16-mixed"] = "32"
     channels_last: bool = True
     compile: bool = False
+    cuda_graphs: bool = False
     threads: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("devices", "nodes"):
             require(f"engine.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
+        if self.cuda_graphs:
+            processes, accelerator = self.devices * self.nodes, self.accelerator
+            require(
+                "engine.cuda_graphs", True, accelerator != "cpu", "false with engine.accelerator cpu, which has none"
+            )
+            require(
+                "engine.cuda_graphs",
+                True,
+                processes == 1,
+                f"false with engine.devices × engine.nodes = {processes}: a recorded step averages no gradients",
+            )
         require("engine.threads", self.threads, self.threads is None or self.threads >= 1, ">= 1")
 
 

@@ -23,14 +23,16 @@ from experiments.pretraining.loop import PretrainingLoop
 from experiments.pretraining.metrics import history, read_rows
 from experiments.pretraining.run_folder import Resume, RunFolder
 from inference.checkpointing import CheckpointError
+from inference.cuda_graphs import RecordingError
 from inference.finiteness import NotFiniteError
+from inference.graphed_learner import GraphedLearner
 from inference.pyro_settings import settings_for_training
 from inference.schedule import CosineSchedule
 from inference.stepwise import StepwiseLearner
 
 
 class TrainingFailedError(RuntimeError):
-    """The training met NaN or infinity; the message says where, and what the last good checkpoint is."""
+    """The training met NaN or infinity, or a step that cannot be recorded; the message says where and what remains."""
 
 
 class TrainingInterruptedError(RuntimeError):
@@ -59,7 +61,7 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
     Raises:
         ValueError: If a setting, the images or a checkpoint cannot be used; the message is one line, or a list of
             broken images.
-        TrainingFailedError: If the loss is NaN or infinite.
+        TrainingFailedError: If the loss is NaN or infinite, or the step cannot be recorded as a CUDA graph.
         TrainingInterruptedError: If a signal stopped it.
     """
     if config.engine.threads is not None:
@@ -104,6 +106,8 @@ def _trainer(config: PretrainConfig) -> lightning.Trainer:
         raise ValueError("engine.accelerator is gpu, but torch sees none: use cpu or auto")
     if on_gpu and engine.devices > torch.cuda.device_count():
         raise ValueError(f"engine.devices is {engine.devices}, but torch sees {torch.cuda.device_count()} GPU(s)")
+    if engine.cuda_graphs and not on_gpu:
+        raise ValueError("engine.cuda_graphs is true, but torch sees no GPU here: set it to false")
     many = engine.devices * engine.nodes > 1
     if on_gpu:
         torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
@@ -134,7 +138,8 @@ def _trainer(config: PretrainConfig) -> lightning.Trainer:
 
 def _learner(config: PretrainConfig, pair: Any, steps: int, steps_per_epoch: int) -> StepwiseLearner:
     training = config.training
-    learner = StepwiseLearner(
+    kind = GraphedLearner if config.engine.cuda_graphs else StepwiseLearner
+    learner = kind(
         pair,
         build_objective(config),
         build_target_rule(config),
@@ -162,6 +167,8 @@ def _fit(trainer: lightning.Trainer, learner: StepwiseLearner, loop: Pretraining
     try:
         with settings_for_training():
             trainer.fit(learner, batches)
+    except RecordingError as error:
+        raise TrainingFailedError(f"{error}; train with --engine.cuda_graphs false") from error
     except NotFiniteError as error:
         good = f"the last good checkpoint is {path} (after step {loop.saved_step})" if loop.saved_step else "none saved"
         raise TrainingFailedError(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inference.cuda_graphs import GraphedStep, TrainingStep, compile_networks, learning_rate_on_device
+from inference.cuda_graphs import GraphedStep, RecordingError, TrainingStep, compile_networks, learning_rate_on_device
 from inference.kl_objective import KLObjective
 from inference.targets import ExponentialMovingAverage, StopGradientCopy
 from models.byol import BYOL
@@ -145,6 +145,20 @@ def test_warm_up_then_one_recording_then_replays_of_copied_inputs(fake_cuda: lis
     assert taken.recorded
     assert taken._graph.replays == 3
     assert seen[-1].as_subclass(Tensor).tolist() == [4.0, 4.0]  # the recorded input holds the last call's
+
+
+def test_what_cannot_be_recorded_is_said(fake_cuda: list[str]) -> None:
+    def step(view: Tensor) -> Tensor:
+        if "record" in fake_cuda:
+            raise RuntimeError("operation not permitted when stream is capturing\nMore of what CUDA says")
+        return view.sum()
+
+    taken = GraphedStep(step, warm_up=1)
+    view = torch.ones(2).as_subclass(_CudaTensor)
+    taken(view)
+    with pytest.raises(RecordingError, match=r"as a CUDA graph, .*: operation not permitted when stream is capturing$"):
+        taken(view)
+    assert not taken.recorded
 
 
 def test_other_inputs_are_refused() -> None:

@@ -170,6 +170,14 @@ def test_resume_takes_the_configuration_of_the_folder(tmp_path: Path) -> None:
         (["--training.batch_size", "1"], "training.batch_size must be >= 2"),
         (["--training.warmup_epochs", "200"], r"training.warmup_epochs must be in \[0, epochs\), got 200"),
         (["--engine.devices", "3"], "must be a multiple of engine.devices × engine.nodes = 3 with at least 2 images"),
+        (
+            ["--engine.cuda_graphs", "true", "--engine.accelerator", "cpu"],
+            "engine.cuda_graphs must be false with engine.accelerator cpu, which has none, got True",
+        ),
+        (
+            ["--engine.cuda_graphs", "true", "--engine.devices", "2"],
+            "engine.cuda_graphs must be false with engine.devices × engine.nodes = 2: a recorded step averages no",
+        ),
         (["--method.name", "moco"], r'"method.name".*Got value: moco'),
         (["--objective.normalized", "true"], "objective.normalized must be false for vi_simsiam with 6 views"),
         (
