@@ -141,10 +141,13 @@ class KLObjective(ELBO):
             # Atom j belongs to view j; views beyond the atoms (a guide over fewer views) keep every atom. The atom is
             # left out before its density is evaluated: where that is −∞, even a discarded value has NaN as gradient.
             atoms = _without(view, atoms)
+        single = len(atoms) == 1 and self.weight is None
+        if single:  # no mean to be taken: without their dimension the atom's density and its derivatives take less
+            atoms = atoms[0]
         log_density = _scaled(expert.log_prob(atoms), site)  # of the view, up to a constant, as the likelihood says
         if self.weight is not None:
             log_density = log_density * self._weight_like(log_density, self.weight, expert, atoms)
-        return log_density.squeeze(0) if len(log_density) == 1 else log_density.mean(0)
+        return log_density if single else log_density.mean(0)
 
     @staticmethod
     def _weight_like(log_density: Tensor, weight: TermWeight, expert: Any, atoms: Tensor) -> Tensor:
