@@ -26,6 +26,7 @@ from experiments.evaluated_images import ImagesOptions, add_image_options, exist
 from experiments.figures import concentration_figure, save_figure, uncertainty_figure
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained, load_pretrained
+from experiments.pretraining.images import view_groups
 from experiments.record import Record
 from experiments.uncertainty_study.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
 from experiments.uncertainty_study.measures import measure, measures
@@ -57,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _defects(config: PretrainConfig) -> str:
-    views = config.views
-    return ", defects among the views" if views.noise_probability or views.occlusion_probability else ""
+    return ", defects among the views" if view_groups(config)[0][0].has_defects else ""
 
 
 def _parser() -> CommandLineParser:

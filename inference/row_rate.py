@@ -1,4 +1,4 @@
-"""A learning rate for a part of a parameter, where an optimiser's groups can only tell whole parameters apart."""
+"""Learning rate and weight decay for a part of a parameter, where an optimiser's groups can only tell whole parameters apart."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ from torch import nn
 
 @dataclass(frozen=True, eq=False)
 class LastRowRate:
-    r"""The last row of some parameters learns with `factor` times the learning rate of momentum SGD.
+    r"""The last row of some parameters has `factor` times the learning rate of momentum SGD, and a decay of its own.
 
     SGD's step with momentum m, weight decay λ and rate η is linear in what it accumulates,
     $v \leftarrow m v + (g + \lambda w)$, $w \leftarrow w - \eta v$. With $r\,(g+\lambda w)$ in place of $g+\lambda w$
     from the first step on, v is r times what it would be: the same weights as with the rate $r\eta$, decay included.
-    SGD adds λw itself, so that the gradient has to be $r g + (r-1)\lambda w$. For an optimiser whose step is not linear
+    SGD adds λw itself, so that the gradient has to be $r g + (r-1)\lambda w$, and with a decay λ' of the row's own
+    $r g + (r\lambda'-\lambda) w$. For an optimiser whose step is not linear
     in the gradient, such as Adam, this would be wrong.
 
     Args:
         parameters: Each with its rows along the first dimension, such as weight and bias of a linear layer.
         factor: r, positive and finite.
+        decay: λ', finite and not negative; the optimiser's λ when not given.
 
     Raises:
-        ValueError: If `factor` is out of its range, or there is no parameter.
+        ValueError: If `factor` or `decay` is out of its range, or there is no parameter.
     """
 
     parameters: tuple[nn.Parameter, ...]
-    factor: float
+    factor: float = 1.0
+    decay: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.factor < float("inf"):
             raise ValueError(f"factor must be positive and finite, got {self.factor}")
+        if self.decay is not None and not 0 <= self.decay < float("inf"):
+            raise ValueError(f"decay must be finite and at least 0, got {self.decay}")
         if not self.parameters or any(parameter.dim() == 0 for parameter in self.parameters):
             got = "a scalar" if self.parameters else "0"
             raise ValueError(f"parameters must be at least one, each with rows, got {got}")
@@ -39,6 +44,7 @@ class LastRowRate:
     @torch.no_grad()
     def apply(self, weight_decay: float) -> None:
         """Change the gradients, in place. Call it once a step, between clipping and the optimiser's step."""
+        own = weight_decay if self.decay is None else self.decay
         for parameter in self.parameters:
             if parameter.grad is not None:
-                parameter.grad[-1].mul_(self.factor).add_(parameter[-1], alpha=(self.factor - 1) * weight_decay)
+                parameter.grad[-1].mul_(self.factor).add_(parameter[-1], alpha=self.factor * own - weight_decay)

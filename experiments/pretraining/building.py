@@ -71,10 +71,12 @@ def build_objective(config: PretrainConfig) -> KLObjective:
 
 
 def build_row_rate(config: PretrainConfig, pair: MultiViewPair) -> LastRowRate | None:
-    """The learning rate of κ's output row, where it is not that of all."""
-    if config.training.concentration_rate == 1 or not isinstance(pair, VISimSiam):
+    """Learning rate and weight decay of κ's output row, where they are not those of all."""
+    training = config.training
+    alike = training.concentration_rate == 1 and training.concentration_decay is None
+    if alike or not isinstance(pair, VISimSiam):
         return None
-    return LastRowRate(pair.concentration_rows, config.training.concentration_rate)
+    return LastRowRate(pair.concentration_rows, training.concentration_rate, training.concentration_decay)
 
 
 def build_target_rule(config: PretrainConfig) -> TargetRule:

@@ -66,6 +66,10 @@ class PretrainConfig:
         if not self.method.predicts_concentration:
             rate, weight, constant = self.training.concentration_rate, self.objective.weight, "with a constant κ"
             require("training.concentration_rate", rate, rate == 1, f"1 for {self.method.name} {constant}")
+            decay = self.training.concentration_decay
+            require(
+                "training.concentration_decay", decay, decay is None, f"not given for {self.method.name} {constant}"
+            )
             require(
                 "objective.weight", weight, weight != "concentration", f"one or pull for {self.method.name} {constant}"
             )

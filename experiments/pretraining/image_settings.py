@@ -80,8 +80,10 @@ class ViewsConfig:
         blur_probability: Probability of a Gaussian blur.
         blur_sigma: Smallest and largest standard deviation of the blur, in pixels.
         flip_probability: Probability of a horizontal flip.
-        noise_probability: Probability of Gaussian noise. SimSiam has neither noise nor occlusion; with them some views
-            say less than others, and there is more for κ to learn.
+        downscale_probability: Probability that a view is made smaller and enlarged again. SimSiam has neither this nor
+            noise nor occlusion; with them some views say less than others, and there is more for κ to learn.
+        downscale_factor: Smallest and largest factor by which it is made smaller.
+        noise_probability: Probability of Gaussian noise.
         noise_std: Smallest and largest standard deviation of the noise, on values in [0, 1].
         occlusion_probability: Probability that a grey rectangle covers a part of a view.
         occlusion_scale: Smallest and largest fraction of a view's area that is covered.
@@ -105,6 +107,8 @@ class ViewsConfig:
     blur_probability: float = 0.5
     blur_sigma: Range = (0.1, 2.0)
     flip_probability: float = 0.5
+    downscale_probability: float = 0.0
+    downscale_factor: Range = (1.5, 4.0)
     noise_probability: float = 0.0
     noise_std: Range = (0.05, 0.3)
     occlusion_probability: float = 0.0

@@ -48,6 +48,8 @@ def view_groups(config: PretrainConfig) -> ViewGroups:
             "blur_probability",
             "blur_sigma",
             "flip_probability",
+            "downscale_probability",
+            "downscale_factor",
             "noise_probability",
             "noise_std",
             "occlusion_probability",

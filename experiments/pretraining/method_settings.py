@@ -132,6 +132,7 @@ class TrainingConfig:
             expert is unbounded (κ/(1 + cosine)).
         concentration_rate: Factor on the learning rate of κ's own row of VI-SimSiam's last layer, the same as if the
             row were in a parameter group of its own.
+        concentration_decay: Weight decay of that row; weight_decay when not given.
     """
 
     epochs: int = 200
@@ -142,6 +143,7 @@ class TrainingConfig:
     warmup_epochs: float = 0.0
     gradient_clip: float | None = 1.0
     concentration_rate: float = 1.0
+    concentration_decay: float | None = None
 
     def __post_init__(self) -> None:
         require("training.epochs", self.epochs, self.epochs >= 1, ">= 1")
@@ -150,5 +152,7 @@ class TrainingConfig:
             value = getattr(self, name)
             require(f"training.{name}", value, value is None or 0 < value < math.inf, "positive and finite")
         require("training.momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
-        require("training.weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "finite and >= 0")
+        for name in ("weight_decay", "concentration_decay"):
+            value = getattr(self, name)
+            require(f"training.{name}", value, value is None or 0 <= value < math.inf, "finite and >= 0")
         require("training.warmup_epochs", self.warmup_epochs, 0 <= self.warmup_epochs < self.epochs, "in [0, epochs)")

@@ -1,4 +1,4 @@
-"""A row's own learning rate does what a parameter group of its own would."""
+"""A row's own learning rate and decay do what a parameter group of its own would."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ def rate(step: int) -> float:
     return 0.1 / (1 + step)
 
 
-@pytest.mark.parametrize("factor", [0.1, 3.0])
-def test_the_weights_are_those_of_a_parameter_group_with_that_rate(factor: float) -> None:
+@pytest.mark.parametrize(("factor", "decay"), [(0.1, None), (3.0, None), (1.0, 0.5), (3.0, 0.0)])
+def test_the_weights_are_those_of_a_parameter_group_with_that_rate_and_decay(
+    factor: float, decay: float | None
+) -> None:
     layer = nn.Linear(4, 3).double()
     split = [layer.weight[:-1], layer.bias[:-1], layer.weight[-1:], layer.bias[-1:]]
     rest_weight, rest_bias, last_weight, last_bias = (nn.Parameter(part.detach().clone()) for part in split)
     settings: dict[str, Any] = {"lr": 1.0, "momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY}
     ours = torch.optim.SGD(layer.parameters(), **settings)
-    groups = torch.optim.SGD([{"params": [rest_weight, rest_bias]}, {"params": [last_weight, last_bias]}], **settings)
-    row_rate = LastRowRate(tuple(layer.parameters()), factor)
+    last = {"params": [last_weight, last_bias], **({} if decay is None else {"weight_decay": decay})}
+    groups = torch.optim.SGD([{"params": [rest_weight, rest_bias]}, last], **settings)
+    row_rate = LastRowRate(tuple(layer.parameters()), factor, decay)
     for step in range(STEPS):
         x = torch.randn(5, 4, dtype=torch.float64)
         outputs = linear(x, torch.cat([rest_weight, last_weight]), torch.cat([rest_bias, last_bias]))
@@ -125,6 +128,12 @@ def test_rows_without_a_gradient_are_left_alone() -> None:
 def test_a_factor_must_be_positive_and_finite(factor: float) -> None:
     with pytest.raises(ValueError, match="factor must be positive and finite, got"):
         LastRowRate((nn.Parameter(torch.ones(2)),), factor)
+
+
+@pytest.mark.parametrize("decay", [-1e-4, float("inf"), float("nan")])
+def test_a_decay_must_be_finite_and_not_negative(decay: float) -> None:
+    with pytest.raises(ValueError, match="decay must be finite and at least 0, got"):
+        LastRowRate((nn.Parameter(torch.ones(2)),), decay=decay)
 
 
 def test_there_must_be_rows() -> None:

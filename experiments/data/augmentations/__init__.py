@@ -1,6 +1,6 @@
 """Random views of images with SimSiam's published parameters, on two paths with one law.
 
-On request, with noise and covers among them (`defects`).
+On request, with lost detail, noise and covers among them (`defects`).
 
 `BatchedViews` makes the views of a whole batch on the device where the images are; `SampleViews` makes them one image
 at a time from Pillow images, in the workers of a data loader.

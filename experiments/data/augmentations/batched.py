@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.data.augmentations.colour import drop_colours, jitter
-from experiments.data.augmentations.defects import add_defects
+from experiments.data.augmentations.defects import add_defects, lose_detail
 from experiments.data.augmentations.parameters import ViewParameters
 from experiments.data.augmentations.recipe import ViewRecipe
 from experiments.data.augmentations.taps import blur_taps, convolve, most_taps, resample, resampling_taps
@@ -81,6 +81,8 @@ class BatchedViews:
             size, kernel_size = self.recipe.size, self.recipe.blur_kernel_size
             taps = blur_taps(parameters.sigma, parameters.blur, kernel_size, size)
             channels = convolve(channels, taps, as_matrices=as_matrices)
+            if self.recipe.loses_detail:
+                channels = lose_detail(channels, parameters.defects)
             if self.recipe.has_defects:
                 channels = add_defects(channels, parameters.defects)
             return joined(channels, self.recipe, self.memory_format)

@@ -1,6 +1,10 @@
-"""Noise and a grey cover, the two defects that make some views of an image say less than others.
+"""Lost detail, noise and a grey cover, the defects that make some views of an image say less than others.
 
-They come last, after the colours and before the normalisation, on numbers in [0, 1]. SimSiam's recipe has neither.
+They come last, in this order, after the colours and before the normalisation, on numbers in [0, 1]. SimSiam's recipe
+has none of them.
+
+Detail is lost by making the view smaller and enlarging it again, both by antialiased linear interpolation: along each
+axis one matrix, which is a product of two.
 
 Noise is a function of a key and of the pixel, not a stream of numbers: so the parameters of a view stay a few numbers,
 no image waits for another, and a view is the same on either path and on every device, up to the rounding of one
@@ -20,7 +24,10 @@ from torch import Tensor
 from experiments.data.augmentations.recipe import ViewRecipe
 
 DEFECT_DRAWS = 9
-"""Uniform numbers that decide the defects of one view."""
+"""Uniform numbers that decide noise and cover of one view."""
+
+DETAIL_DRAWS = 2
+"""Further ones that decide how much detail is lost, drawn only where the recipe asks for it."""
 
 COVER = 0.5
 """Mid-grey: neither background nor foreground of common images, so that a cover can be seen wherever it falls."""
@@ -41,6 +48,8 @@ class Defects(NamedTuple):
         noise_key: A whole number from 0 to 2³² − 1 that fixes the pattern, int64, shape `(images,)`.
         occlusion: Whether a part is covered, shape `(images,)`.
         cover: That part in whole pixels of the view, `(top, left, height, width)`, int64, shape `(images, 4)`.
+        downscale: Whether detail is lost, shape `(images,)`.
+        pixels: Height and width of the view in between, int64, shape `(images,)`.
     """
 
     noise: Tensor
@@ -48,13 +57,16 @@ class Defects(NamedTuple):
     noise_key: Tensor
     occlusion: Tensor
     cover: Tensor
+    downscale: Tensor
+    pixels: Tensor
 
 
 def no_defects(images: int, device: torch.device) -> Defects:
     """What a recipe without defects gives; nothing is drawn for it."""
     no = torch.zeros(images, dtype=torch.bool, device=device)
     nothing = torch.zeros(images, device=device)
-    return Defects(no, nothing, nothing.long(), no, torch.zeros(images, 4, dtype=torch.int64, device=device))
+    cover = torch.zeros(images, 4, dtype=torch.int64, device=device)
+    return Defects(no, nothing, nothing.long(), no, cover, no, nothing.long())
 
 
 def defects_from_draws(recipe: ViewRecipe, draws: Tensor) -> Defects:
@@ -63,13 +75,14 @@ def defects_from_draws(recipe: ViewRecipe, draws: Tensor) -> Defects:
     The covered fraction of the area is uniform on `recipe.occlusion_scale`. Of a cover's width to its height, the
     logarithm of the ratio is uniform where both the cover fits into the view and no side is more than
     `MOST_ELONGATED` times the other. Its sides are rounded to whole pixels, and each place inside the view is
-    equally likely.
+    equally likely. Where detail is lost, sides are divided by a factor uniform on `recipe.downscale_factor`, and rounded
+    too.
 
     Args:
         recipe: Ranges and probabilities.
-        draws: Uniform on [0, 1), float32, shape `(images, 9)`.
+        draws: Uniform on [0, 1), float32, shape `(images, 9)`, or `(images, 11)` if the recipe loses detail.
     """
-    noise, std, high, low, occlusion, area, ratio, *place = draws.unbind(1)
+    noise, std, high, low, occlusion, area, ratio, *place = draws[:, :DEFECT_DRAWS].unbind(1)
     fraction = _uniform(area, recipe.occlusion_scale)
     # With both sides at most the view's, fraction <= ratio <= 1 / fraction.
     widest = fraction.clamp_min(1 / MOST_ELONGATED).reciprocal()
@@ -77,13 +90,38 @@ def defects_from_draws(recipe: ViewRecipe, draws: Tensor) -> Defects:
     sides = torch.stack([(fraction / shape).sqrt(), (fraction * shape).sqrt()], dim=1)
     sides = (sides * recipe.size).round().clamp_max(recipe.size)
     start = (torch.stack(place, dim=1) * (recipe.size - sides + 1)).floor()
+    none = no_defects(len(draws), draws.device)
+    downscale, pixels = none.downscale, none.pixels
+    if recipe.loses_detail:
+        chance, factor = draws[:, DEFECT_DRAWS:].unbind(1)
+        downscale = chance < recipe.downscale_probability
+        pixels = (recipe.size / _uniform(factor, recipe.downscale_factor)).round().clamp_min(1).long()
     return Defects(
         noise=noise < recipe.noise_probability,
         noise_std=_uniform(std, recipe.noise_std),
         noise_key=(high * _HALF_WORD).long() * _HALF_WORD + (low * _HALF_WORD).long(),
         occlusion=occlusion < recipe.occlusion_probability,
         cover=torch.cat([start, sides], dim=1).long(),
+        downscale=downscale,
+        pixels=pixels,
     )
+
+
+def lose_detail(channels: Sequence[Tensor], defects: Defects) -> Sequence[Tensor]:
+    """Make views smaller, antialiased, and enlarge them to their size again, where there is detail to be lost.
+
+    Args:
+        channels: Values in [0, 1], of shape `(images, size, size)` each.
+        defects: Of each image.
+
+    Returns:
+        The same shapes. An image that loses nothing keeps its bits.
+    """
+    matrix = _coarsening_matrix(defects.pixels.clamp_min(1), channels[0].size(-1))
+    where = defects.downscale[:, None, None]
+    # Weights add to 1 up to rounding, so that white may come out a little whiter.
+    coarse = [torch.bmm(torch.bmm(matrix, channel), matrix.mT).clamp(0, 1) for channel in channels]
+    return [torch.where(where, new, old) for new, old in zip(coarse, channels, strict=True)]
 
 
 def add_defects(channels: Sequence[Tensor], defects: Defects) -> Sequence[Tensor]:
@@ -138,6 +176,22 @@ def _mixed(word: Tensor) -> Tensor:
     word = word ^ (word >> 12)
     word = (word * 0x297A2D39) & _WORD
     return word ^ (word >> 15)
+
+
+def _coarsening_matrix(pixels: Tensor, size: int) -> Tensor:
+    """Weights `(images, size, size)` of the pixels of a line in those of the line made `pixels` long and enlarged again.
+
+    Either step has the triangular filter of `taps.resampling_taps`; the line in between has `size` places here, those
+    from `pixels` on being empty, so that no shape depends on a number.
+    """
+    place = torch.arange(size, device=pixels.device) + 0.5
+    scale = size / pixels.float()[:, None, None]
+    between = place < pixels[:, None]
+    down = (1 - (place - scale * place[:, None]).abs() / scale).clamp_min(0) * between[:, :, None]
+    up = (1 - (place - place[:, None] / scale).abs()).clamp_min(0) * between[:, None]
+    # Rows of places that are empty have no weights to divide by.
+    down = down / down.sum(2, keepdim=True).clamp_min(torch.finfo(torch.float32).eps)
+    return torch.bmm(up / up.sum(2, keepdim=True), down)
 
 
 def _inside(box: Tensor, size: int) -> Tensor:

@@ -9,7 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from experiments.data.augmentations.defects import DEFECT_DRAWS, Defects, defects_from_draws, no_defects
+from experiments.data.augmentations.defects import (
+    DEFECT_DRAWS,
+    DETAIL_DRAWS,
+    Defects,
+    defects_from_draws,
+    no_defects,
+)
 from experiments.data.augmentations.recipe import ViewRecipe
 
 Number = TypeVar("Number", float, Tensor)
@@ -38,6 +44,8 @@ class SampleParameters(NamedTuple):
     noise_key: int = 0
     occlusion: bool = False
     cover: tuple[int, int, int, int] = (0, 0, 0, 0)
+    downscale: bool = False
+    pixels: int = 0
 
 
 class ViewParameters(NamedTuple):
@@ -57,6 +65,8 @@ class ViewParameters(NamedTuple):
         noise_key: As in `Defects`.
         occlusion: As in `Defects`.
         cover: As in `Defects`.
+        downscale: As in `Defects`.
+        pixels: As in `Defects`.
     """
 
     box: Tensor
@@ -72,11 +82,13 @@ class ViewParameters(NamedTuple):
     noise_key: Tensor
     occlusion: Tensor
     cover: Tensor
+    downscale: Tensor
+    pixels: Tensor
 
     @property
     def defects(self) -> Defects:
         """What comes last."""
-        return Defects(self.noise, self.noise_std, self.noise_key, self.occlusion, self.cover)
+        return Defects(*(getattr(self, name) for name in Defects._fields))
 
     def to(self, device: torch.device | str) -> ViewParameters:
         """Copy to another device without waiting for it."""
@@ -97,8 +109,8 @@ def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generato
     below 1/2, it has one.
 
     All numbers come from one uniform draw on the generator's device. Those of defects come from a second one, made only
-    where the recipe has defects: from the same state of the generator, all other parameters are the same with and
-    without them. A generator on the CPU gives the same views on every device; the parameters are computed where `sizes`
+    where the recipe has defects, and those of lost detail from a third: from the same state of the generator, all other
+    parameters are the same with and without them. A generator on the CPU gives the same views on every device; the parameters are computed where `sizes`
     lives. Nothing here waits for the device.
 
     Args:
@@ -136,7 +148,7 @@ def parameters_from_draws(
         recipe: Ranges and probabilities.
         sizes: Height and width of each image, shape `(images, 2)`.
         draws: Uniform on [0, 1), float32, shape `(images, 35)`.
-        defect_draws: The same of shape `(images, 9)`; no defects when not given.
+        defect_draws: The same as `defects_from_draws` takes them; no defects when not given.
     """
     count = len(sizes)
     defects = no_defects(count, sizes.device) if defect_draws is None else defects_from_draws(recipe, defect_draws)
@@ -196,7 +208,9 @@ def draw_sample_parameters(recipe: ViewRecipe, size: tuple[int, int], generator:
 def _defect_draws(recipe: ViewRecipe, images: int, generator: torch.Generator, device: torch.device) -> Tensor | None:
     if not recipe.has_defects:
         return None
-    return _to_device(torch.rand(images, DEFECT_DRAWS, generator=generator, device=generator.device), device)
+    counts = (DEFECT_DRAWS, DETAIL_DRAWS) if recipe.loses_detail else (DEFECT_DRAWS,)
+    parts = [torch.rand(images, count, generator=generator, device=generator.device) for count in counts]
+    return _to_device(torch.cat(parts, dim=1), device)
 
 
 def _box(

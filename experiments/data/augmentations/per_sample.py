@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from experiments.data.augmentations.defects import Defects, add_defects
+from experiments.data.augmentations.defects import Defects, add_defects, lose_detail
 from experiments.data.augmentations.parameters import JITTER_OPERATIONS, SampleParameters, draw_sample_parameters
 from experiments.data.augmentations.recipe import ViewRecipe
 from experiments.data.augmentations.taps import blur_taps, sum_taps
@@ -74,7 +74,7 @@ class SampleViews:
         tensor = to_tensor(view)
         if parameters.blur:
             tensor = self._blur(tensor, parameters.sigma)
-        if parameters.noise or parameters.occlusion:
+        if parameters.downscale or parameters.noise or parameters.occlusion:
             tensor = _with_defects(tensor, parameters)
         return normalized(tensor, self.recipe)
 
@@ -88,7 +88,7 @@ class SampleViews:
 
 def _with_defects(tensor: Tensor, parameters: SampleParameters) -> Tensor:
     defects = Defects(*(torch.tensor([getattr(parameters, name)]) for name in Defects._fields))
-    return torch.cat(list(add_defects(tensor[None].unbind(1), defects)))
+    return torch.cat(list(add_defects(lose_detail(tensor[None].unbind(1), defects), defects)))
 
 
 def converted(image: Image.Image, recipe: ViewRecipe) -> Image.Image:

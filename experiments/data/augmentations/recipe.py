@@ -18,8 +18,8 @@ class ViewRecipe:
     """How a random view of an image is made; the default values are those of X. Chen and K. He (arXiv:2011.10566v1, A).
 
     In this order: a random crop, resized with antialiasing; colour jitter, its four operations in random order; grey;
-    Gaussian blur; horizontal flip; the two defects, noise and a grey cover, which SimSiam does not have and which are
-    off by default; normalisation. All but the defects follow torchvision's transform of that name. On images of one
+    Gaussian blur; horizontal flip; the defects, lost detail, noise and a grey cover, which SimSiam does not have and
+    which are off by default; normalisation. All but the defects follow torchvision's transform of that name. On images of one
     channel, hue, saturation and grey change nothing, and `mean` and `std` have one entry.
 
     Args:
@@ -35,6 +35,10 @@ class ViewRecipe:
         blur_probability: Of the blur.
         blur_sigma: Smallest and largest standard deviation of the blur, in pixels of the view.
         flip_probability: Of the flip.
+        downscale_probability: Of lost detail: the view is made smaller by a factor and enlarged again, both with
+            antialiasing.
+        downscale_factor: Smallest and largest factor, at least 1; uniform in between. Sides are rounded to whole
+            pixels.
         noise_probability: Of noise.
         noise_std: Smallest and largest standard deviation of the noise, which is Gaussian, independent in every pixel
             and channel and added to values in [0, 1], then clipped to these; uniform in between.
@@ -66,6 +70,8 @@ class ViewRecipe:
     blur_probability: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     flip_probability: float = 0.5
+    downscale_probability: float = 0.0
+    downscale_factor: tuple[float, float] = (1.5, 4.0)
     noise_probability: float = 0.0
     noise_std: tuple[float, float] = (0.05, 0.3)
     occlusion_probability: float = 0.0
@@ -79,6 +85,9 @@ class ViewRecipe:
         _check_range("crop_scale", self.crop_scale, at_most=1.0)
         _check_range("crop_ratio", self.crop_ratio)
         _check_range("blur_sigma", self.blur_sigma)
+        _check_range("downscale_factor", self.downscale_factor)
+        if self.downscale_factor[0] < 1:
+            raise ValueError(f"downscale_factor must be at least 1, got {tuple(self.downscale_factor)}")
         _check_range("noise_std", self.noise_std, from_zero=True)
         _check_range("occlusion_scale", self.occlusion_scale, at_most=1.0, from_zero=True)
         for name, largest in (("brightness", math.inf), ("contrast", math.inf), ("saturation", math.inf), ("hue", 0.5)):
@@ -86,7 +95,7 @@ class ViewRecipe:
             if not (0 <= value <= largest and math.isfinite(value)):
                 bound = "finite and at least 0" if largest == math.inf else f"in [0, {largest}]"
                 raise ValueError(f"{name} must be {bound}, got {value}")
-        for change in ("jitter", "grey", "blur", "flip", "noise", "occlusion"):
+        for change in ("jitter", "grey", "blur", "flip", "downscale", "noise", "occlusion"):
             name = f"{change}_probability"
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
@@ -106,8 +115,13 @@ class ViewRecipe:
 
     @property
     def has_defects(self) -> bool:
-        """Whether some views get noise or a cover; otherwise neither is drawn nor computed."""
-        return self.noise_probability > 0 or self.occlusion_probability > 0
+        """Whether some views lose detail, or get noise or a cover; otherwise none is drawn nor computed."""
+        return self.loses_detail or self.noise_probability > 0 or self.occlusion_probability > 0
+
+    @property
+    def loses_detail(self) -> bool:
+        """Whether some views lose detail; otherwise that is neither drawn nor computed."""
+        return self.downscale_probability > 0
 
     @property
     def blur_kernel_size(self) -> int:

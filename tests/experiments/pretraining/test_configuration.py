@@ -201,6 +201,11 @@ def test_resume_takes_the_configuration_of_the_folder(tmp_path: Path) -> None:
             ["--training.concentration_rate", "2", "--method.concentration_map", "constant"],
             "training.concentration_rate must be 1 for vi_simsiam with a constant κ, got 2.0",
         ),
+        (
+            ["--training.concentration_decay", "0.1", "--method.concentration_map", "constant"],
+            "training.concentration_decay must be not given for vi_simsiam with a constant κ, got 0.1",
+        ),
+        (["--training.concentration_decay", "-1"], "training.concentration_decay must be finite and >= 0, got -1"),
         (["--training.concentration_rate", "0"], "training.concentration_rate must be positive and finite, got 0"),
         (["--method.concentration_map", "exponential"], r'"method.concentration_map".*Got value: exponential'),
         (["--views.global_views", "1"], 'views.global_views must be >= 2 for "cross", got 1'),

@@ -76,6 +76,10 @@ def test_the_rate_is_of_the_rows_of_the_concentration(configuration: Make, tmp_p
     assert row_rate.parameters[1] is network[-1].bias
     plain = configuration(tmp_path)
     assert build_row_rate(plain, build_pair(plain)) is None
+    decayed = replace(plain, training=replace(plain.training, concentration_decay=0.1))
+    own = build_row_rate(decayed, build_pair(decayed))
+    assert own is not None
+    assert (own.factor, own.decay) == (1, 0.1)
 
 
 @pytest.mark.parametrize("factor", [0.1, 10.0])

@@ -95,10 +95,13 @@ def test_the_images_stay_as_they_are(make_canvas: Callable[..., Any]) -> None:
     assert torch.equal(canvas.images, before)
 
 
+DEFECTS: dict[str, Any] = dict.fromkeys(("noise_probability", "occlusion_probability", "downscale_probability"), 0.5)
+
+
 def test_drawing_parameters_and_making_views_need_nothing_from_the_device(
     make_canvas: Callable[..., Any], waiting: Callable[[], AbstractContextManager[list[str]]]
 ) -> None:
-    canvas, recipe = make_canvas(), ViewRecipe(size=32, noise_probability=0.5, occlusion_probability=0.5)
+    canvas, recipe = make_canvas(), ViewRecipe(size=32, **DEFECTS)
     make, generator = BatchedViews(recipe, as_matrices=True), torch.Generator().manual_seed(0)
     with waiting() as seen:
         make(canvas.images, canvas.sizes, draw_parameters(recipe, canvas.sizes, generator))
@@ -108,7 +111,7 @@ def test_drawing_parameters_and_making_views_need_nothing_from_the_device(
 
 @pytest.mark.gpu
 def test_on_a_gpu_nothing_synchronises_and_the_views_are_those_of_the_cpu(make_canvas: Callable[..., Any]) -> None:
-    canvas, recipe = make_canvas(), ViewRecipe(size=64, noise_probability=0.5, occlusion_probability=0.5)
+    canvas, recipe = make_canvas(), ViewRecipe(size=64, **DEFECTS)
     make = BatchedViews(recipe, memory_format=torch.channels_last)
     images, sizes = canvas.images.cuda(), canvas.sizes.cuda()
     generators = [torch.Generator("cuda"), torch.Generator()]

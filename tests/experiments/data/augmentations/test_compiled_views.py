@@ -22,7 +22,7 @@ def compiler() -> Iterator[None]:
     torch.compiler.reset()
 
 
-DEFECTS = {"noise_probability": 0.5, "occlusion_probability": 0.5}
+DEFECTS = {"noise_probability": 0.5, "occlusion_probability": 0.5, "downscale_probability": 0.5}
 
 
 @BOTH_WAYS
@@ -41,7 +41,7 @@ def test_one_compiled_program_without_breaks_serves_all_parameters(
     generator = torch.Generator().manual_seed(0)
     for step in range(4):
         draws = torch.rand(len(canvas.sizes), 35, generator=generator)
-        defect_draws = torch.rand(len(canvas.sizes), 9, generator=generator) if defects else None
+        defect_draws = torch.rand(len(canvas.sizes), 11, generator=generator) if defects else None
         with torch.compiler.set_stance("default" if step == 0 else "fail_on_recompile"):
             views = compiled(canvas.images.roll(step, 0), canvas.sizes.roll(step, 0), draws, defect_draws)
         expected = draw_and_make(canvas.images.roll(step, 0), canvas.sizes.roll(step, 0), draws, defect_draws)

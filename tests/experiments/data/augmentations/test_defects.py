@@ -1,4 +1,4 @@
-"""That noise and covers are what the recipe says, alike on both paths, and nowhere where it does not ask for them."""
+"""That lost detail, noise and covers are what the recipe says, alike on both paths, and nowhere where it does not ask for them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from experiments.data.augmentations import (
     draw_parameters,
     draw_sample_parameters,
 )
-from experiments.data.augmentations.defects import noise_pattern
+from experiments.data.augmentations.defects import lose_detail, no_defects, noise_pattern
+from experiments.data.degradations import downscale
 
 PLAIN = ViewRecipe(size=32)
 DEFECTIVE = ViewRecipe(size=32, noise_probability=0.25, occlusion_probability=0.4)
+COARSE = dataclasses.replace(DEFECTIVE, downscale_probability=0.3)
 BARE = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 DRAWN = 20_000
 SIGNIFICANCE = 1e-3  # of a test that fails by chance; the seeds are fixed
@@ -92,6 +94,9 @@ def test_defects_happen_as_often_and_are_as_strong_as_the_recipe_says() -> None:
     assert stats.kstest(drawn.noise_std.numpy(), stats.uniform(0.05, 0.25).cdf).pvalue > SIGNIFICANCE
     assert stats.kstest(drawn.noise_key.numpy(), stats.uniform(0, 2**32).cdf).pvalue > SIGNIFICANCE
     assert drawn.noise_key.unique().numel() > DRAWN - 5
+    coarse = draw(dataclasses.replace(COARSE, size=10_000))  # rounding to pixels is then small
+    assert stats.binomtest(int(coarse.downscale.sum()), DRAWN, 0.3).pvalue > SIGNIFICANCE
+    assert stats.kstest(10_000 / coarse.pixels.double().numpy(), stats.uniform(1.5, 2.5).cdf).pvalue > SIGNIFICANCE
     always = dataclasses.replace(DEFECTIVE, noise_probability=1.0, occlusion_probability=0.0)
     assert draw(always).noise.all()
     assert not draw(always).occlusion.any()
@@ -120,8 +125,9 @@ def test_covers_have_a_uniform_area_a_shape_that_fits_and_any_place(scale: tuple
 
 
 def test_defects_are_uncorrelated_with_each_other_and_with_the_rest() -> None:
-    drawn = draw()
+    drawn = draw(dataclasses.replace(COARSE, size=1000))
     columns = [drawn.noise, drawn.noise_std, drawn.noise_key, drawn.occlusion, *drawn.cover[:, 2:].unbind(1)]
+    columns += [drawn.downscale, drawn.pixels]
     rest = [drawn.jitter, drawn.grey, drawn.blur, drawn.sigma, drawn.flip, *drawn.factors.unbind(1)]
     values = np.stack([column.double().numpy() for column in [*columns, *rest]])
     correlation = np.corrcoef(values)
@@ -137,7 +143,7 @@ def test_with_probability_zero_no_number_is_drawn_and_no_bit_changes(make_canvas
     torch.rand(len(canvas.sizes), 35, generator=alike)
     assert torch.equal(state.get_state(), alike.get_state())
     assert not any(tensor.any() for tensor in parameters.defects)
-    off = dataclasses.replace(PLAIN, noise_std=(0.2, 0.9), occlusion_scale=(0.3, 0.8))
+    off = dataclasses.replace(PLAIN, noise_std=(0.2, 0.9), occlusion_scale=(0.3, 0.8), downscale_factor=(2, 9))
     views = [BatchedViews(recipe)(canvas.images, canvas.sizes, parameters) for recipe in (PLAIN, off)]
     assert torch.equal(*views)
     state, alike = seeded(), seeded()
@@ -147,22 +153,42 @@ def test_with_probability_zero_no_number_is_drawn_and_no_bit_changes(make_canvas
 
 
 def test_the_other_parameters_of_a_seed_are_the_same_with_and_without_defects() -> None:
-    plain, defective = draw(PLAIN, 300), draw(DEFECTIVE, 300)
-    for one, two in zip(plain[:8], defective[:8], strict=True):
+    plain, defective, coarse = (draw(recipe, 300) for recipe in (PLAIN, DEFECTIVE, COARSE))
+    for one, two, three in zip(plain[:8], defective[:8], coarse[:8], strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one, three)
+    for one, two in zip(defective[8:13], coarse[8:13], strict=True):  # noise and cover
         assert torch.equal(one, two)
     for seed in range(20):
-        alone = [draw_sample_parameters(recipe, (40, 50), seeded(seed)) for recipe in (PLAIN, DEFECTIVE)]
-        assert alone[0][:8] == alone[1][:8]
+        alone = [draw_sample_parameters(recipe, (40, 50), seeded(seed)) for recipe in (PLAIN, DEFECTIVE, COARSE)]
+        assert alone[0][:8] == alone[1][:8] == alone[2][:8]
+        assert alone[1][8:13] == alone[2][8:13]
 
 
-def test_one_image_alone_draws_the_defects_that_a_batch_of_one_draws() -> None:
+@pytest.mark.parametrize("recipe", [DEFECTIVE, COARSE], ids=["without lost detail", "with lost detail"])
+def test_one_image_alone_draws_the_defects_that_a_batch_of_one_draws(recipe: ViewRecipe) -> None:
     for seed in range(100):
-        alone = draw_sample_parameters(DEFECTIVE, (40, 50), seeded(seed))
-        assert alone[8:] == draw(DEFECTIVE, 1, seed).of(0)[8:]
+        alone = draw_sample_parameters(recipe, (40, 50), seeded(seed))
+        assert alone[8:] == draw(recipe, 1, seed).of(0)[8:]
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 32])
+def test_lost_detail_is_what_pytorch_makes_of_a_smaller_view_enlarged_again(size: int) -> None:
+    recipe = ViewRecipe(size=size, **BARE)  # type: ignore[arg-type]
+    pixels = torch.arange(1, size + 1)
+    views = torch.rand(size, 3, size, size, generator=seeded())
+    parameters = no_defects(size, views.device)._replace(downscale=torch.ones(size, dtype=torch.bool), pixels=pixels)
+    coarse = torch.stack(list(lose_detail(views.unbind(1), parameters)), dim=1)
+    expected = downscale(views, recipe.size / pixels)
+    torch.testing.assert_close(coarse, expected, atol=1e-5, rtol=0)
+    kept = parameters._replace(downscale=torch.zeros(size, dtype=torch.bool))
+    assert torch.equal(torch.stack(list(lose_detail(views.unbind(1), kept)), dim=1), views)
 
 
 def with_defects(clean: Tensor, parameters: SampleParameters) -> Tensor:
     """By NumPy, of a view in [0, 1]; the pattern alone is ours."""
+    if parameters.downscale:
+        clean = downscale(clean[None], clean.size(-1) / parameters.pixels)[0]
     view = clean.double().numpy().copy()
     if parameters.noise:
         pattern = noise_pattern(torch.tensor([parameters.noise_key]), *view.shape[:2])[0].double().numpy()
@@ -177,22 +203,24 @@ def test_a_defective_view_is_the_view_without_defects_plus_noise_under_a_cover(
     make_canvas: Callable[..., Any],
 ) -> None:
     canvas = make_canvas()
-    plain, defective = (dataclasses.replace(recipe, **BARE) for recipe in (PLAIN, DEFECTIVE))  # type: ignore[arg-type]
+    plain, defective = (dataclasses.replace(recipe, **BARE) for recipe in (PLAIN, COARSE))  # type: ignore[arg-type]
     kinds = set()
-    for seed in range(6):
+    for seed in range(12):
         parameters = draw_parameters(defective, canvas.sizes, seeded(seed))
         clean = BatchedViews(plain)(canvas.images, canvas.sizes, parameters)
         views = BatchedViews(defective)(canvas.images, canvas.sizes, parameters)
         for index, picture in enumerate(canvas.pictures):
             one = parameters.of(index)
             torch.testing.assert_close(views[index], with_defects(clean[index], one), atol=1e-5, rtol=0)
-            single_clean = SampleViews(defective).apply(picture, one._replace(noise=False, occlusion=False))
+            single_clean = SampleViews(defective).apply(
+                picture, one._replace(noise=False, occlusion=False, downscale=False)
+            )
             single = SampleViews(defective).apply(picture, one)
             torch.testing.assert_close(single, with_defects(single_clean, one), atol=1e-5, rtol=0)
-            if not one.noise and not one.occlusion:
+            if not (one.noise or one.occlusion or one.downscale):
                 assert torch.equal(views[index], clean[index])
-            kinds.add((one.noise, one.occlusion))
-    assert len(kinds) == 4
+            kinds.add((one.noise, one.occlusion, one.downscale))
+    assert len(kinds) == 8
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -200,7 +228,7 @@ def test_both_paths_put_the_same_defects_into_the_same_view(channels: int) -> No
     normalisation = {"mean": (0.5,) * channels, "std": (0.25,) * channels}
     # Grey's weights do not add to 1, and Pillow rounds what they give.
     recipe = dataclasses.replace(
-        DEFECTIVE,
+        COARSE,
         jitter_probability=0.0,
         grey_probability=0.0,
         **normalisation,  # type: ignore[arg-type]
@@ -218,7 +246,7 @@ def test_both_paths_put_the_same_defects_into_the_same_view(channels: int) -> No
 
 def test_the_paths_agree_in_distribution_when_defects_are_among_the_views(make_canvas: Callable[..., Any]) -> None:
     canvas, number = make_canvas(), 600
-    recipe = dataclasses.replace(DEFECTIVE, size=16)
+    recipe = dataclasses.replace(COARSE, size=16)
     single = torch.stack([SampleViews(recipe)(canvas.pictures[0], seed) for seed in range(number)])
     images, sizes = canvas.images[:1].expand(number, -1, -1, -1), canvas.sizes[:1].expand(number, -1)
     batched = BatchedViews(recipe)(images, sizes, draw_parameters(recipe, sizes, seeded(5)))
