@@ -1,4 +1,4 @@
-"""Learning rate and weight decay for a part of a parameter, where an optimiser's groups can only tell whole parameters apart."""
+"""Rate and decay for a part of a parameter, where an optimiser's groups can only tell whole parameters apart."""
 
 from __future__ import annotations
 

@@ -36,8 +36,9 @@ def test_the_weights_are_those_of_a_parameter_group_with_that_rate_and_decay(
     rest_weight, rest_bias, last_weight, last_bias = (nn.Parameter(part.detach().clone()) for part in split)
     settings: dict[str, Any] = {"lr": 1.0, "momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY}
     ours = torch.optim.SGD(layer.parameters(), **settings)
-    last = {"params": [last_weight, last_bias], **({} if decay is None else {"weight_decay": decay})}
-    groups = torch.optim.SGD([{"params": [rest_weight, rest_bias]}, last], **settings)
+    rest: dict[str, Any] = {"params": [rest_weight, rest_bias]}
+    last = {"params": [last_weight, last_bias], "weight_decay": WEIGHT_DECAY if decay is None else decay}
+    groups = torch.optim.SGD([rest, last], **settings)
     row_rate = LastRowRate(tuple(layer.parameters()), factor, decay)
     for step in range(STEPS):
         x = torch.randn(5, 4, dtype=torch.float64)

@@ -75,8 +75,8 @@ def defects_from_draws(recipe: ViewRecipe, draws: Tensor) -> Defects:
     The covered fraction of the area is uniform on `recipe.occlusion_scale`. Of a cover's width to its height, the
     logarithm of the ratio is uniform where both the cover fits into the view and no side is more than
     `MOST_ELONGATED` times the other. Its sides are rounded to whole pixels, and each place inside the view is
-    equally likely. Where detail is lost, sides are divided by a factor uniform on `recipe.downscale_factor`, and rounded
-    too.
+    equally likely. Where detail is lost, sides are divided by a factor uniform on `recipe.downscale_factor`, and
+    rounded too.
 
     Args:
         recipe: Ranges and probabilities.
@@ -179,7 +179,7 @@ def _mixed(word: Tensor) -> Tensor:
 
 
 def _coarsening_matrix(pixels: Tensor, size: int) -> Tensor:
-    """Weights `(images, size, size)` of the pixels of a line in those of the line made `pixels` long and enlarged again.
+    """Weights `(images, size, size)` of the pixels of a line in those of the line, made smaller and enlarged again.
 
     Either step has the triangular filter of `taps.resampling_taps`; the line in between has `size` places here, those
     from `pixels` on being empty, so that no shape depends on a number.

@@ -110,8 +110,8 @@ def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generato
 
     All numbers come from one uniform draw on the generator's device. Those of defects come from a second one, made only
     where the recipe has defects, and those of lost detail from a third: from the same state of the generator, all other
-    parameters are the same with and without them. A generator on the CPU gives the same views on every device; the parameters are computed where `sizes`
-    lives. Nothing here waits for the device.
+    parameters are the same with and without them. A generator on the CPU gives the same views on every device; the
+    parameters are computed where `sizes` lives. Nothing here waits for the device.
 
     Args:
         recipe: Ranges and probabilities.

@@ -19,8 +19,8 @@ class ViewRecipe:
 
     In this order: a random crop, resized with antialiasing; colour jitter, its four operations in random order; grey;
     Gaussian blur; horizontal flip; the defects, lost detail, noise and a grey cover, which SimSiam does not have and
-    which are off by default; normalisation. All but the defects follow torchvision's transform of that name. On images of one
-    channel, hue, saturation and grey change nothing, and `mean` and `std` have one entry.
+    which are off by default; normalisation. All but the defects follow torchvision's transform of that name. On images
+    of one channel, hue, saturation and grey change nothing, and `mean` and `std` have one entry.
 
     Args:
         size: Height and width of a view, in pixels.

@@ -1,4 +1,4 @@
-"""That lost detail, noise and covers are what the recipe says, alike on both paths, and nowhere where it does not ask for them."""
+"""That lost detail, noise and covers are what the recipe says, alike on both paths, and nowhere else."""
 
 from __future__ import annotations
 
