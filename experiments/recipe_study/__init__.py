@@ -1,0 +1,1 @@
+"""What makes κ trustworthy, and what does not: what `python -m experiments.recipes` composes."""
