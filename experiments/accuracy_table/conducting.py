@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tqdm import tqdm
 
 from experiments.accuracy_table.planning import Plan, Run
 from experiments.accuracy_table.report import Outcomes, top1
-from experiments.accuracy_table.running import Result, finished, prepare, steps
+from experiments.accuracy_table.running import Result, calibrate, carry_out, finished, prepare, steps
 from experiments.accuracy_table.timing import Expected, words
 from experiments.accuracy_table.workers import Workers
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with a run: by default what table 1 needs.
+
+    Attributes:
+        carry_out: Train and judge; the outcome is kept in the run's folder. Has `measures` and `seconds`.
+        finished: The kept outcome; `None` if there is none.
+        calibrate: Time `step` and `judging`, in seconds.
+    """
+
+    carry_out: Callable[[Run], Result] = carry_out
+    finished: Callable[[Run], Result | None] = finished
+    calibrate: Callable[[Run], Result] = calibrate
 
 
 class Conductor:
@@ -23,13 +38,15 @@ class Conductor:
 
     Args:
         plan: The runs.
+        work: What is done with each.
 
     Attributes:
         outcomes: What has been measured so far.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, work: Work = Work()) -> None:
         self._plan = plan
+        self._work = work
         self._tuning: dict[tuple[str, str, float], Result] = {}
         self._runs: dict[tuple[str, str, float], Result] = {}
         self._failures: dict[tuple[str, str, float], str] = {}
@@ -80,7 +97,7 @@ class Conductor:
     def _do(self, runs: list[Run], results: dict[tuple[str, str, float], Result], bar: Any) -> None:
         assert self._workers is not None  # noqa: S101  # the caller's invariant
         began = time.monotonic()
-        for done, outcome in enumerate(self._workers.do("carry_out", runs), start=1):
+        for done, outcome in enumerate(self._workers.do(self._work.carry_out, runs), start=1):
             run = outcome.run
             if outcome.result is None:
                 self._failures[run.key] = outcome.failure
@@ -109,7 +126,7 @@ class Conductor:
         return {(name, row.rate): self._plan.scale.rates[0] for name in self._plan.sets for row in self._plan.rows}
 
     def _read(self, run: Run, results: dict[tuple[str, str, float], Result]) -> None:
-        found = finished(run)
+        found = self._work.finished(run)
         if found is not None:
             results[run.key] = found
 
@@ -125,12 +142,15 @@ class Conductor:
 
     def _expected(self, left: list[Run], images: dict[Any, int]) -> Expected:
         assert self._workers is not None  # noqa: S101  # the caller's invariant
-        counted = [steps(run, images[run.config.data, run.config.views.size]) for run in left]
+        # A run may have been trained, and be judged further: then only that is left of it.
+        counted = [0 if finished(run) else steps(run, images[run.config.data, run.config.views.size]) for run in left]
         known = [result["seconds"] for result in (*self._tuning.values(), *self._runs.values())]
         trained = [seconds for seconds in known if seconds["training"] > 1]
         if trained:
-            mean = sum(sum(seconds.values()) for seconds in trained) / len(trained)
-            return Expected(len(left), sum(mean for count in counted if count), "the finished ones")
+            training = sum(seconds["training"] for seconds in trained) / len(trained)
+            judging = sum(sum(seconds.values()) for seconds in trained) / len(trained) - training
+            seconds = sum(training * bool(count) + judging for count in counted)
+            return Expected(len(left), seconds, "the finished ones")
         slowest = max(
             left, key=lambda run: (run.kind == "trained", run.config.views.count, run.config.data.held_out == 0)
         )
@@ -139,7 +159,7 @@ class Conductor:
             for number in range(self._workers.count)
         ]
         timed = []
-        for outcome in list(self._workers.do("calibrate", here)):
+        for outcome in list(self._workers.do(self._work.calibrate, here)):
             if outcome.result is None:
                 return Expected(len(left), None, f"a first try of {slowest.title} failed: {outcome.failure}")
             timed.append(outcome.result)

@@ -43,7 +43,8 @@ _STEPS_TIMED = 8  # in each of three rows of metrics.csv, the first of which is 
 
 Part = Literal["train", "val"]
 Result = dict[str, Any]
-_PARTS: tuple[Part, ...] = ("train", "val")
+PARTS: tuple[Part, ...] = ("train", "val")
+"""Images to train on, and those to judge by."""
 
 
 def finished(run: Run) -> Result | None:
@@ -112,15 +113,15 @@ def judge(run: Run) -> Measures:
     config = run.config
     device = torch.device("cuda" if config.engine.accelerator == "gpu" else "cpu")
     if run.kind == "pixels":
-        train, held_out = (_pixels(_images(config, part, device), config) for part in _PARTS)
+        train, held_out = (_pixels(decoded_images(config, part, device), config) for part in PARTS)
         return measure(train, held_out, run.probe, device=device)
     if run.kind == "trained":
         pair = load_pretrained(config.out).pair.to(device)
     else:
         pair = build_pair(config).to(device)
-        update_bn(_views(_images(config, "train", device), config), pair.model.encoder)
+        update_bn(_views(decoded_images(config, "train", device), config), pair.model.encoder)
     train, held_out = (
-        _encoded(pair.eval(), _images(config, part, device), config, part, run.probe.seed) for part in _PARTS
+        _encoded(pair.eval(), decoded_images(config, part, device), config, part, run.probe.seed) for part in PARTS
     )
     return measure(train, held_out, run.probe, device=device)
 
@@ -155,7 +156,7 @@ def calibrate(run: Run) -> Result:
 
 def prepare(run: Run) -> tuple[int, int]:
     """Check and decode a run's images, once for all runs where there is a cache; returns how many there are."""
-    train, held_out = (open_part(run.config.data, part) for part in _PARTS)
+    train, held_out = (open_part(run.config.data, part) for part in PARTS)
     train.require(f"a training with training.batch_size {run.config.training.batch_size}", classes=2)
     held_out.require("linear evaluation", images=2, classes=1)
     for images in (train, held_out):
@@ -173,7 +174,7 @@ def _decoded(config: PretrainConfig, part: Part, device: torch.device) -> Device
     return _load(open_part(config.data, part), config, device)
 
 
-def _images(config: PretrainConfig, part: Part, device: torch.device) -> DeviceImages:
+def decoded_images(config: PretrainConfig, part: Part, device: torch.device) -> DeviceImages:
     """Images that stay decoded from one run to the next; what they do not depend on is left out of the key."""
     return _decoded(PretrainConfig(data=config.data, views=config.views), part, device)
 

@@ -50,13 +50,13 @@ class Workers:
         self._busy: dict[int, Run] = {}
         self._members = [self._start(number) for number in range(count)]
 
-    def do(self, action: str, runs: Sequence[Run]) -> Iterator[Outcome]:
+    def do(self, action: Callable[[Run], dict[str, Any]], runs: Sequence[Run]) -> Iterator[Outcome]:
         """Do runs, as many at a time as there are processes; yields them as they end.
 
         A run that fails, or whose process dies, is an outcome like any other; the process is replaced.
 
         Args:
-            action: Name of a function of `experiments.accuracy_table.running` that takes a run.
+            action: What is done with a run; a function of a module, so that the processes find it too.
             runs: In the order in which they are begun.
         """
         waiting = list(runs)
@@ -129,7 +129,6 @@ def _serve(connection: Connection, threads: int) -> None:
     # Here and not at the top: the command itself says what is wrong before it waits for these.
     import torch  # noqa: PLC0415
 
-    from experiments.accuracy_table import running  # noqa: PLC0415
     from experiments.pretraining.training import TrainingInterruptedError  # noqa: PLC0415
 
     torch.set_num_threads(threads)
@@ -138,9 +137,8 @@ def _serve(connection: Connection, threads: int) -> None:
             action, run = connection.recv()
         except (EOFError, OSError, KeyboardInterrupt):
             return
-        function: Callable[[Run], Any] = getattr(running, action)
         try:
-            answer = (function(run), "")
+            answer: tuple[Any, str] = (action(run), "")
         except (KeyboardInterrupt, TrainingInterruptedError):
             return
         except Exception as error:  # noqa: BLE001  # whatever it is, the other runs go on

@@ -82,8 +82,8 @@ assert REFERENCE in KEYS  # noqa: S101  # differences of accuracy are to it
 
 
 LEGEND = (
-    "SimSiam predicts no κ: its u is the cosine of two random views, taken negatively. The recipes below VI-SimSiam are "
-    "its own with one thing changed. No bound: κ = softplus(raw) instead of (d − 1)·k with k < 99, in nats per "
+    "SimSiam predicts no κ: its u is the cosine of two random views, taken negatively. The recipes below VI-SimSiam "
+    "are its own with one thing changed. No bound: κ = softplus(raw) instead of (d − 1)·k with k < 99, in nats per "
     "dimension; literally as printed is that in nats for an image, at the printed rate of 1e-3, without clipping. "
     "Weighted: each term times the stop-gradient of (κ/(d − 1))^(−β) or of (1 + c)/κ. Head: κ's own row of the "
     "predictor's last layer. Noise and covers: each in a quarter of the views, independently; blur and down-scaling "

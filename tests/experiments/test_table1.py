@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiments import table1
+from experiments.accuracy_table.at_work import alone
 from experiments.accuracy_table.planning import Plan, Run
 from experiments.accuracy_table.rows import rows
 from experiments.accuracy_table.running import carry_out, finished
@@ -92,7 +93,7 @@ def test_a_process_that_dies_is_a_failed_run(tmp_path: Path) -> None:
     try:
         process = workers._members[0][0]
         threading.Timer(0.3, os.kill, (process.pid, signal.SIGKILL)).start()
-        outcome = next(workers.do("carry_out", [run]))
+        outcome = next(workers.do(carry_out, [run]))
     finally:
         workers.close()
     assert outcome.result is None
@@ -144,7 +145,7 @@ def test_a_mistake_is_one_line(
 
 
 def test_a_second_command_is_kept_out_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with table1._alone(tmp_path):
+    with alone(tmp_path, "it"):
         assert table1.main([*TINY, "--out", str(tmp_path)]) == 2
     assert "is at work" in capsys.readouterr().err
 

@@ -1,0 +1,156 @@
+"""One run of the study: trained and judged as a row of table 1, then looked at by `uncertainty_study`, and kept."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.accuracy_table import running
+from experiments.accuracy_table.conducting import Work
+from experiments.accuracy_table.planning import Run
+from experiments.accuracy_table.running import Result
+from experiments.data.device_images import DeviceImages
+from experiments.data.errors import ImageSetError
+from experiments.data.opening import open_images
+from experiments.pretraining.building import build_pair
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.export import load_pretrained
+from experiments.uncertainty_study.observations import FreshViews, Observations, observe
+from experiments.uncertainty_study.subject import Subject
+from inference.checkpointing import CheckpointError, replace_file
+from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
+from ssl_as_inference.graphical_model import MultiViewPair
+
+OBSERVATIONS = "observations.pt"
+"""File in a run's folder."""
+
+_LAWS = {law.__name__: law for law in (PowerSpherical, VonMisesFisher)}
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What every encoder is asked.
+
+    Attributes:
+        images: Of the validation images and of each foreign set, at most; the same for every encoder.
+        foreign: Other sets, names or folders, for U5.
+        seed: Of the choice of images, the degradations and the views.
+    """
+
+    images: int = 1000
+    foreign: tuple[str, ...] = ()
+    seed: int = 0
+
+
+def work(questions: Questions) -> Work:
+    """What a conductor does with a run of the study: what table 1 does, and the questions."""
+    return Work(
+        partial(_carry_out, questions=questions),
+        partial(_finished, questions=questions),
+        partial(_calibrate, questions=questions),
+    )
+
+
+def check_foreign(questions: Questions, config: PretrainConfig) -> None:
+    """Open the foreign sets, before hours are spent.
+
+    Raises:
+        ImageSetError: If one is missing or has other channels than the encoders take.
+    """
+    for name in questions.foreign:
+        images = open_images(name, config.data.root, "val")
+        if images.channels != config.data.channels:
+            raise ImageSetError(f"{name} has {images.channels} channel(s), the encoders take {config.data.channels}")
+
+
+def observations_of(run: Run) -> Observations:
+    """What was seen of a run that is finished."""
+    content = _content(run)
+    if content is None:
+        raise ValueError(f"run must be finished, got {run.title}, which has no {OBSERVATIONS}")
+    return _unpacked(content["observations"])
+
+
+def _finished(run: Run, *, questions: Questions) -> Result | None:
+    result, content = running.finished(run), _content(run)
+    if result is None or content is None or content["questions"] != _plain(questions):
+        return None
+    return _together(result, content["seconds"])
+
+
+def _carry_out(run: Run, *, questions: Questions) -> Result:
+    result = running.finished(run) or running.carry_out(run)
+    began = time.monotonic()
+    observations = _observe(load_pretrained(run.config.out).pair, run.config, questions)
+    seconds = time.monotonic() - began
+    content = {"questions": _plain(questions), "seconds": seconds, "observations": _packed(observations)}
+    replace_file(Path(run.config.out) / OBSERVATIONS, lambda path: torch.save(content, path))
+    return _together(result, seconds)
+
+
+def _calibrate(run: Run, *, questions: Questions) -> Result:
+    timed = running.calibrate(run)
+    began = time.monotonic()
+    _observe(build_pair(run.config), run.config, questions)
+    return {**timed, "judging": timed["judging"] + time.monotonic() - began}
+
+
+def _together(result: Result, seconds: float) -> Result:
+    return {**result, "seconds": {**result["seconds"], "observing": seconds}}
+
+
+def _content(run: Run) -> dict[str, Any] | None:
+    path = Path(run.config.out) / OBSERVATIONS
+    if not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+        _ = content["questions"], content["seconds"], content["observations"]
+    except (RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): delete it, or give another --out") from error
+    return content
+
+
+def _observe(pair: MultiViewPair, config: PretrainConfig, questions: Questions) -> Observations:
+    device = torch.device("cuda" if config.engine.accelerator == "gpu" else "cpu")
+    train, test = (running.decoded_images(config, part, device) for part in running.PARTS)
+    return observe(
+        Subject.of(pair, config, device),
+        train,
+        test,
+        {Path(name).name: _foreign(config.data.root, name, config.views.size, config.data.cache, device)
+         for name in questions.foreign},
+        images=questions.images,
+        seed=questions.seed,
+        progress=False,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _foreign(root: str, name: str, size: int, cache: str | None, device: torch.device) -> DeviceImages:
+    images = open_images(name, root, "val")
+    folder = None if cache is None else Path(cache)
+    return DeviceImages.load(images, device, storage_size=round(size * 5 / 4), cache_folder=folder)
+
+
+def _plain(questions: Questions) -> dict[str, Any]:
+    return {**asdict(questions), "foreign": list(questions.foreign)}
+
+
+def _packed(observations: Observations) -> dict[str, Any]:
+    """Tensors and plain values alone, which can be read without running what a file says."""
+    packed = {field.name: getattr(observations, field.name) for field in fields(observations)}
+    fresh = {field.name: getattr(observations.fresh, field.name) for field in fields(FreshViews)}
+    return {**packed, "fresh": {**fresh, "law": observations.fresh.law.__name__}}
+
+
+def _unpacked(packed: Mapping[str, Any]) -> Observations:
+    fresh = FreshViews(**{**packed["fresh"], "law": _LAWS[packed["fresh"]["law"]]})
+    return Observations(**{**packed, "fresh": fresh})
