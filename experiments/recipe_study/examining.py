@@ -22,6 +22,7 @@ from experiments.data.opening import open_images
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import load_pretrained
+from experiments.recipe_study.rows import PLAIN
 from experiments.uncertainty_study.observations import FreshViews, Observations, observe
 from experiments.uncertainty_study.subject import Subject
 from inference.checkpointing import CheckpointError, replace_file
@@ -88,7 +89,7 @@ def _finished(run: Run, *, questions: Questions) -> Result | None:
 def _carry_out(run: Run, *, questions: Questions) -> Result:
     result = running.finished(run) or running.carry_out(run)
     began = time.monotonic()
-    observations = _observe(load_pretrained(run.config.out).pair, run.config, questions)
+    observations = _observe(load_pretrained(run.config.out).pair, run, questions)
     seconds = time.monotonic() - began
     content = {"questions": _plain(questions), "seconds": seconds, "observations": _packed(observations)}
     replace_file(Path(run.config.out) / OBSERVATIONS, lambda path: torch.save(content, path))
@@ -98,7 +99,7 @@ def _carry_out(run: Run, *, questions: Questions) -> Result:
 def _calibrate(run: Run, *, questions: Questions) -> Result:
     timed = running.calibrate(run)
     began = time.monotonic()
-    _observe(build_pair(run.config), run.config, questions)
+    _observe(build_pair(run.config), run, questions)
     return {**timed, "judging": timed["judging"] + time.monotonic() - began}
 
 
@@ -118,7 +119,8 @@ def _content(run: Run) -> dict[str, Any] | None:
     return content
 
 
-def _observe(pair: MultiViewPair, config: PretrainConfig, questions: Questions) -> Observations:
+def _observe(pair: MultiViewPair, run: Run, questions: Questions) -> Observations:
+    config = run.config
     device = torch.device("cuda" if config.engine.accelerator == "gpu" else "cpu")
     train, test = (running.decoded_images(config, part, device) for part in running.PARTS)
     return observe(
@@ -130,6 +132,8 @@ def _observe(pair: MultiViewPair, config: PretrainConfig, questions: Questions) 
         images=questions.images,
         seed=questions.seed,
         progress=False,
+        # Where there is no κ it takes κ's place; beside κ it is shown once.
+        two_views=not config.method.predicts_concentration or run.key[1] == PLAIN,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -91,6 +91,7 @@ def observe(
     other: tuple[str, Subject] | None = None,
     seed: int = 0,
     progress: bool = True,
+    two_views: bool = True,
 ) -> Observations:
     """Look at everything once.
 
@@ -103,6 +104,7 @@ def observe(
         other: Another pair whose two views are compared, and its name.
         seed: Of the choice of images, the degradations and the views.
         progress: Whether to show a bar.
+        two_views: Whether the cosine of two views of each image competes.
     """
     chosen = chosen_images(len(test), images, seed)
     pixels = middles(test, subject.recipe, chosen)
@@ -110,7 +112,7 @@ def observe(
     seen = [subject.look(batch) for batch in pixels.split(BATCH)]
     features, outputs = (torch.cat([getattr(part, name) for part in seen]) for name in ("features", "outputs"))
     labelled = bool((labels != UNLABELLED).all() and (train.labels != UNLABELLED).all() and len(labels.unique()) > 1)
-    rivals = _rivals(subject, train, labelled=labelled, other=other, seed=seed)
+    rivals = replace(_rivals(subject, train, labelled=labelled, other=other, seed=seed), two_views=two_views)
 
     looks = 2 + sum(len(series) for series in DEGRADATIONS) + len(foreign) + (2 * len(WEIGHTS) if labelled else 0)
     with tqdm(total=looks, desc="images", unit="look", disable=not progress, leave=False) as bar:
