@@ -108,12 +108,12 @@ def main_table(plan: Plan, outcomes: Outcomes) -> Table:
     for row in plan.rows:
         cells = rows.setdefault(row.label, {})
         for group in plan.sets:
-            values = _values(plan, outcomes, group, row.key, _MEASURES["top-1, %"])
-            failed = _failed(plan, outcomes, group, row)
+            values = values_of(plan, outcomes, group, row.key, _MEASURES["top-1, %"])
+            failed = failed_cell(plan, outcomes, group, row)
             cells[_column(plan, group, TOP1)] = failed or interval_cell(values)
             if row.key != REFERENCE:
-                reference = _values(plan, outcomes, group, REFERENCE, _MEASURES["top-1, %"])
-                cells[_column(plan, group, DIFFERENCE)] = failed or _difference_cell(values, reference)
+                reference = values_of(plan, outcomes, group, REFERENCE, _MEASURES["top-1, %"])
+                cells[_column(plan, group, DIFFERENCE)] = failed or difference_cell(values, reference)
     columns = tuple(_column(plan, group, what) for group in plan.sets for what in (TOP1, DIFFERENCE))
     seeds = len(plan.seeds)
     about = f"Percent, mean over {seeds} seed{'s' if seeds > 1 else ''}"
@@ -129,7 +129,8 @@ def interval_cell(values: Sequence[float | None]) -> Cell:
     return Cell(*mean_interval(known), each=tuple(values))
 
 
-def _difference_cell(values: Sequence[float | None], reference: Sequence[float | None]) -> Cell:
+def difference_cell(values: Sequence[float | None], reference: Sequence[float | None]) -> Cell:
+    """Mean and interval of the differences to a reference, paired by seed."""
     differences = paired_differences(values, reference)
     return Cell(*mean_interval(differences), each=tuple(differences)) if differences else Cell()
 
@@ -137,9 +138,9 @@ def _difference_cell(values: Sequence[float | None], reference: Sequence[float |
 def _set_table(plan: Plan, outcomes: Outcomes, group: str) -> Table:
     rows = {}
     for row in plan.rows:
-        failed = _failed(plan, outcomes, group, row)
+        failed = failed_cell(plan, outcomes, group, row)
         rows[row.label] = {
-            column: failed or interval_cell(_values(plan, outcomes, group, row.key, read))
+            column: failed or interval_cell(values_of(plan, outcomes, group, row.key, read))
             for column, read in _MEASURES.items()
         }
     probe = plan.scale.probe
@@ -182,14 +183,16 @@ def _tuning_table(plan: Plan, outcomes: Outcomes) -> Table:
     )
 
 
-def _values(
+def values_of(
     plan: Plan, outcomes: Outcomes, group: str, row: str, read: Callable[[Measured], float | None]
 ) -> list[float | None]:
+    """What `read` finds in a row's results, one a seed; `None` where there is none."""
     results = [outcomes.runs.get((group, row, seed)) for seed in plan.seeds]
     return [None if result is None else read(result) for result in results]
 
 
-def _failed(plan: Plan, outcomes: Outcomes, group: str, row: Row) -> Cell | None:
+def failed_cell(plan: Plan, outcomes: Outcomes, group: str, row: Row) -> Cell | None:
+    """What stands in a row whose runs failed; `None` if none did."""
     bad = sum((group, row.key, seed) in outcomes.failures for seed in plan.seeds)
     untuned = row.rate is not None and not any((group, row.rate, r) in outcomes.tuning for r in plan.scale.rates)
     untuned &= any((group, row.rate, r) in outcomes.failures for r in plan.scale.rates)

@@ -71,40 +71,42 @@ class Measure:
 def measures(observations: Observations) -> list[Measure]:
     """What is measured on these observations, in the order of the table."""
     labelled = observations.neighbour_is_right is not None
-    rows = [Measure(_severity_name(name), 0.3) for name in observations.degraded]
-    rows += [Measure(_ALL_SEVERITIES, 0.6), Measure(_CROP, 0.8)]
+    rows = [Measure(severity_name(name), 0.3) for name in observations.degraded]
+    rows += [Measure(ALL_SEVERITIES, 0.6), Measure(CROP, 0.8)]
     if labelled:
         rows += [
-            Measure(_R_AUROC, 0.6, interval_beyond=0.5),
-            *(Measure(name) for name in (_AURC, _EXCESS, _ACCURACY)),
+            Measure(R_AUROC, 0.6, interval_beyond=0.5),
+            *(Measure(name) for name in (AURC, EXCESS, ACCURACY)),
         ]
-    rows += [Measure(_foreign_name(name)) for name in observations.foreign]
-    rows += [Measure(_GAP, 0.03, at_most=True), Measure(_MEAN_GAP), Measure(_GAIN)]
+    rows += [Measure(foreign_name(name)) for name in observations.foreign]
+    rows += [Measure(GAP, 0.03, at_most=True), Measure(MEAN_GAP), Measure(GAIN)]
     if labelled:
-        rows += [Measure(_AMBIGUITY, 0.5), Measure(_CONTROL), Measure(_BEYOND_CORRECT)]
-    return [*rows, Measure(_BEYOND_SEVERITY)]
+        rows += [Measure(AMBIGUITY, 0.5), Measure(CONTROL), Measure(BEYOND_CORRECT)]
+    return [*rows, Measure(BEYOND_SEVERITY)]
 
 
-_ALL_SEVERITIES = "U1 Spearman with severity, mean of all"
-_CROP = "U2 P(u of crop > u of whole)"
-_R_AUROC = "U3 R-AUROC"
-_AURC = "U4 AURC (less is better)"
-_EXCESS = "U4 AURC above the oracle's (less is better)"
-_ACCURACY = "U4 accuracy at 80 % coverage"
-_GAP = "U6 largest gap of expected and seen cosine"
-_MEAN_GAP = "U6 mean gap"
-_GAIN = "U7 nats per dimension gained over one κ for all"
-_AMBIGUITY = "U8 Spearman with ambiguity"
-_CONTROL = "U8 control: the same for superpositions of one class"
-_BEYOND_CORRECT = "Partial correlation with U3's errors, given edge energy"
-_BEYOND_SEVERITY = "Partial correlation with severity, given edge energy"
+ALL_SEVERITIES = "U1 Spearman with severity, mean of all"
+CROP = "U2 P(u of crop > u of whole)"
+R_AUROC = "U3 R-AUROC"
+AURC = "U4 AURC (less is better)"
+EXCESS = "U4 AURC above the oracle's (less is better)"
+ACCURACY = "U4 accuracy at 80 % coverage"
+GAP = "U6 largest gap of expected and seen cosine"
+MEAN_GAP = "U6 mean gap"
+GAIN = "U7 nats per dimension gained over one κ for all"
+AMBIGUITY = "U8 Spearman with ambiguity"
+CONTROL = "U8 control: the same for superpositions of one class"
+BEYOND_CORRECT = "Partial correlation with U3's errors, given edge energy"
+BEYOND_SEVERITY = "Partial correlation with severity, given edge energy"
 
 
-def _severity_name(degradation: str) -> str:
+def severity_name(degradation: str) -> str:
+    """Name of the measure for one degradation."""
     return f"U1 Spearman with severity: {degradation}"
 
 
-def _foreign_name(images: str) -> str:
+def foreign_name(images: str) -> str:
+    """Name of the measure for one foreign set."""
     return f"U5 AUROC against {images}"
 
 
@@ -119,7 +121,7 @@ def measure(observations: Observations, *, resamples: int = 1000, seed: int = 0)
         _follow(sheet, observations, name)
         if observations.neighbour_is_right is not None and observations.probe_is_right is not None:
             _foretell(sheet, observations, name, observations.neighbour_is_right, observations.probe_is_right)
-        for which, superpositions in ((_AMBIGUITY, observations.ambiguous), (_CONTROL, observations.control)):
+        for which, superpositions in ((AMBIGUITY, observations.ambiguous), (CONTROL, observations.control)):
             if superpositions:
                 sheet.enter(which, name, _pooled_spearman, superpositions[name].T)
     if KAPPA in observations.names:
@@ -145,17 +147,17 @@ def _follow(sheet: _Sheet, observations: Observations, name: str) -> None:
     """Degradations, crops and foreign images: what needs no label."""
     followed = {which: severity_correlations(u[name]) for which, u in observations.degraded.items()}
     for which, correlations in followed.items():
-        sheet.enter(_severity_name(which), name, _mean, correlations)
-    sheet.enter(_ALL_SEVERITIES, name, _mean, torch.stack(list(followed.values())).mean(0))
+        sheet.enter(severity_name(which), name, _mean, correlations)
+    sheet.enter(ALL_SEVERITIES, name, _mean, torch.stack(list(followed.values())).mean(0))
     clean = observations.clean[name]
-    sheet.enter(_CROP, name, probability_of_increase, clean, observations.cropped[name])
+    sheet.enter(CROP, name, probability_of_increase, clean, observations.cropped[name])
     for images, foreign in observations.foreign.items():
-        sheet.enter(_foreign_name(images), name, foreign_auroc, clean, foreign[name], paired=False)
+        sheet.enter(foreign_name(images), name, foreign_auroc, clean, foreign[name], paired=False)
     if name != EDGES:
         # Each resample ranks all levels of all images: fewer of them.
         both = [torch.stack([u[name].T, u[EDGES].T], dim=1) for u in observations.degraded.values()]
         fewer = replace(sheet, resamples=min(sheet.resamples, _FEWER))
-        fewer.enter(_BEYOND_SEVERITY, name, _partial_with_severity, torch.stack(both, dim=1))
+        fewer.enter(BEYOND_SEVERITY, name, _partial_with_severity, torch.stack(both, dim=1))
 
 
 def _foretell(
@@ -163,23 +165,23 @@ def _foretell(
 ) -> None:
     """Errors of the nearest neighbour and of the linear probe."""
     clean = observations.clean[name]
-    sheet.enter(_R_AUROC, name, correctness_auroc, -clean, neighbour_is_right)
-    sheet.enter(_AURC, name, area_under_risk_coverage, clean, probe_is_right)
-    sheet.enter(_EXCESS, name, excess_area, clean, probe_is_right)
-    sheet.enter(_ACCURACY, name, accuracy_at_coverage, clean, probe_is_right)
+    sheet.enter(R_AUROC, name, correctness_auroc, -clean, neighbour_is_right)
+    sheet.enter(AURC, name, area_under_risk_coverage, clean, probe_is_right)
+    sheet.enter(EXCESS, name, excess_area, clean, probe_is_right)
+    sheet.enter(ACCURACY, name, accuracy_at_coverage, clean, probe_is_right)
     if name != EDGES:
         wrong = (~neighbour_is_right).double()
-        sheet.enter(_BEYOND_CORRECT, name, partial_spearman, clean, wrong, observations.clean[EDGES])
+        sheet.enter(BEYOND_CORRECT, name, partial_spearman, clean, wrong, observations.clean[EDGES])
 
 
 def _calibrate(sheet: _Sheet, fresh: FreshViews) -> None:
     """The value of κ, which no rival has."""
     bins = min(_BINS, len(fresh.cosine))
-    for which, name in (("largest_gap", _GAP), ("mean_gap", _MEAN_GAP)):
+    for which, name in (("largest_gap", GAP), ("mean_gap", MEAN_GAP)):
         sheet.enter(name, KAPPA, partial(_gap, which, bins), fresh.expected, fresh.cosine)
     power = fresh.law is PowerSpherical
     gain = power_spherical_likelihood_gain if power else von_mises_fisher_likelihood_gain
-    sheet.enter(_GAIN, KAPPA, partial(gain, fresh.dim), fresh.concentration, fresh.cosine)
+    sheet.enter(GAIN, KAPPA, partial(gain, fresh.dim), fresh.concentration, fresh.cosine)
 
 
 def collapsed(observations: Observations) -> bool:

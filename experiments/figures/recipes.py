@@ -1,0 +1,111 @@
+"""Recipes against tests: what each costs in accuracy, and which tests of κ it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from experiments.figures.style import HIGH, INK, LOW, MUTED, PALETTE, panel_title, styled
+from experiments.record import Cell
+
+_COLOURS = LinearSegmentedColormap.from_list("worse than nothing, nothing, the aim", [LOW, "#FFFFFF", HIGH])
+_PALE = 0.75  # the strongest colour leaves the numbers legible
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        name: Above it.
+        aim_text: What was aimed at.
+        nothing: Value of an uncertainty that knows nothing.
+        aim: Value that was aimed at, above or below `nothing`.
+    """
+
+    name: str
+    aim_text: str
+    nothing: float
+    aim: float
+
+    def score(self, value: float) -> float:
+        """0 for nothing, 1 for the aim or better, −1 for as much in the wrong direction or worse.
+
+        Example:
+            >>> Column("U3", "≥ 0.6", 0.5, 0.6).score(0.55)
+            0.5...
+        """
+        return max(-1.0, min(1.0, (value - self.nothing) / (self.aim - self.nothing)))
+
+
+@styled
+def recipes_figure(accuracy: Mapping[str, Cell], tests: Mapping[Column, Mapping[str, Cell]], reference: str) -> Figure:
+    """Draw the difference in accuracy with its interval, and beside it a heat map of the tests.
+
+    The colour of a cell says how far its mean lies from knowing nothing (white) towards the aim (blue) or in the wrong
+    direction (orange); a frame marks means that reach the aim, a double one intervals that lie beyond it.
+
+    Args:
+        accuracy: Differences in percentage points, by recipe.
+        tests: Cells of each test, by recipe.
+        reference: The recipe that differences are to.
+    """
+    labels = list(accuracy)
+    figure = Figure(figsize=(4.6 + 0.72 * len(tests), 1.5 + 0.36 * len(labels)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3.0, 0.72 * max(len(tests), 1)))
+    _differences(left, accuracy, reference)
+    for column, (test, cells) in enumerate(tests.items()):
+        for place, label in enumerate(labels):
+            _cell(right, column, place, test, cells.get(label, Cell()))
+    names = [f"{test.name.replace(' ', chr(10), 1)}\n{test.aim_text.split(',')[0]}" for test in tests]
+    right.set(xticks=range(len(tests)), xticklabels=names, xlim=(-0.5, len(tests) - 0.5))
+    right.xaxis.tick_top()
+    right.tick_params(length=0, labelsize=9)
+    for side in ("left", "bottom"):
+        right.spines[side].set_visible(False)
+    panel_title(left, "a", f"top-1, points above {reference}")
+    return figure
+
+
+def _differences(axes: Axes, accuracy: Mapping[str, Cell], reference: str) -> None:
+    axes.axvline(0, color=MUTED, linewidth=0.8, linestyle="dashed")
+    for place, (label, cell) in enumerate(accuracy.items()):
+        if label == reference:
+            axes.plot([0], [place], "D", color=PALETTE[1], markersize=5)
+        elif cell.value is None:
+            axes.text(0.02, place, cell.text or "–", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
+        else:
+            axes.plot([each for each in cell.each if each is not None], [place] * len(cell.each), "o",
+                      color=PALETTE[0], markersize=3, alpha=0.5)  # fmt: skip
+            axes.plot([cell.value], [place], "D", color=PALETTE[0], markersize=5)
+            if cell.low is not None and cell.high is not None:
+                axes.plot([cell.low, cell.high], [place, place], color=PALETTE[0], linewidth=1.4)
+    axes.set(yticks=range(len(accuracy)), yticklabels=list(accuracy), ylim=(len(accuracy) - 0.5, -0.5))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", color=MUTED, alpha=0.15)
+
+
+def _cell(axes: Axes, column: int, place: int, test: Column, cell: Cell) -> None:
+    if cell.value is None:
+        axes.text(column, place, "–", ha="center", va="center", color=MUTED, fontsize=9)
+        return
+    colour = _COLOURS(0.5 + 0.5 * _PALE * test.score(cell.value))
+    axes.add_patch(Rectangle((column - 0.47, place - 0.45), 0.94, 0.9, facecolor=colour, edgecolor="none"))
+    reached = test.score(cell.value) >= 1
+    axes.text(
+        column, place, f"{cell.value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=9, color=INK,
+        weight="bold" if reached else "normal",
+    )  # fmt: skip
+    ends = [end for end in (cell.low, cell.high) if end is not None]
+    if reached:
+        surely = len(ends) == 2 and min(test.score(end) for end in ends) >= 1
+        axes.add_patch(
+            Rectangle(
+                (column - 0.45, place - 0.42), 0.9, 0.84, fill=False, edgecolor=INK, linewidth=2 if surely else 0.8
+            )
+        )

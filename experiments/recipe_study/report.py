@@ -1,0 +1,351 @@
+"""From the runs of the study to its record: accuracy and the tests of κ in the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from experiments.accuracy_table.planning import Plan, Run
+from experiments.accuracy_table.report import (
+    DIFFERENCE,
+    Outcomes,
+    difference_cell,
+    failed_cell,
+    interval_cell,
+    top1,
+    values_of,
+)
+from experiments.accuracy_table.rows import REFERENCE
+from experiments.data.degradation_series import DEGRADATIONS
+from experiments.figures.recipes import Column
+from experiments.recipe_study.examining import Questions, observations_of
+from experiments.recipe_study.rows import LEGEND, PLAIN
+from experiments.record import Cell, Record, Table
+from experiments.uncertainty_study.ensemble import ensemble_name, with_ensemble
+from experiments.uncertainty_study.measures import (
+    ACCURACY,
+    ALL_SEVERITIES,
+    AMBIGUITY,
+    BEYOND_CORRECT,
+    BEYOND_SEVERITY,
+    CONTROL,
+    CROP,
+    EXCESS,
+    GAIN,
+    GAP,
+    MEAN_GAP,
+    R_AUROC,
+    Measure,
+    collapsed,
+    foreign_name,
+    measure,
+    measures,
+    severity_name,
+)
+from experiments.uncertainty_study.observations import Observations
+from experiments.uncertainty_study.rivals import KAPPA, TWO_VIEWS
+from inference.resampling import Estimate
+
+TOP1 = "top-1"
+AIMS = "aims reached"
+_NOTHING_KNOWN = {CROP: 0.5, R_AUROC: 0.5, GAP: 0.1}  # of correlations 0
+_MANY = 3  # seeds, for an interval that says something
+
+_SHORT = {
+    **{severity_name(series.name): f"U1 {series.name}" for series in DEGRADATIONS},
+    ALL_SEVERITIES: "U1 mean",
+    CROP: "U2",
+    R_AUROC: "U3",
+    GAP: "U6 gap",
+    AMBIGUITY: "U8",
+}
+
+Values = Mapping[str, Mapping[str, float]]
+"""Measure and uncertainty to value."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was measured.
+
+    Attributes:
+        plan: What was to be run.
+        outcomes: Of the trainings and their linear evaluation.
+        rows: What is measured and aimed at, the same for every encoder.
+        values: Of every encoder by recipe and seed.
+        together: Of the ensemble of a recipe's seeds, for each member, by recipe.
+        collapsed: Encoders whose outputs have.
+    """
+
+    plan: Plan
+    outcomes: Outcomes
+    rows: tuple[Measure, ...]
+    values: Mapping[tuple[str, float], Values]
+    together: Mapping[str, tuple[Values, ...]]
+    collapsed: tuple[str, ...]
+
+    @classmethod
+    def of(cls, plan: Plan, outcomes: Outcomes) -> Findings:
+        """Measure what is finished. Intervals are those over seeds: nothing is resampled."""
+        rows: tuple[Measure, ...] = ()
+        values, together, fallen = {}, {}, []
+        by_recipe: dict[str, list[Run]] = {}
+        for run in plan.runs({}):
+            if run.key in outcomes.runs:
+                by_recipe.setdefault(run.key[1], []).append(run)
+        for key, runs in by_recipe.items():
+            seen = [observations_of(run) for run in runs]
+            rows = rows or tuple(measures(seen[0]))
+            if len(seen) > 1 and all(KAPPA in each.names for each in seen):
+                seen = with_ensemble(seen)
+                name = ensemble_name(len(seen))
+                alone = [_measured(each) for each in seen]
+                together[key] = tuple({m: {KAPPA: of[name]} for m, of in one.items() if name in of} for one in alone)
+            else:
+                alone = [_measured(each) for each in seen]
+            for run, each, one in zip(runs, seen, alone, strict=True):
+                values[key, run.key[2]] = one
+                if collapsed(each):
+                    fallen.append(run.title)
+        return cls(plan, outcomes, rows, values, together, tuple(fallen))
+
+    @property
+    def group(self) -> str:
+        """The data set."""
+        return self.plan.sets[0]
+
+    def u(self, key: str) -> str:
+        """The uncertainty that a recipe offers: κ, or where there is none the cosine of two views."""
+        found = [of for (recipe, _), of in self.values.items() if recipe == key]
+        return KAPPA if all(KAPPA in of[ALL_SEVERITIES] for of in found) else TWO_VIEWS
+
+    def of_seeds(self, key: str, name: str, u: str | None = None) -> list[float | None]:
+        """A measure of a recipe, one value a seed."""
+        u = self.u(key) if u is None else u
+        return [self.values.get((key, seed), {}).get(name, {}).get(u) for seed in self.plan.seeds]
+
+    def cell(self, key: str, name: str) -> Cell:
+        """Its mean and interval."""
+        return interval_cell(self.of_seeds(key, name))
+
+
+def make_record(name: str, findings: Findings, questions: Questions, command: str, notes: Sequence[str] = ()) -> Record:
+    """All of it, ready to be saved.
+
+    Args:
+        name: Of the record.
+        findings: What came out; what is missing is a dash.
+        questions: What was asked.
+        command: What was typed.
+        notes: Sentences that belong to the numbers.
+    """
+    plan, outcomes = findings.plan, findings.outcomes
+    scale = [plan.scale.note] if plan.scale.note else []
+    return Record(
+        name=name,
+        title="What makes κ trustworthy" + (f", {plan.scale.name} scale" if scale else ""),
+        command=command,
+        configuration={
+            **{name: value for name, value in plan.settings().items() if name not in {"rates", "tuning_epochs"}},
+            "sets": list(plan.sets),
+            "questions": asdict(questions),
+            "degradations": {series.name: [series.unit, list(series.severities)] for series in DEGRADATIONS},
+            "machine": {key: value for key, value in plan.machine.items() if not key.startswith("data.")},
+            "labels": {row.key: row.label for row in plan.rows},
+            "failures": {f"{key[1]}, {key[2]:g}": why for key, why in outcomes.failures.items()},
+        },
+        seeds=plan.seeds,
+        tables=(
+            main_table(findings),
+            _table(findings, "U1: does u rise with the severity?", _severities()),
+            _table(findings, "U2 to U8", _others(questions)),
+            _encoders(findings),
+            _ensembles(findings),
+            _rivals(findings, questions),
+        ),
+        figures=(f"{name}.png",),
+        notes=(*scale, *notes, *_warnings(findings)),
+    )
+
+
+def main_table(findings: Findings) -> Table:
+    """Accuracy and the tests that have an aim, in short."""
+    tests = (ALL_SEVERITIES, CROP, R_AUROC, GAP)
+    difference = f"{_SHORT[ALL_SEVERITIES]}, difference to VI-SimSiam"
+    columns = (TOP1, DIFFERENCE, _SHORT[ALL_SEVERITIES], difference, *(_SHORT[name] for name in tests[1:]), AIMS)
+
+    def cells(key: str) -> dict[str, Cell]:
+        accuracies = accuracies_of(findings, key)
+        shown = {TOP1: interval_cell(accuracies)} | {_SHORT[name]: findings.cell(key, name) for name in tests}
+        if key != REFERENCE:
+            shown[DIFFERENCE] = difference_cell(accuracies, accuracies_of(findings, REFERENCE))
+        if key != PLAIN:
+            shown[difference] = difference_cell(
+                findings.of_seeds(key, ALL_SEVERITIES), findings.of_seeds(PLAIN, ALL_SEVERITIES)
+            )
+        judged = [
+            row for row in findings.rows if row.aim is not None and findings.cell(key, row.name).value is not None
+        ]
+        reached = [row for row in judged if reaches(row, findings.cell(key, row.name))]
+        return {**shown, AIMS: Cell(text=f"{len(reached)} of {len(judged)}")}
+
+    aims = "; ".join(f"{_SHORT[row.name]} {row.aim_text}" for row in findings.rows if row.aim is not None)
+    note = f"{_about(findings)} Aims, reached where the mean reaches them: {aims}. {LEGEND}"
+    return Table("Accuracy, and the tests of κ", columns, _by_recipe(findings, cells), note, "recipe")
+
+
+def columns_of(findings: Findings) -> dict[Column, dict[str, Cell]]:
+    """What the figure shows: each test that has an aim, and its cells by recipe."""
+    return {
+        Column(_SHORT[row.name], row.aim_text, _NOTHING_KNOWN.get(row.name, 0.0), row.aim): {
+            recipe.label: findings.cell(recipe.key, row.name) for recipe in findings.plan.rows
+        }
+        for row in findings.rows
+        if row.aim is not None
+    }
+
+
+def accuracies_of(findings: Findings, key: str) -> list[float | None]:
+    """Of the linear evaluation, one a seed."""
+    return values_of(findings.plan, findings.outcomes, findings.group, key, top1)
+
+
+def reaches(row: Measure, cell: Cell) -> bool:
+    """Whether the mean over seeds reaches the aim; what an interval has to lie beyond is the one over seeds."""
+    if cell.value is None:
+        return False
+    low, high = (cell.value if end is None else end for end in (cell.low, cell.high))
+    return bool(row.met(Estimate(cell.value, low, high)))
+
+
+def _measured(observations: Observations) -> Values:
+    # One resample, whose interval nobody reads.
+    return {
+        name: {u: estimate.value for u, estimate in of.items()}
+        for name, of in measure(observations, resamples=1).items()
+    }
+
+
+def _severities() -> dict[str, str]:
+    names = {f"{series.name}": severity_name(series.name) for series in DEGRADATIONS}
+    return {**names, "mean": ALL_SEVERITIES, "given edge energy": BEYOND_SEVERITY}
+
+
+def _others(questions: Questions) -> dict[str, str]:
+    foreign = {f"U5 {name.rpartition('/')[2]}": foreign_name(name.rpartition("/")[2]) for name in questions.foreign}
+    return {
+        "U2": CROP,
+        "U3": R_AUROC,
+        "U3 given edge energy": BEYOND_CORRECT,
+        "U4 accuracy at 80 %": ACCURACY,
+        "U4 area above the oracle's": EXCESS,
+        **foreign,
+        "U6 largest gap": GAP,
+        "U6 mean gap": MEAN_GAP,
+        "U7": GAIN,
+        "U8": AMBIGUITY,
+        "U8 control": CONTROL,
+    }
+
+
+_MEANING = (
+    "U1: mean per-image Spearman correlation of u with the severity; given edge energy: the partial correlation. U2: "
+    "P(u of a crop > u of the whole). U3: AUROC of u for a wrong nearest neighbour, and its partial correlation. U4: "
+    "the linear probe without the fifth of largest u; area of risk over coverage above the oracle's. U5: AUROC against "
+    "another set. U6: ρ(κ) against the mean cosine of fresh views, in ten bins; views as the recipe draws them. U7: "
+    "nats per dimension gained over one κ for all. U8: Spearman correlation with the ambiguity of superpositions; the "
+    "control superposes one class. u = −κ. Areas and gaps: less is better; ½ is chance for U2, U3 and U5, 0 for "
+    "correlations."
+)
+
+
+def _table(findings: Findings, title: str, columns: Mapping[str, str]) -> Table:
+    def cells(key: str) -> dict[str, Cell]:
+        return {column: findings.cell(key, name) for column, name in columns.items()}
+
+    note = f"{_about(findings)} {_MEANING}"
+    return Table(title, tuple(columns), _by_recipe(findings, cells), note, "recipe")
+
+
+def _encoders(findings: Findings) -> Table:
+    reads: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+        "kNN": lambda result: float(result["measures"]["knn"]["accuracy"]),
+        "standard deviation": lambda result: float(result["measures"]["held_out"]["standard_deviation"]),
+        "effective rank": lambda result: float(result["measures"]["held_out"]["effective_rank"]),
+        "median κ": lambda result: float(result["measures"]["held_out"]["concentration"]["50%"]),
+    }
+
+    def cells(key: str) -> dict[str, Cell]:
+        found = {
+            column: values_of(findings.plan, findings.outcomes, findings.group, key, read)
+            for column, read in reads.items()
+        }
+        return {column: interval_cell(values) for column, values in found.items()}
+
+    note = (
+        f"{_about(findings)} Standard deviation and effective rank of the outputs on the validation images: 1 and the "
+        "dimension for the uniform law, 0 at collapse, under which all else would be void."
+    )
+    return Table("The encoders", tuple(reads), _by_recipe(findings, cells), note, "recipe")
+
+
+def _ensembles(findings: Findings) -> Table:
+    columns = {**{f"U1 {column}": name for column, name in _severities().items()}, "U2": CROP, "U3": R_AUROC}
+    columns |= {"U4 accuracy at 80 %": ACCURACY, "U8": AMBIGUITY}
+    rows = {}
+    for recipe in findings.plan.rows:
+        members = findings.together.get(recipe.key)
+        if members is None:
+            continue
+        values = {column: [of[name][KAPPA] for of in members] for column, name in columns.items() if name in members[0]}
+        rows[recipe.label] = {column: Cell(sum(each) / len(each), each=tuple(each)) for column, each in values.items()}
+    note = (
+        "One κ made of all the seeds: log κ is the mean of the members' standardised log κ. There is one ensemble, so "
+        "that there is no interval; for U3 and U4, errors of each member are foretold, and the mean is shown. To be "
+        "compared with the rows of the tables above."
+    )
+    return Table("Ensembles of the seeds", tuple(columns), rows, note, "recipe")
+
+
+def _rivals(findings: Findings, questions: Questions) -> Table:
+    plain = {**{f"U1 {column}": name for column, name in _severities().items()}, **_others(questions)}
+    columns = {column: name for column, name in plain.items() if not column.startswith(("U6", "U7"))}
+    found = next((of for (recipe, _), of in findings.values.items() if recipe == PLAIN), {})
+    rows = {}
+    for u in found.get(R_AUROC, {}):
+        if not u.startswith(KAPPA) or u == KAPPA:
+            rows[u] = {column: interval_cell(findings.of_seeds(PLAIN, name, u)) for column, name in columns.items()}
+    note = (
+        "The same images and the encoders of the row VI-SimSiam. What looks at pixels alone is the same for every "
+        "recipe, but for the errors that it is to foretell. Edge energy, JPEG size, entropy and norm are taken "
+        "negatively. The maximum softmax was told the labels: a ceiling, no rival."
+    )
+    return Table("What competes with κ", tuple(columns), rows, note, "u")
+
+
+def _by_recipe(findings: Findings, cells: Callable[[str], dict[str, Cell]]) -> dict[str, dict[str, Cell]]:
+    rows = {}
+    for row in findings.plan.rows:
+        failed = failed_cell(findings.plan, findings.outcomes, findings.group, row)
+        made = cells(row.key)
+        rows[row.label] = made if failed is None else dict.fromkeys(made, failed)
+    return rows
+
+
+def _about(findings: Findings) -> str:
+    seeds = len(findings.plan.seeds)
+    about = f"Mean over {seeds} seed{'s' if seeds > 1 else ''}"
+    return about + (" and its 95 % interval (Student's t); differences are paired by seed." if seeds > 1 else ".")
+
+
+def _warnings(findings: Findings) -> list[str]:
+    plan, found = findings.plan, []
+    missing = len(plan.seeds) * len(plan.rows) - len(findings.values)
+    if missing:
+        found.append(f"{missing} of {len(plan.seeds) * len(plan.rows)} runs are missing.")
+    if len(plan.seeds) < _MANY:
+        found.append(f"Fewer than {_MANY} seeds: the intervals say little.")
+    if findings.collapsed:
+        found.append(f"VOID, for the outputs have collapsed: {'; '.join(findings.collapsed)}.")
+    return found
