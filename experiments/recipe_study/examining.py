@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from experiments.accuracy_table import running
 from experiments.accuracy_table.conducting import Work
@@ -22,8 +23,9 @@ from experiments.data.opening import open_images
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import load_pretrained
+from experiments.recipe_study.foretelling import foretold
 from experiments.recipe_study.rows import PLAIN
-from experiments.uncertainty_study.observations import FreshViews, Observations, observe
+from experiments.uncertainty_study.observations import FreshViews, Observations, chosen_images, observe
 from experiments.uncertainty_study.subject import Subject
 from inference.checkpointing import CheckpointError, replace_file
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
@@ -71,12 +73,12 @@ def check_foreign(questions: Questions, config: PretrainConfig) -> None:
             raise ImageSetError(f"{name} has {images.channels} channel(s), the encoders take {config.data.channels}")
 
 
-def observations_of(run: Run) -> Observations:
-    """What was seen of a run that is finished."""
+def seen_of(run: Run) -> tuple[Observations, dict[str, Tensor]]:
+    """What was seen of a run that is finished: observations, and what degraded images foretell."""
     content = _content(run)
     if content is None:
         raise ValueError(f"run must be finished, got {run.title}, which has no {OBSERVATIONS}")
-    return _unpacked(content["observations"])
+    return _unpacked(content["observations"]), content["foretold"]
 
 
 def _finished(run: Run, *, questions: Questions) -> Result | None:
@@ -89,9 +91,9 @@ def _finished(run: Run, *, questions: Questions) -> Result | None:
 def _carry_out(run: Run, *, questions: Questions) -> Result:
     result = running.finished(run) or running.carry_out(run)
     began = time.monotonic()
-    observations = _observe(load_pretrained(run.config.out).pair, run, questions)
+    seen = _look(load_pretrained(run.config.out).pair, run, questions)
     seconds = time.monotonic() - began
-    content = {"questions": _plain(questions), "seconds": seconds, "observations": _packed(observations)}
+    content = {"questions": _plain(questions), "seconds": seconds, **seen}
     replace_file(Path(run.config.out) / OBSERVATIONS, lambda path: torch.save(content, path))
     return _together(result, seconds)
 
@@ -99,7 +101,7 @@ def _carry_out(run: Run, *, questions: Questions) -> Result:
 def _calibrate(run: Run, *, questions: Questions) -> Result:
     timed = running.calibrate(run)
     began = time.monotonic()
-    _observe(build_pair(run.config), run, questions)
+    _look(build_pair(run.config), run, questions)
     return {**timed, "judging": timed["judging"] + time.monotonic() - began}
 
 
@@ -113,18 +115,19 @@ def _content(run: Run) -> dict[str, Any] | None:
         return None
     try:
         content: dict[str, Any] = torch.load(path, weights_only=True)
-        _ = content["questions"], content["seconds"], content["observations"]
+        _ = content["questions"], content["seconds"], content["observations"], content["foretold"]
     except (RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}): delete it, or give another --out") from error
     return content
 
 
-def _observe(pair: MultiViewPair, run: Run, questions: Questions) -> Observations:
+def _look(pair: MultiViewPair, run: Run, questions: Questions) -> dict[str, Any]:
     config = run.config
     device = torch.device("cuda" if config.engine.accelerator == "gpu" else "cpu")
     train, test = (running.decoded_images(config, part, device) for part in running.PARTS)
-    return observe(
-        Subject.of(pair, config, device),
+    subject = Subject.of(pair, config, device)
+    observations = observe(
+        subject,
         train,
         test,
         {Path(name).name: _foreign(config.data.root, name, config.views.size, config.data.cache, device)
@@ -135,6 +138,11 @@ def _observe(pair: MultiViewPair, run: Run, questions: Questions) -> Observation
         # Where there is no κ it takes κ's place; beside κ it is shown once.
         two_views=not config.method.predicts_concentration or run.key[1] == PLAIN,
     )  # fmt: skip
+    chosen = chosen_images(len(test), questions.images, questions.seed)
+    return {
+        "observations": _packed(observations),
+        "foretold": foretold(subject, test, chosen, seed=questions.seed),
+    }
 
 
 @lru_cache(maxsize=4)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from torch import Tensor
 
 from experiments.accuracy_table.planning import Plan, Run
 from experiments.accuracy_table.report import (
@@ -19,7 +21,8 @@ from experiments.accuracy_table.report import (
 from experiments.accuracy_table.rows import REFERENCE
 from experiments.data.degradation_series import DEGRADATIONS
 from experiments.figures.recipes import Column
-from experiments.recipe_study.examining import Questions, observations_of
+from experiments.recipe_study.examining import Questions, seen_of
+from experiments.recipe_study.foretelling import VIEWS, agreement, fall
 from experiments.recipe_study.rows import LEGEND, PLAIN
 from experiments.record import Cell, Record, Table
 from experiments.uncertainty_study.ensemble import ensemble_name, with_ensemble
@@ -49,6 +52,8 @@ from inference.resampling import Estimate
 
 TOP1 = "top-1"
 AIMS = "aims reached"
+_MEAN = "mean"
+_USED = (KAPPA, TWO_VIEWS)
 _NOTHING_KNOWN = {CROP: 0.5, R_AUROC: 0.5, GAP: 0.1}  # of correlations 0
 _MANY = 3  # seeds, for an interval that says something
 
@@ -95,7 +100,8 @@ class Findings:
             if run.key in outcomes.runs:
                 by_recipe.setdefault(run.key[1], []).append(run)
         for key, runs in by_recipe.items():
-            seen = [observations_of(run) for run in runs]
+            read = [seen_of(run) for run in runs]
+            seen = [observations for observations, _ in read]
             rows = rows or tuple(measures(seen[0]))
             if len(seen) > 1 and all(KAPPA in each.names for each in seen):
                 seen = with_ensemble(seen)
@@ -104,8 +110,8 @@ class Findings:
                 together[key] = tuple({m: {KAPPA: of[name]} for m, of in one.items() if name in of} for one in alone)
             else:
                 alone = [_measured(each) for each in seen]
-            for run, each, one in zip(runs, seen, alone, strict=True):
-                values[key, run.key[2]] = one
+            for run, each, one, (_, cosines) in zip(runs, seen, alone, read, strict=True):
+                values[key, run.key[2]] = {**one, **_foretelling(each, cosines)}
                 if collapsed(each):
                     fallen.append(run.title)
         return cls(plan, outcomes, rows, values, together, tuple(fallen))
@@ -160,6 +166,7 @@ def make_record(name: str, findings: Findings, questions: Questions, command: st
             main_table(findings),
             _table(findings, "U1: does u rise with the severity?", _severities()),
             _table(findings, "U2 to U8", _others(questions)),
+            _foretelling_table(findings),
             _encoders(findings),
             _ensembles(findings),
             _rivals(findings, questions),
@@ -225,6 +232,43 @@ def _measured(observations: Observations) -> Values:
         name: {u: estimate.value for u, estimate in of.items()}
         for name, of in measure(observations, resamples=1).items()
     }
+
+
+def _foretelling(observations: Observations, foretold: Mapping[str, Tensor]) -> Values:
+    """What κ should say of degraded images, and whether it does."""
+    falls = {name: fall(cosines) for name, cosines in foretold.items()}
+    falls[_MEAN] = sum(falls.values()) / len(falls)
+    found: dict[str, dict[str, float]] = {
+        _fall_name(name): dict.fromkeys(_USED, value) for name, value in falls.items()
+    }
+    if KAPPA in observations.names:
+        agreements = {
+            name: agreement(observations.degraded[name][KAPPA], cosines) for name, cosines in foretold.items()
+        }
+        agreements[_MEAN] = sum(agreements.values()) / len(agreements)
+        found |= {_agreement_name(name): {KAPPA: value} for name, value in agreements.items()}
+    return found
+
+
+def _fall_name(degradation: str) -> str:
+    return f"{degradation}: fall of the cosine"
+
+
+def _agreement_name(degradation: str) -> str:
+    return f"{degradation}: κ with the cosine"
+
+
+def _foretelling_table(findings: Findings) -> Table:
+    names = [*(series.name for series in DEGRADATIONS), _MEAN]
+    columns = {name(one): name(one) for name in (_fall_name, _agreement_name) for one in names}
+    note = (
+        "What κ is trained to know, measured: the cosine of the mean direction that a degraded image's expert has with "
+        f"{VIEWS} fresh views of the image that are not degraded but by the recipe. Fall: mean per-image Spearman "
+        "correlation of the severity with −cosine, the U1 of a κ that knew. κ with the cosine: Spearman correlation of "
+        "κ with it over all levels of all images."
+    )
+    table = _table(findings, "Should κ fall? What degraded images foretell", columns)
+    return replace(table, note=f"{_about(findings)} {note}")
 
 
 def _severities() -> dict[str, str]:
