@@ -14,6 +14,10 @@ from experiments.figures.style import HIGH, INK, LOW, MUTED, PALETTE, panel_titl
 from experiments.record import Cell
 
 _COLOURS = LinearSegmentedColormap.from_list("worse than nothing, nothing, the aim", [LOW, "#FFFFFF", HIGH])
+_KEY = (
+    "white: knows nothing; blue: as far as the aim; orange: as far in the wrong direction\n"
+    "bold in a frame: the mean reaches the aim; in a thick one the whole interval does"
+)
 _PALE = 0.75  # the strongest colour leaves the numbers legible
 
 
@@ -48,7 +52,7 @@ def recipes_figure(accuracy: Mapping[str, Cell], tests: Mapping[Column, Mapping[
     """Draw the difference in accuracy with its interval, and beside it a heat map of the tests.
 
     The colour of a cell says how far its mean lies from knowing nothing (white) towards the aim (blue) or in the wrong
-    direction (orange); a frame marks means that reach the aim, a double one intervals that lie beyond it.
+    direction (orange); a frame marks means that reach the aim, a thick one intervals that lie beyond it.
 
     Args:
         accuracy: Differences in percentage points, by recipe.
@@ -68,7 +72,10 @@ def recipes_figure(accuracy: Mapping[str, Cell], tests: Mapping[Column, Mapping[
     right.tick_params(length=0, labelsize=9)
     for side in ("left", "bottom"):
         right.spines[side].set_visible(False)
-    panel_title(left, "a", f"top-1, points above {reference}")
+    right.set_xlabel(_KEY, color=MUTED, fontsize=9, labelpad=8)
+    panel_title(left, "a", "accuracy")
+    left.set_xlabel(f"top-1, points above {reference}")
+    right.set_title("(b)  tests of u, and their aims")
     return figure
 
 
@@ -98,7 +105,7 @@ def _cell(axes: Axes, column: int, place: int, test: Column, cell: Cell) -> None
     axes.add_patch(Rectangle((column - 0.47, place - 0.45), 0.94, 0.9, facecolor=colour, edgecolor="none"))
     reached = test.score(cell.value) >= 1
     axes.text(
-        column, place, f"{cell.value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=9, color=INK,
+        column, place, _rounded(cell.value), ha="center", va="center", fontsize=9, color=INK,
         weight="bold" if reached else "normal",
     )  # fmt: skip
     ends = [end for end in (cell.low, cell.high) if end is not None]
@@ -109,3 +116,8 @@ def _cell(axes: Axes, column: int, place: int, test: Column, cell: Cell) -> None
                 (column - 0.45, place - 0.42), 0.9, 0.84, fill=False, edgecolor=INK, linewidth=2 if surely else 0.8
             )
         )
+
+
+def _rounded(value: float) -> str:
+    text = f"{value:.2f}"
+    return ("0.00" if float(text) == 0 else text).replace("-", "−")

@@ -1,0 +1,335 @@
+"""What makes κ trustworthy: the recipes are what they are called, the command goes on, and the record adds up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from experiments import recipes as command
+from experiments import table1
+from experiments.accuracy_table.planning import Plan, Run
+from experiments.accuracy_table.report import Outcomes
+from experiments.accuracy_table.rows import rows as table1_rows
+from experiments.accuracy_table.running import decoded_images
+from experiments.accuracy_table.scales import SCALES
+from experiments.data.degradation_series import DEGRADATIONS
+from experiments.figures.recipes import Column, recipes_figure
+from experiments.pretraining.export import load_pretrained
+from experiments.recipe_study.examining import OBSERVATIONS, Questions, seen_of, work
+from experiments.recipe_study.foretelling import VIEWS, agreement, fall, foretold
+from experiments.recipe_study.report import AIMS, Findings, columns_of, main_table, make_record, reaches
+from experiments.recipe_study.rows import DEFECT_PROBABILITY, KEYS, PLAIN, recipes
+from experiments.record import Cell, Record
+from experiments.uncertainty_study.measures import ALL_SEVERITIES, GAP, R_AUROC, Measure
+from experiments.uncertainty_study.observations import chosen_images, observe
+from experiments.uncertainty_study.rivals import KAPPA, TWO_VIEWS
+from experiments.uncertainty_study.subject import Subject, fresh_generator, middles, random_view
+
+CPU = torch.device("cpu")
+TINY = ["--scale", "tiny", "--epochs", "1", "--images", "30", "--jobs", "1", "--device", "cpu"]
+RATES: dict[Any, float] = {"simsiam": 0.1, "vi_simsiam": 0.2}
+
+
+def plan_of(*keys: str, out: Path = Path("runs"), scale: str = "tiny", seeds: int = 2) -> Plan:
+    size = SCALES[scale]
+    chosen = tuple(row for row in recipes(size.base, RATES) if row.key in keys)
+    return Plan(size, chosen, size.sets[:1], tuple(range(seeds)), out, {"engine.accelerator": "cpu"})
+
+
+def config_of(key: str, scale: str = "small") -> Any:
+    return next(iter(plan_of(key, scale=scale).runs({}))).config
+
+
+@pytest.mark.parametrize(
+    ("key", "fields"),
+    [
+        ("softplus", {"method.concentration_map"}),
+        ("per_image", {"objective.nats_per"}),
+        ("beta", {"objective.weight"}),  # 1/2 is the default
+        ("beta_one", {"objective.weight", "objective.beta"}),
+        ("without_pull", {"objective.weight", "objective.nats_per", "training.learning_rate"}),
+        ("stopped_head", {"method.concentration_gradient"}),
+        ("slow_head", {"training.concentration_rate"}),
+        ("fast_head", {"training.concentration_rate"}),
+        ("decayed_head", {"training.concentration_decay"}),
+        ("wide_predictor", {"method.hidden"}),
+        ("normalized", {"objective.normalized"}),
+        ("defects", {"views.noise_probability", "views.occlusion_probability"}),
+        ("fine_defects", {"views.blur_probability", "views.blur_sigma", "views.downscale_probability"}),
+    ],
+)
+def test_a_recipe_changes_one_thing_of_vi_simsiam(key: str, fields: set[str]) -> None:
+    assert {line.split()[0] for line in config_of(PLAIN).differences(config_of(key))} == fields
+
+
+def test_all_defects_are_those_of_both_recipes_with_the_same_probability() -> None:
+    views, noise, fine = (config_of(key).views for key in ("all_defects", "defects", "fine_defects"))
+    four = ("noise_probability", "occlusion_probability", "blur_probability", "downscale_probability")
+    assert [getattr(views, name) for name in four] == [DEFECT_PROBABILITY] * 4
+    assert replace(views, blur_probability=0.0, downscale_probability=0.0, blur_sigma=noise.blur_sigma) == noise
+    assert replace(views, noise_probability=0.0, occlusion_probability=0.0) == fine
+    assert views.blur_sigma == (0.5, 2.5)
+    # The degradations that judge go beyond.
+    strongest = {series.name: series.severities[-1] for series in DEGRADATIONS}
+    assert strongest["blur"] * views.size > views.blur_sigma[1]
+    assert strongest["down-scaling"] > views.downscale_factor[1]
+
+
+def test_recipes_that_table_1_has_are_its_rows_at_the_given_rates() -> None:
+    known = {row.key: row for row in table1_rows(128)}
+    shared = [key for key in KEYS if key in known]
+    assert len(shared) == 8
+    for key in shared:
+        theirs = Plan(SCALES["small"], (known[key],), ("cifar10",), (0,), Path("runs"), {})
+        rates: dict[Any, float] = {("cifar10", method): rate for method, rate in RATES.items()}
+        expected = next(iter(theirs.runs(rates)))
+        ours = next(iter(plan_of(key, scale="small").runs({})))
+        assert expected.config.differences(ours.config) == []
+        assert expected.config.out == ours.config.out
+    assert not list(plan_of(*KEYS).tuning())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny study; SimSiam's first seed was there before, from table 1."""
+    out: Path = tmp_path_factory.mktemp("study")
+    table = ["--scale", "tiny", "--epochs", "1", "--rates", "0.1", "--seeds", "1", "--jobs", "1", "--device", "cpu"]
+    assert table1.main([*table, "--rows", "simsiam", "--out", str(out)]) == 0
+    trained = out / "runs" / "digits" / "simsiam" / "seed_0" / "result.json"
+    written = trained.stat().st_mtime_ns
+    assert command.main([*TINY, "--seeds", "2", "--rows", "simsiam", "vi_simsiam", "--out", str(out)]) == 0
+    assert trained.stat().st_mtime_ns == written
+    return out
+
+
+def runs_of(out: Path) -> dict[tuple[str, float], Run]:
+    plan = plan_of("simsiam", "vi_simsiam", out=out)
+    return {run.key[1:]: run for run in replace(plan, scale=tiny_scale()).runs({})}
+
+
+def tiny_scale() -> Any:
+    return replace(SCALES["tiny"], base={**SCALES["tiny"].base, "training.epochs": 1})
+
+
+def test_the_record_says_what_was_found(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = Record.load(finished / "recipes_tiny.json")
+    main = record.tables[0]
+    assert list(main.rows) == ["SimSiam", "VI-SimSiam"]
+    top1 = [
+        json.loads((finished / "runs" / "digits" / key / f"seed_{seed}" / "result.json").read_text("utf-8"))
+        for key in ("simsiam", "vi_simsiam")
+        for seed in range(2)
+    ]
+    accuracies = [result["measures"]["linear"]["top1"] for result in top1]
+    assert main.rows["SimSiam"]["top-1"].each == tuple(accuracies[:2])
+    assert main.rows["VI-SimSiam"]["difference to SimSiam"].each == pytest.approx(
+        [accuracies[2] - accuracies[0], accuracies[3] - accuracies[1]]
+    )
+    assert "difference to SimSiam" not in main.rows["SimSiam"]
+    assert main.rows["SimSiam"][AIMS].text.endswith("of 9")  # nothing to calibrate
+    assert main.rows["VI-SimSiam"][AIMS].text.endswith("of 10")
+    assert "Fewer than 3 seeds" in " ".join(record.notes)
+    assert (finished / "recipes_tiny.png").exists()
+    assert {table.title for table in record.tables} >= {
+        "Ensembles of the seeds",
+        "What competes with κ",
+        "The encoders",
+    }
+
+    # The same command finds everything there, and the tables do not change.
+    assert command.main([*TINY, "--seeds", "2", "--rows", "simsiam", "vi_simsiam", "--out", str(finished)]) == 0
+    said = capsys.readouterr().out
+    assert "runs to do" not in said
+    assert Record.load(finished / "recipes_tiny.json").tables == record.tables
+
+
+def test_what_was_seen_is_kept_whole(finished: Path) -> None:
+    for key in ("simsiam", "vi_simsiam"):
+        run = runs_of(finished)[key, 1]
+        observations, cosines = seen_of(run)
+        subject = Subject.of(load_pretrained(run.config.out).pair, run.config, CPU)
+        train, test = (decoded_images(run.config, part, CPU) for part in ("train", "val"))
+        again = observe(subject, train, test, {}, images=30, progress=False)
+        name = KAPPA if key == "vi_simsiam" else TWO_VIEWS
+        for series in DEGRADATIONS:
+            assert torch.equal(observations.degraded[series.name][name], again.degraded[series.name][name])
+        assert torch.equal(observations.fresh.cosine, again.fresh.cosine)
+        assert observations.fresh.law is again.fresh.law
+        assert observations.effective_rank == again.effective_rank
+        assert set(cosines) == {series.name for series in DEGRADATIONS}
+
+
+def test_a_degraded_image_is_held_against_views_that_are_not(finished: Path) -> None:
+    run = runs_of(finished)["vi_simsiam", 0]
+    subject = Subject.of(load_pretrained(run.config.out).pair, run.config, CPU)
+    test = decoded_images(run.config, "val", CPU)
+    chosen = chosen_images(len(test), 12, 0)
+    cosines = foretold(subject, test, chosen)
+    pixels = middles(test, subject.recipe, chosen)
+    views = [
+        random_view(test.canvas[chosen], test.sizes[chosen], subject, fresh_generator(0, 20 + number)).outputs
+        for number in range(VIEWS)
+    ]
+    for series in DEGRADATIONS:
+        for level in (0, len(series) - 1):
+            expert = subject.look(series(pixels, level)).mean_direction.numpy()
+            expected = np.mean([(expert * view.numpy()).sum(1) for view in views], axis=0)
+            assert cosines[series.name][level].numpy() == pytest.approx(expected, abs=1e-5)
+    first = [cosines[series.name][0] for series in DEGRADATIONS]
+    assert all(torch.allclose(one, first[0], atol=1e-4) for one in first)
+
+
+def test_fall_and_agreement_are_scipys_rank_correlations() -> None:
+    generator = torch.Generator().manual_seed(0)
+    u, cosines = torch.rand(6, 15, generator=generator), torch.rand(6, 15, generator=generator)
+    per_image = [stats.spearmanr(np.arange(6), -cosines[:, image].numpy()).statistic for image in range(15)]
+    assert fall(cosines) == pytest.approx(np.mean(per_image), abs=1e-10)
+    assert agreement(u, cosines) == pytest.approx(stats.spearmanr(u.flatten(), -cosines.flatten()).statistic, abs=1e-10)
+
+
+VALUES: Mapping[tuple[str, float], dict[str, dict[str, float]]] = {
+    ("simsiam", 0): {ALL_SEVERITIES: {TWO_VIEWS: 0.0}, R_AUROC: {TWO_VIEWS: 0.5}},
+    ("simsiam", 1): {ALL_SEVERITIES: {TWO_VIEWS: 0.1}, R_AUROC: {TWO_VIEWS: 0.6}},
+    ("vi_simsiam", 0): {ALL_SEVERITIES: {KAPPA: 0.1}, R_AUROC: {KAPPA: 0.62}, GAP: {KAPPA: 0.02}},
+    ("vi_simsiam", 1): {ALL_SEVERITIES: {KAPPA: 0.3}, R_AUROC: {KAPPA: 0.61}, GAP: {KAPPA: 0.03}},
+    ("defects", 0): {ALL_SEVERITIES: {KAPPA: 0.7}, R_AUROC: {KAPPA: 0.62}, GAP: {KAPPA: 0.2}},
+    ("defects", 1): {ALL_SEVERITIES: {KAPPA: 0.9}, R_AUROC: {KAPPA: 0.61}, GAP: {KAPPA: 0.1}},
+}
+MEASURES = (Measure(ALL_SEVERITIES, 0.6), Measure(R_AUROC, 0.6, interval_beyond=0.5), Measure(GAP, 0.03, at_most=True))
+
+
+def findings() -> Findings:
+    plan = plan_of("simsiam", "vi_simsiam", "defects")
+    measured = {"knn": {"accuracy": 0.5}}
+    held_out = {"standard_deviation": 1.0, "effective_rank": 5.0, "concentration": {"50%": 1.0}}
+    outcomes = {
+        ("digits", key, seed): {"measures": {**measured, "linear": {"top1": top1}, "held_out": held_out}}
+        for (key, seed), top1 in zip(VALUES, (0.5, 0.6, 0.4, 0.55, 0.45, 0.5), strict=True)
+    }
+    together = {"vi_simsiam": tuple({ALL_SEVERITIES: {KAPPA: value}} for value in (0.4, 0.4))}
+    return Findings(plan, Outcomes({}, outcomes, {}), MEASURES, VALUES, together, ())
+
+
+def test_differences_are_paired_by_seed_and_aims_counted_where_the_mean_reaches_them() -> None:
+    rows = main_table(findings()).rows
+    defective = rows["noise and covers among views"]
+    assert defective["U1 mean, difference to VI-SimSiam"].each == pytest.approx((0.6, 0.6))
+    assert defective["difference to SimSiam"].each == pytest.approx((-0.05, -0.1))
+    interval = stats.ttest_1samp([0.7, 0.9], 0).confidence_interval(0.95)
+    assert (defective["U1 mean"].low, defective["U1 mean"].high) == pytest.approx((interval.low, interval.high))
+    assert rows["SimSiam"]["U1 mean"].value == pytest.approx(0.05)
+    assert rows["SimSiam"][AIMS].text == "0 of 2"
+    assert rows["VI-SimSiam"][AIMS].text == "2 of 3"
+    assert defective[AIMS].text == "2 of 3"
+
+
+def test_an_interval_that_has_to_lie_beyond_is_the_one_over_seeds() -> None:
+    row = Measure(R_AUROC, 0.6, interval_beyond=0.5)
+    assert reaches(row, Cell(0.62, 0.55, 0.7))
+    assert not reaches(row, Cell(0.62, 0.45, 0.8))
+    assert not reaches(row, Cell(0.58, 0.55, 0.6))
+    assert not reaches(row, Cell())
+
+
+def test_the_record_shows_ensembles_without_an_interval_and_what_is_missing_as_a_dash() -> None:
+    whole = findings()
+    record = make_record("recipes_test", whole, Questions(), "it", ["A note."])
+    tables = {table.title: table for table in record.tables}
+    cell = tables["Ensembles of the seeds"].rows["VI-SimSiam"]["U1 mean"]
+    assert (cell.value, cell.low, cell.each) == (0.4, None, (0.4, 0.4))
+    assert "A note." in record.notes
+    part = replace(whole, values={key: value for key, value in VALUES.items() if key[0] != "defects"})
+    record = make_record("recipes_test", part, Questions(), "it")
+    assert "2 of 6 runs are missing." in record.notes
+    assert record.tables[0].rows["noise and covers among views"]["U3"].show(3) == "–"
+
+
+BOLD = {"0.80", "0.61", "0.62", "0.03"}  # rounded means of 0.8, 0.615 and 0.025
+
+
+def texts(figure: Any) -> list[Any]:
+    return [text for axes in figure.axes for text in axes.texts]
+
+
+def test_the_figure_has_every_mean_and_frames_what_reaches_its_aim() -> None:
+    columns = columns_of(findings())
+    differences = {label: Cell(-1.0, -3.0, 1.0, (-2.0, 0.0)) for label in next(iter(columns.values()))}
+    figure = recipes_figure(differences, columns, "SimSiam")
+    shown = {text.get_text(): text.get_weight() for text in texts(figure)}
+    assert {"0.05", "0.20", "0.80", "0.55", "0.03", "0.15", "–"} <= set(shown)
+    assert {text for text, weight in shown.items() if weight == "bold"} == BOLD
+    frames = [patch for patch in figure.axes[1].patches if not patch.get_fill()]
+    assert len(frames) == 4  # U1 of the defects, U3 of both, U6 of VI-SimSiam
+    assert sum(frame.get_linewidth() > 1 for frame in frames) == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "score"),
+    [
+        (Column("U3", "", 0.5, 0.6), 0.45, -0.5),
+        (Column("U3", "", 0.5, 0.6), 0.9, 1.0),
+        (Column("U6", "", 0.1, 0.03), 0.03, 1.0),
+        (Column("U6", "", 0.1, 0.03), 0.135, -0.5),
+    ],
+)
+def test_a_colour_says_how_far_a_value_lies_towards_the_aim(column: Column, value: float, score: float) -> None:
+    assert column.score(value) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--scale", "full"], "--scale full needs --rates"),
+        (["--rows", "none"], "invalid choice: 'none'"),
+        (["--rates", "0.1"], "expected 2 arguments"),
+        (["--scale", "tiny", "--foreign", "{}/nowhere", "--rows", "simsiam"], "nowhere"),
+        (["--scale", "tiny", "--table-only"], "holds no finished run to make a table of"),
+        (["--scale", "small", "--root", "{}/nowhere"], "cifar10: expected the folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    options: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [option.format(tmp_path) for option in [*options, "--out", str(tmp_path), "--device", "cpu"]]
+    with pytest.raises(SystemExit, match="2"):
+        raise SystemExit(command.main(given))
+    said = capsys.readouterr().err
+    assert expected in said
+    assert said.count("\n") == 1
+
+
+def test_a_damaged_file_or_another_setting_is_named(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--seeds", "2", "--rows", "simsiam", "--table-only", "--out", str(finished)]
+    assert command.main([*TINY, *given, "--epochs", "2"]) == 2
+    assert "base.training.epochs was 1, now 2" in capsys.readouterr().err
+    path = finished / "runs" / "digits" / "simsiam" / "seed_0" / OBSERVATIONS
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(kept[:1000])
+        assert command.main([*TINY, *given]) == 2
+        assert "cannot be read" in capsys.readouterr().err
+    finally:
+        path.write_bytes(kept)
+
+
+def test_other_questions_are_asked_anew(finished: Path) -> None:
+    run = runs_of(finished)["simsiam", 0]
+    assert work(Questions(images=30)).finished(run) is not None
+    assert work(Questions(images=31)).finished(run) is None
+
+
+def test_a_failed_training_is_reported_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--seeds", "1", "--rows", "simsiam", "vi_simsiam", "--rates", "0.1", "1e30", "--out", str(tmp_path)]
+    assert command.main([*TINY, *options]) == 1
+    assert "vi_simsiam, seed 0 failed: step 1: the loss is" in capsys.readouterr().err
+    main = Record.load(tmp_path / "recipes_tiny.json").tables[0]
+    assert main.rows["VI-SimSiam"]["top-1"].text == "failed (1 of 1 seeds)"
+    assert main.rows["SimSiam"]["top-1"].value is not None
