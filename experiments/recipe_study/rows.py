@@ -28,6 +28,7 @@ KEYS = {
     "wide_predictor": "predictor's width × 4",
     "normalized": "normalised product",
     "defects": "noise and covers among views",
+    "defects_without_pull": "the same, divided by κ/(1 + c)",
     "fine_defects": "blur and down-scaling among views",
     "all_defects": "all four defects among views",
 }
@@ -65,12 +66,14 @@ def recipes(base: Mapping[str, Any], rates: Mapping[Method, float]) -> tuple[Row
         "fast_head": {"training.concentration_rate": 10.0},
         "decayed_head": {"training.concentration_decay": _DECAY},
         "wide_predictor": {"method.hidden": dim},
+        "defects_without_pull": {**known["without_pull"].changes, **known["defects"].changes},
         "fine_defects": fine,
         "all_defects": {**known["defects"].changes, **fine},
     }
     made = []
     for key, label in KEYS.items():
-        row = known.get(key) or Row(key, label, "vi_simsiam", "vi_simsiam", {**TUNED, **changed[key]})
+        rate: Method = "simsiam" if key.endswith("without_pull") else "vi_simsiam"
+        row = known.get(key) or Row(key, label, "vi_simsiam", rate, {**TUNED, **changed[key]})
         changes = dict(row.changes)
         if row.rate is not None:
             changes["training.learning_rate"] = rates[row.rate]

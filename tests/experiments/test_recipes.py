@@ -83,6 +83,13 @@ def test_all_defects_are_those_of_both_recipes_with_the_same_probability() -> No
     assert strongest["down-scaling"] > views.downscale_factor[1]
 
 
+def test_a_recipe_of_two_things_has_both() -> None:
+    both, one, other = (config_of(key) for key in ("defects_without_pull", "defects", "without_pull"))
+    assert both.views == one.views
+    assert (both.objective, both.training) == (other.objective, other.training)
+    assert replace(both, views=other.views).differences(other) == []
+
+
 def test_recipes_that_table_1_has_are_its_rows_at_the_given_rates() -> None:
     known = {row.key: row for row in table1_rows(128)}
     shared = [key for key in KEYS if key in known]
