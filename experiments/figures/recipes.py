@@ -30,12 +30,14 @@ class Column:
         aim_text: What was aimed at.
         nothing: Value of an uncertainty that knows nothing.
         aim: Value that was aimed at, above or below `nothing`.
+        signed: Whether the sign counts; otherwise the size alone.
     """
 
     name: str
     aim_text: str
     nothing: float
     aim: float
+    signed: bool = True
 
     def score(self, value: float) -> float:
         """0 for nothing, 1 for the aim or better, −1 for as much in the wrong direction or worse.
@@ -44,6 +46,7 @@ class Column:
             >>> Column("U3", "≥ 0.6", 0.5, 0.6).score(0.55)
             0.5...
         """
+        value = value if self.signed else abs(value)
         return max(-1.0, min(1.0, (value - self.nothing) / (self.aim - self.nothing)))
 
 
@@ -75,7 +78,7 @@ def recipes_figure(accuracy: Mapping[str, Cell], tests: Mapping[Column, Mapping[
     right.set_xlabel(_KEY, color=MUTED, fontsize=9, labelpad=8)
     panel_title(left, "a", "accuracy")
     left.set_xlabel(f"top-1, points above {reference}")
-    right.set_title("(b)  tests of u, and their aims")
+    right.set_title("(b)  tests of u, and what would be good")
     return figure
 
 

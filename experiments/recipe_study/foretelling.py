@@ -13,6 +13,7 @@ from torch import Tensor
 
 from experiments.data.degradation_series import DEGRADATIONS
 from experiments.data.device_images import DeviceImages
+from experiments.uncertainty_study.observations import FreshViews
 from experiments.uncertainty_study.subject import BATCH, Subject, fresh_generator, middles, random_view
 from inference.uncertainty import severity_correlations, spearman
 
@@ -73,3 +74,18 @@ def agreement(uncertainty: Tensor, cosines: Tensor) -> float:
         1.0
     """
     return spearman(uncertainty.flatten(), -cosines.flatten())
+
+
+def promised_too_much(fresh: FreshViews, concentration: Tensor, cosines: Tensor) -> Tensor:
+    """Mean over images of ρ(κ) − cosine, which is 0 for a calibrated κ, one number a level.
+
+    Args:
+        fresh: From which family and dimension of the experts are known.
+        concentration: κ, `(levels, images)`.
+        cosines: What it foretells, `(levels, images)`.
+    """
+    pole = torch.zeros(fresh.dim, dtype=torch.float64)
+    pole[0] = 1
+    expert = fresh.law(pole.expand(*concentration.shape, fresh.dim), concentration.double(), validate_args=False)
+    excess: Tensor = (expert.mean_resultant_length - cosines).mean(1)
+    return excess

@@ -28,7 +28,7 @@ KEYS = {
     "wide_predictor": "predictor's width × 4",
     "normalized": "normalised product",
     "defects": "noise and covers among views",
-    "defects_without_pull": "the same, divided by κ/(1 + c)",
+    "defects_without_pull": "noise and covers, divided by κ/(1 + c)",
     "fine_defects": "blur and down-scaling among views",
     "all_defects": "all four defects among views",
 }

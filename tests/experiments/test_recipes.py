@@ -24,14 +24,15 @@ from experiments.data.degradation_series import DEGRADATIONS
 from experiments.figures.recipes import Column, recipes_figure
 from experiments.pretraining.export import load_pretrained
 from experiments.recipe_study.examining import OBSERVATIONS, Questions, seen_of, work
-from experiments.recipe_study.foretelling import VIEWS, agreement, fall, foretold
+from experiments.recipe_study.foretelling import VIEWS, agreement, fall, foretold, promised_too_much
 from experiments.recipe_study.report import AIMS, Findings, columns_of, main_table, make_record, reaches
 from experiments.recipe_study.rows import DEFECT_PROBABILITY, KEYS, PLAIN, recipes
 from experiments.record import Cell, Record
 from experiments.uncertainty_study.measures import ALL_SEVERITIES, GAP, R_AUROC, Measure
-from experiments.uncertainty_study.observations import chosen_images, observe
+from experiments.uncertainty_study.observations import FreshViews, chosen_images, observe
 from experiments.uncertainty_study.rivals import KAPPA, TWO_VIEWS
 from experiments.uncertainty_study.subject import Subject, fresh_generator, middles, random_view
+from ssl_as_inference.distributions import PowerSpherical
 
 CPU = torch.device("cpu")
 TINY = ["--scale", "tiny", "--epochs", "1", "--images", "30", "--jobs", "1", "--device", "cpu"]
@@ -202,6 +203,15 @@ def test_fall_and_agreement_are_scipys_rank_correlations() -> None:
     assert agreement(u, cosines) == pytest.approx(stats.spearmanr(u.flatten(), -cosines.flatten()).statistic, abs=1e-10)
 
 
+def test_a_calibrated_concentration_promises_nothing_too_much() -> None:
+    dim, nothing = 16, torch.zeros(1)
+    fresh = FreshViews(dim, PowerSpherical, nothing, nothing, nothing)
+    cosines = torch.tensor([[0.9, 0.5], [0.2, 0.4]], dtype=torch.float64)
+    calibrated = (dim - 1) * cosines / (1 - cosines)
+    assert promised_too_much(fresh, calibrated, cosines).tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert promised_too_much(fresh, calibrated, cosines - 0.1).tolist() == pytest.approx([0.1, 0.1], abs=1e-12)
+
+
 VALUES: Mapping[tuple[str, float], dict[str, dict[str, float]]] = {
     ("simsiam", 0): {ALL_SEVERITIES: {TWO_VIEWS: 0.0}, R_AUROC: {TWO_VIEWS: 0.5}},
     ("simsiam", 1): {ALL_SEVERITIES: {TWO_VIEWS: 0.1}, R_AUROC: {TWO_VIEWS: 0.6}},
@@ -285,6 +295,8 @@ def test_the_figure_has_every_mean_and_frames_what_reaches_its_aim() -> None:
         (Column("U3", "", 0.5, 0.6), 0.9, 1.0),
         (Column("U6", "", 0.1, 0.03), 0.03, 1.0),
         (Column("U6", "", 0.1, 0.03), 0.135, -0.5),
+        (Column("promise", "", 0.3, 0.0, signed=False), -0.15, 0.5),
+        (Column("promise", "", 0.3, 0.0, signed=False), 0.15, 0.5),
     ],
 )
 def test_a_colour_says_how_far_a_value_lies_towards_the_aim(column: Column, value: float, score: float) -> None:
