@@ -107,7 +107,8 @@ def _run(plan: Plan, options: argparse.Namespace, command: str) -> int:
     # Its imports take seconds, which a mistake need not wait for.
     from experiments.accuracy_table.conducting import Conductor  # noqa: PLC0415
     from experiments.recipe_study.examining import Questions, check_foreign, work  # noqa: PLC0415
-    from experiments.recipe_study.report import Findings, make_record  # noqa: PLC0415
+    from experiments.recipe_study.findings import Findings  # noqa: PLC0415
+    from experiments.recipe_study.report import make_record  # noqa: PLC0415
 
     questions = Questions(options.images, tuple(options.foreign))
     conductor = Conductor(plan, work(questions))

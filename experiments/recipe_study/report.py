@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from torch import Tensor
-
-from experiments.accuracy_table.planning import Plan, Run
 from experiments.accuracy_table.report import (
     DIFFERENCE,
-    Outcomes,
     difference_cell,
     failed_cell,
     interval_cell,
@@ -21,11 +17,11 @@ from experiments.accuracy_table.report import (
 from experiments.accuracy_table.rows import REFERENCE
 from experiments.data.degradation_series import DEGRADATIONS
 from experiments.figures.recipes import Column
-from experiments.recipe_study.examining import Questions, seen_of
-from experiments.recipe_study.foretelling import VIEWS, agreement, fall, promised_too_much
+from experiments.recipe_study.examining import Questions
+from experiments.recipe_study.findings import MEAN, UNTOUCHED, Findings, agreement_name, excess_name, fall_name
+from experiments.recipe_study.foretelling import VIEWS
 from experiments.recipe_study.rows import LEGEND, PLAIN
 from experiments.record import Cell, Record, Table
-from experiments.uncertainty_study.ensemble import ensemble_name, with_ensemble
 from experiments.uncertainty_study.measures import (
     ACCURACY,
     ALL_SEVERITIES,
@@ -40,22 +36,15 @@ from experiments.uncertainty_study.measures import (
     MEAN_GAP,
     R_AUROC,
     Measure,
-    collapsed,
     foreign_name,
-    measure,
-    measures,
     severity_name,
 )
-from experiments.uncertainty_study.observations import Observations
-from experiments.uncertainty_study.rivals import KAPPA, TWO_VIEWS
+from experiments.uncertainty_study.rivals import KAPPA
 from inference.resampling import Estimate
 
 TOP1 = "top-1"
 AIMS = "aims reached"
 _FORETELLING = "Should κ fall? What degraded images foretell"
-_MEAN = "mean"
-_UNTOUCHED = "untouched"
-_USED = (KAPPA, TWO_VIEWS)
 _NOTHING_KNOWN = {CROP: 0.5, R_AUROC: 0.5, GAP: 0.1}  # of correlations 0
 _MUCH = 0.3  # that κ promises too much: white in the figure
 _MANY = 3  # seeds, for an interval that says something
@@ -68,75 +57,6 @@ _SHORT = {
     GAP: "U6 gap",
     AMBIGUITY: "U8",
 }
-
-Values = Mapping[str, Mapping[str, float]]
-"""Measure and uncertainty to value."""
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All that was measured.
-
-    Attributes:
-        plan: What was to be run.
-        outcomes: Of the trainings and their linear evaluation.
-        rows: What is measured and aimed at, the same for every encoder.
-        values: Of every encoder by recipe and seed.
-        together: Of the ensemble of a recipe's seeds, for each member, by recipe.
-        collapsed: Encoders whose outputs have.
-    """
-
-    plan: Plan
-    outcomes: Outcomes
-    rows: tuple[Measure, ...]
-    values: Mapping[tuple[str, float], Values]
-    together: Mapping[str, tuple[Values, ...]]
-    collapsed: tuple[str, ...]
-
-    @classmethod
-    def of(cls, plan: Plan, outcomes: Outcomes) -> Findings:
-        """Measure what is finished. Intervals are those over seeds: nothing is resampled."""
-        rows: tuple[Measure, ...] = ()
-        values, together, fallen = {}, {}, []
-        by_recipe: dict[str, list[Run]] = {}
-        for run in plan.runs({}):
-            if run.key in outcomes.runs:
-                by_recipe.setdefault(run.key[1], []).append(run)
-        for key, runs in by_recipe.items():
-            read = [seen_of(run) for run in runs]
-            seen = [observations for observations, _ in read]
-            rows = rows or tuple(measures(seen[0]))
-            if len(seen) > 1 and all(KAPPA in each.names for each in seen):
-                seen = with_ensemble(seen)
-                name = ensemble_name(len(seen))
-                alone = [_measured(each) for each in seen]
-                together[key] = tuple({m: {KAPPA: of[name]} for m, of in one.items() if name in of} for one in alone)
-            else:
-                alone = [_measured(each) for each in seen]
-            for run, each, one, (_, cosines) in zip(runs, seen, alone, read, strict=True):
-                values[key, run.key[2]] = {**one, **_foretelling(each, cosines)}
-                if collapsed(each):
-                    fallen.append(run.title)
-        return cls(plan, outcomes, rows, values, together, tuple(fallen))
-
-    @property
-    def group(self) -> str:
-        """The data set."""
-        return self.plan.sets[0]
-
-    def u(self, key: str) -> str:
-        """The uncertainty that a recipe offers: κ, or where there is none the cosine of two views."""
-        found = [of for (recipe, _), of in self.values.items() if recipe == key]
-        return KAPPA if all(KAPPA in of[ALL_SEVERITIES] for of in found) else TWO_VIEWS
-
-    def of_seeds(self, key: str, name: str, u: str | None = None) -> list[float | None]:
-        """A measure of a recipe, one value a seed."""
-        u = self.u(key) if u is None else u
-        return [self.values.get((key, seed), {}).get(name, {}).get(u) for seed in self.plan.seeds]
-
-    def cell(self, key: str, name: str) -> Cell:
-        """Its mean and interval."""
-        return interval_cell(self.of_seeds(key, name))
 
 
 def make_record(name: str, findings: Findings, questions: Questions, command: str, notes: Sequence[str] = ()) -> Record:
@@ -183,7 +103,7 @@ def main_table(findings: Findings) -> Table:
     """Accuracy and the tests that have an aim, in short."""
     tests = (ALL_SEVERITIES, CROP, R_AUROC, GAP)
     difference = f"{_SHORT[ALL_SEVERITIES]}, difference to VI-SimSiam"
-    beside = {"U1 if κ knew": _fall_name(_MEAN), "degraded: ρ(κ) − cosine": _excess_name(_MEAN)}
+    beside = {"U1 if κ knew": fall_name(MEAN), "degraded: ρ(κ) − cosine": excess_name(MEAN)}
     columns = (
         TOP1,
         DIFFERENCE,
@@ -224,7 +144,7 @@ def columns_of(findings: Findings) -> dict[Column, dict[str, Cell]]:
         for row in findings.rows
         if row.aim is not None
     }
-    names[_excess_name(_MEAN)] = Column("degraded ρ(κ)−c", "0", _MUCH, 0.0, signed=False)
+    names[excess_name(MEAN)] = Column("degraded ρ(κ)−c", "0", _MUCH, 0.0, signed=False)
     return {
         column: {recipe.label: findings.cell(recipe.key, name) for recipe in findings.plan.rows}
         for name, column in names.items()
@@ -244,54 +164,10 @@ def reaches(row: Measure, cell: Cell) -> bool:
     return bool(row.met(Estimate(cell.value, low, high)))
 
 
-def _measured(observations: Observations) -> Values:
-    # One resample, whose interval nobody reads.
-    return {
-        name: {u: estimate.value for u, estimate in of.items()}
-        for name, of in measure(observations, resamples=1).items()
-    }
-
-
-def _foretelling(observations: Observations, foretold: Mapping[str, Tensor]) -> Values:
-    """What κ should say of degraded images, and whether it does."""
-    falls = {name: fall(cosines) for name, cosines in foretold.items()}
-    falls[_MEAN] = sum(falls.values()) / len(falls)
-    found: dict[str, dict[str, float]] = {
-        _fall_name(name): dict.fromkeys(_USED, value) for name, value in falls.items()
-    }
-    if KAPPA in observations.names:
-        agreements = {
-            name: agreement(observations.degraded[name][KAPPA], cosines) for name, cosines in foretold.items()
-        }
-        agreements[_MEAN] = sum(agreements.values()) / len(agreements)
-        found |= {_agreement_name(name): {KAPPA: value} for name, value in agreements.items()}
-        excess = {
-            name: promised_too_much(observations.fresh, -observations.degraded[name][KAPPA], cosines)
-            for name, cosines in foretold.items()
-        }
-        strongest = {name: float(levels[-1]) for name, levels in excess.items()}
-        strongest[_MEAN] = sum(strongest.values()) / len(strongest)
-        strongest[_UNTOUCHED] = float(next(iter(excess.values()))[0])
-        found |= {_excess_name(name): {KAPPA: value} for name, value in strongest.items()}
-    return found
-
-
-def _fall_name(degradation: str) -> str:
-    return f"{degradation}: fall of the cosine"
-
-
-def _agreement_name(degradation: str) -> str:
-    return f"{degradation}: κ with the cosine"
-
-
-def _excess_name(degradation: str) -> str:
-    return f"{degradation}: ρ(κ) − cosine"
-
-
 def _foretelling_table(findings: Findings) -> Table:
-    names = [*(series.name for series in DEGRADATIONS), _MEAN]
-    chosen = [(name, one) for name in (_fall_name, _agreement_name) for one in names]
-    chosen += [(_excess_name, one) for one in (_UNTOUCHED, *names)]
+    names = [*(series.name for series in DEGRADATIONS), MEAN]
+    chosen = [(name, one) for name in (fall_name, agreement_name) for one in names]
+    chosen += [(excess_name, one) for one in (UNTOUCHED, *names)]
     columns = {name(one): name(one) for name, one in chosen}
     note = (
         "What κ is trained to know, measured: the cosine of the mean direction that a degraded image's expert has with "

@@ -24,8 +24,9 @@ from experiments.data.degradation_series import DEGRADATIONS
 from experiments.figures.recipes import Column, recipes_figure
 from experiments.pretraining.export import load_pretrained
 from experiments.recipe_study.examining import OBSERVATIONS, Questions, seen_of, work
+from experiments.recipe_study.findings import Findings
 from experiments.recipe_study.foretelling import VIEWS, agreement, fall, foretold, promised_too_much
-from experiments.recipe_study.report import AIMS, Findings, columns_of, main_table, make_record, reaches
+from experiments.recipe_study.report import AIMS, columns_of, main_table, make_record, reaches
 from experiments.recipe_study.rows import DEFECT_PROBABILITY, KEYS, PLAIN, recipes
 from experiments.record import Cell, Record
 from experiments.uncertainty_study.measures import ALL_SEVERITIES, GAP, R_AUROC, Measure
