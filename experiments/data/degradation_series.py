@@ -1,10 +1,10 @@
 """The degradations at rising severities that an uncertainty is asked to follow.
 
 They judge, and are kept apart from what a training may show: the defects among its views (`augmentations.defects`, off
-by default) are drawn from the ranges of its recipe, the severities here are fixed. Where defects are on, noise and
-occlusion are no longer foreign to the network, but the last levels here still go beyond the default ranges there (0.3
-and half of the area): they tell whether κ goes on falling where the training showed nothing. Covers here have the
-image's proportions, those there are rectangles; under either lies mid-grey.
+by default) are drawn from the ranges of its recipe, the severities here are fixed. Where defects are on, noise,
+occlusion and down-scaling are no longer foreign to the network, but the last levels here still go beyond the default
+ranges there (0.3, half of the area, and a factor of 4): they tell whether κ goes on falling where the training showed
+nothing. Covers here have the image's proportions, those there are rectangles; under either lies mid-grey.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _downscale(images: Tensor, severity: float, _: torch.Generator) -> Tensor:
 
 # The augmentations of SimSiam (arXiv:2011.10566) blur by up to 2 pixels (at 128 pixels the first level), keep a fifth
 # of the area or more (55 % of each side removed at most), and show neither noise nor occlusion nor fewer pixels, unless
-# defects are put among the views: then noise up to 0.3 and occlusion up to 0.5, by default.
+# defects are put among the views: then noise up to 0.3, occlusion up to 0.5 and a factor of up to 4, by default.
 DEGRADATIONS = (
     DegradationSeries("blur", (0, 1 / 64, 1 / 32, 1 / 16, 3 / 32, 1 / 8), "standard deviation / side", _blur),
     DegradationSeries("noise", (0, 0.05, 0.1, 0.2, 0.4, 0.8), "standard deviation", add_noise),

@@ -62,7 +62,6 @@ def config_of(key: str, scale: str = "small") -> Any:
         ("slow_head", {"training.concentration_rate"}),
         ("fast_head", {"training.concentration_rate"}),
         ("decayed_head", {"training.concentration_decay"}),
-        ("wide_predictor", {"method.hidden"}),
         ("normalized", {"objective.normalized"}),
         ("defects", {"views.noise_probability", "views.occlusion_probability"}),
         ("fine_defects", {"views.blur_probability", "views.blur_sigma", "views.downscale_probability"}),
