@@ -8,7 +8,7 @@ stopped goes on where it was, rows and seeds can be added, and runs of `experime
 lie there are taken as they are. It begins by timing a few steps and says how long it will take.
 
   first, in seconds:      python -m experiments.recipes --scale tiny --rows simsiam vi_simsiam defects --out runs/tiny
-  the published study:    python -m experiments.recipes --foreign data/imagenette2-160 data/imagewoof2-160 --publish
+  the whole study:        python -m experiments.recipes --foreign data/imagenette2-160 data/imagewoof2-160 --publish
 """
 
 from __future__ import annotations
