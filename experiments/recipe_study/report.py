@@ -140,7 +140,9 @@ def main_table(findings: Findings) -> Table:
 def columns_of(findings: Findings) -> dict[Column, dict[str, Cell]]:
     """What the figure shows: each test that has an aim, and what κ promises too much; cells by recipe."""
     names = {
-        row.name: Column(_SHORT[row.name], row.aim_text, _NOTHING_KNOWN.get(row.name, 0.0), row.aim)
+        row.name: Column(
+            _SHORT[row.name], row.aim_text, _NOTHING_KNOWN.get(row.name, 0.0), row.aim, beyond=row.interval_beyond
+        )
         for row in findings.rows
         if row.aim is not None
     }
