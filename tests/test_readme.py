@@ -25,3 +25,11 @@ def test_every_file_that_a_page_links_to_exists() -> None:
     for page in PAGES:
         for target in re.findall(r"(?:\]\(|src=\")(?!https?://|#)([^)#\"]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_tables_on_a_page_are_those_that_a_command_wrote() -> None:
+    marked = re.compile(r"<!-- table of (\S+) -->\n(.*?)\n<!-- end of table -->", re.DOTALL)
+    found = [(page, *match) for page in PAGES for match in marked.findall(page.read_text("utf-8"))]
+    assert found
+    for page, source, table in found:
+        assert table in (ROOT / source).read_text("utf-8"), f"{page.name} differs from {source}"
