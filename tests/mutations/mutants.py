@@ -59,7 +59,7 @@ MUTANTS = (
     ),
     Mutant(_PSL, "return fall + power", "return power", "C12"),
     Mutant(_PSL, "plus_peak(dim, kappa)", "plus_peak(dim + 1, kappa)", "C6"),
-    Mutant(_PSL, "(near, log_height, far_height.log())", "(near, far_height.log(), log_height)", "C12"),
+    Mutant(_PSL, "(near, log_height, far_height.log())", "(near, log_height, far_height.log1p())", "C12"),
     Mutant(_PSL, "minus_half_gap.log1p()", "minus_half_gap.expm1()", "C12"),
     Mutant(_PSL, "return length * length * -0.25", "return length * length * -0.5", "C12"),
     Mutant(_PSL, "(minus_half_gap, 2, alpha=-2)", "(minus_half_gap, 2, alpha=-1)", "C12"),
