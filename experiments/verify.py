@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -49,7 +48,7 @@ def parser() -> CommandLineParser:
     )
     made.add_argument("--device", type=device, default="cpu", help="where the shipped code computes")
     made.add_argument("--seed", type=whole_number(0), default=0, help="seed of all random draws")
-    made.add_argument("--out", type=writable_folder, default=Path("runs/verify"), help="folder for the reports")
+    made.add_argument("--out", type=writable_folder, default="runs/verify", help="folder for the reports")
     return made
 
 

@@ -46,6 +46,13 @@ def test_what_is_asked_for_is_run(
     assert f"{len(ledger) - len(expected)} checks were not asked for" in capsys.readouterr().out or len(expected) == 3
 
 
+@pytest.mark.usefixtures("ledger")
+def test_without_a_folder_named_the_report_has_one_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert verify.main([]) == 0
+    assert set(checks(tmp_path / "runs" / "verify")) == {"C1", "C2"}
+
+
 def test_a_failure_gives_status_1_and_is_shown(
     ledger: list[Claim], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
