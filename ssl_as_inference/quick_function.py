@@ -10,7 +10,7 @@ from torch.autograd import Function
 
 
 class QuickFunction(Function):
-    """An autograd function with a `setup_context` that costs a third less to call.
+    """An autograd function with a `setup_context` that costs less than half as much to call.
 
     Transformations such as `torch.vmap` need a function whose `forward` knows no context. Calling one that has its
     `setup_context` apart takes torch 25 µs, though, and one whose `forward` has both 10 µs. Here the first kind is
