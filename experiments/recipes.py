@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from experiments.accuracy_table.at_work import alone, forecast, keep_settings, terminated_like_interrupted
+from experiments.accuracy_table.at_work import alone, carried_through, forecast, keep_settings
 from experiments.accuracy_table.machine import add_machine_options, gpus, jobs, machine_fields
 from experiments.accuracy_table.planning import Plan, set_label
 from experiments.accuracy_table.scales import SCALES
@@ -40,17 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     options = parser.parse_args(given)
-    try:
+
+    def work() -> int:
         plan = _plan(options)
-        with alone(options.out, _PROGRAM), terminated_like_interrupted():
+        with alone(options.out, _PROGRAM):
             kept = {name: value for name, value in plan.settings().items() if name not in {"rates", "tuning_epochs"}}
             keep_settings(plan.out / _SETTINGS, {**kept, "set": plan.sets[0]})
             return _run(plan, options, typed_command("experiments.recipes", given))
-    except (ValueError, OSError) as error:
-        return parser.fail(error)
-    except KeyboardInterrupt:
-        print(f"\n{_PROGRAM}: stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+
+    return carried_through(parser, work)
 
 
 def _parser() -> CommandLineParser:

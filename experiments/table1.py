@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from experiments.accuracy_table.at_work import alone, forecast, keep_settings, terminated_like_interrupted
+from experiments.accuracy_table.at_work import alone, carried_through, forecast, keep_settings
 from experiments.accuracy_table.machine import add_machine_options, gpus, jobs, machine_fields
 from experiments.accuracy_table.planning import Plan, Run, set_label
 from experiments.accuracy_table.rows import rows
@@ -35,16 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     options = parser.parse_args(given)
-    try:
+
+    def work() -> int:
         plan = _plan(options)
-        with alone(options.out, _PROGRAM), terminated_like_interrupted():
+        with alone(options.out, _PROGRAM):
             keep_settings(plan.out / _SETTINGS, plan.settings())
             return _run(plan, options, typed_command("experiments.table1", given))
-    except (ValueError, OSError) as error:
-        return parser.fail(error)
-    except KeyboardInterrupt:
-        print(f"\n{_PROGRAM}: stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+
+    return carried_through(parser, work)
 
 
 def _parser() -> CommandLineParser:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import signal
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,6 +14,7 @@ from typing import Any
 
 from experiments.accuracy_table.planning import differing
 from experiments.accuracy_table.timing import Expected, words
+from experiments.command_line import CommandLineParser
 
 
 def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
@@ -53,7 +55,7 @@ def alone(folder: Path, program: str) -> Iterator[None]:
 
 
 @contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
+def _terminated_like_interrupted() -> Iterator[None]:
     """Let SIGTERM end the workers as Ctrl-C does, with the state of their trainings saved."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -68,6 +70,18 @@ def terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def carried_through(parser: CommandLineParser, work: Callable[[], int]) -> int:
+    """Exit status of a command's work: a mistake is told in a line, an interruption with how to go on."""
+    try:
+        with _terminated_like_interrupted():
+            return work()
+    except (ValueError, OSError) as error:
+        return parser.fail(error)
+    except KeyboardInterrupt:
+        print(f"\n{parser.prog}: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
 
 
 def forecast(expected: Expected, jobs: int) -> str:
