@@ -1,4 +1,4 @@
-"""How large the trainings are: the paper's size, a small table for two cores, and a tiny one for tests."""
+"""How large the trainings are: the paper's size, photographs on two cores, a small table, and a tiny one for tests."""
 
 from __future__ import annotations
 
@@ -55,6 +55,25 @@ SCALES = {
         {**_WATCH, "method.dim": 2048, "training.epochs": 200, "training.batch_size": 64},
         rates=(0.01, 0.03, 0.1),
         tuning_epochs=50,
+    ),
+    "two_cores": Scale(
+        "two_cores",
+        ("imagenette-160", "imagewoof-160"),
+        "Scale of two cores: 64 pixels, two views and half of the paper's epochs, so that a CPU trains a ResNet-18.",
+        {
+            **_WATCH,
+            "monitor.every_epochs": 10,
+            "views.size": 64,
+            "views.local_views": 0,
+            "backbone.name": "resnet18",
+            "backbone.small_image_stem": False,
+            "engine.precision": "bf16-mixed",
+            "method.dim": 2048,
+            "training.epochs": 100,
+            "training.batch_size": 64,
+        },
+        rates=(0.01, 0.03, 0.1, 0.3),
+        tuning_epochs=10,
     ),
     "small": Scale(
         "small",
