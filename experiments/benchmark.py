@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.benchmarks import distributions, pretrain
-from experiments.command_line import CommandLineParser
+from experiments.command_line.parser import CommandLineParser
 
 PARTS = {"distributions": distributions, "pretrain": pretrain}
 

@@ -19,9 +19,14 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from experiments.command_line import CommandLineParser, quiet_lightning_on_one_thread, whole_number, writable_folder
-from experiments.data.digits import LabelledImages, hold_out, load
-from experiments.digits_study import HEADINGS, RECIPES, Measures, Recipe, train_and_measure
+from experiments.command_line.parser import (
+    CommandLineParser,
+    quiet_lightning_on_one_thread,
+    whole_number,
+    writable_folder,
+)
+from experiments.images.digits import LabelledImages, hold_out, load
+from experiments.studies.digits import HEADINGS, RECIPES, Measures, Recipe, train_and_measure
 from models.vi_simsiam import VISimSiam
 
 LEARNING_RATES = (0.05, 0.1, 0.2)

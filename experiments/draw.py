@@ -15,7 +15,7 @@ import graphviz
 import pyro
 import torch
 
-from experiments.command_line import CommandLineParser, whole_number, writable_folder
+from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
 from experiments.figures import data_flow_figure, interactive, loss_surface_figure, save_figure
 from models.networks import small_convolutional_backbone
 from models.vi_simsiam import VISimSiam

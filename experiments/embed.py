@@ -19,19 +19,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.command_line import CommandLineParser, whole_number
-from experiments.data.errors import ImageSetError
-from experiments.data.image_sets import ImageSet
-from experiments.data.opening import open_images
-from experiments.embedding.files import FORMATS, Rows, write_embeddings
-from experiments.environment import describe_device, installed_versions
+from experiments.command_line.parser import CommandLineParser, whole_number
 from experiments.evaluate import add_machine_options
+from experiments.evaluation.embedding_files import FORMATS, Rows, write_embeddings
 from experiments.evaluation.encoding import center_view, displayed, embeddings
 from experiments.evaluation.measures import quantiles
 from experiments.figures import Tile, contact_sheet_figure
 from experiments.figures.concentration import format_concentration
+from experiments.images.errors import ImageSetError
+from experiments.images.image_sets import ImageSet
+from experiments.images.opening import open_images
 from experiments.pretraining.export import Pretrained, load_pretrained
-from inference.checkpointing import CheckpointError, replace_file
+from experiments.records.environment import describe_device, installed_versions
+from inference.fitting.checkpointing import CheckpointError, replace_file
 
 CONTACT_SHEET = "_contact_sheet.png"
 

@@ -18,19 +18,19 @@ from typing import Any
 
 import torch
 
-from experiments.command_line import CommandLineParser, positive_number, whole_number, writable_folder
-from experiments.data.device_images import DeviceImages
-from experiments.data.errors import ImageSetError, MissingSplitError
-from experiments.data.image_sets import ImageSet
-from experiments.data.opening import open_images
-from experiments.environment import describe_device, installed_versions
+from experiments.command_line.parser import CommandLineParser, positive_number, whole_number, writable_folder
 from experiments.evaluation.encoding import ResidentViews, StreamedViews
 from experiments.evaluation.measures import encode, labelled_halves, measure, require_classes
 from experiments.evaluation.report import format_measures, record
+from experiments.images.device_images import DeviceImages
+from experiments.images.errors import ImageSetError, MissingSplitError
+from experiments.images.image_sets import ImageSet
+from experiments.images.opening import open_images
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained, load_pretrained
-from inference.checkpointing import CheckpointError, replace_file
-from inference.linear_probe import FeatureSource, ProbeResult, ProbeSettings
+from experiments.records.environment import describe_device, installed_versions
+from inference.fitting.checkpointing import CheckpointError, replace_file
+from inference.judging.linear_probe import FeatureSource, ProbeResult, ProbeSettings
 
 _PAPERS = ProbeSettings()
 

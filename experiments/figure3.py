@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.command_line import CommandLineParser, whole_number, writable_folder
+from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
 from experiments.figures import loss_surfaces_figure, save_figure
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from experiments.command_line import CommandLineParser, whole_number, writable_folder
-from experiments.evaluated_images import ImagesOptions, add_image_options, existing_path
+from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
+from experiments.evaluation.evaluated_images import ImagesOptions, add_image_options, existing_path
+from experiments.evaluation.uncertainty.subject import BATCH, Subject, middles
 from experiments.figures import concentration_figure, save_figure
 from experiments.pretraining.export import load_pretrained
-from experiments.uncertainty_study.subject import BATCH, Subject, middles
 
 _PROGRAM = "python -m experiments.figure4"
 

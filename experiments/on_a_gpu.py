@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from experiments.command_line import CommandLineParser, whole_number, writable_folder
-from experiments.environment import current_commit, describe_device, installed_versions, typed_command
+from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
+from experiments.records.environment import current_commit, describe_device, installed_versions, typed_command
 
 PARTS = ("tests", "equations", "distributions", "step and jobs", "run", "table 1")
 

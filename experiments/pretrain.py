@@ -19,7 +19,7 @@ import jsonargparse
 
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.run_folder import Resume, RunFolder
-from inference.checkpointing import CheckpointError
+from inference.fitting.checkpointing import CheckpointError
 
 _PROGRAM = "python -m experiments.pretrain"
 

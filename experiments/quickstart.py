@@ -19,9 +19,15 @@ import pyro
 import torch
 
 import ssl_as_inference
-from experiments.command_line import CommandLineParser, quiet_lightning_on_one_thread, whole_number, writable_folder
-from experiments.data.digits import LabelledImages, load
-from experiments.digits_study import (
+from experiments.command_line.parser import (
+    CommandLineParser,
+    quiet_lightning_on_one_thread,
+    whole_number,
+    writable_folder,
+)
+from experiments.figures import concentration_figure, loss_surface_figure, save_figure, training_curves_figure
+from experiments.images.digits import LabelledImages, load
+from experiments.studies.digits import (
     RECIPES,
     Measures,
     Trained,
@@ -30,7 +36,6 @@ from experiments.digits_study import (
     train_and_measure,
     untrained_encoder,
 )
-from experiments.figures import concentration_figure, loss_surface_figure, save_figure, training_curves_figure
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[int, int, Path]:

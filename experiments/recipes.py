@@ -20,15 +20,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from experiments.accuracy_table.at_work import alone, carried_through, forecast, keep_settings
-from experiments.accuracy_table.machine import add_machine_options, gpus, jobs, machine_fields
-from experiments.accuracy_table.planning import Plan, set_label
-from experiments.accuracy_table.scales import SCALES
-from experiments.accuracy_table.timing import words
-from experiments.command_line import CommandLineParser, positive_number, whole_number, writable_folder
-from experiments.environment import typed_command
-from experiments.recipe_study.rows import KEYS, recipes
-from experiments.record import FOLDER, Cell
+from experiments.command_line.parser import CommandLineParser, positive_number, whole_number, writable_folder
+from experiments.records.environment import typed_command
+from experiments.records.record import FOLDER, Cell
+from experiments.studies.at_work import alone, carried_through, forecast, keep_settings
+from experiments.studies.machine import add_machine_options, gpus, jobs, machine_fields
+from experiments.studies.planning import Plan, set_label
+from experiments.studies.recipes.rows import KEYS, recipes
+from experiments.studies.scales import SCALES
+from experiments.studies.timing import words
 
 _PROGRAM = "python -m experiments.recipes"
 _SETTINGS = "recipes.json"
@@ -103,10 +103,10 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _run(plan: Plan, options: argparse.Namespace, command: str) -> int:
     # Its imports take seconds, which a mistake need not wait for.
-    from experiments.accuracy_table.conducting import Conductor  # noqa: PLC0415
-    from experiments.recipe_study.examining import Questions, check_foreign, work  # noqa: PLC0415
-    from experiments.recipe_study.findings import Findings  # noqa: PLC0415
-    from experiments.recipe_study.report import make_record  # noqa: PLC0415
+    from experiments.studies.conducting import Conductor  # noqa: PLC0415
+    from experiments.studies.recipes.examining import Questions, check_foreign, work  # noqa: PLC0415
+    from experiments.studies.recipes.findings import Findings  # noqa: PLC0415
+    from experiments.studies.recipes.report import make_record  # noqa: PLC0415
 
     questions = Questions(options.images, tuple(options.foreign))
     conductor = Conductor(plan, work(questions))
@@ -139,11 +139,11 @@ def _first(failures: Mapping[Any, str]) -> str:
 
 
 def _save(record: Any, findings: Any, options: argparse.Namespace) -> None:
-    from experiments.accuracy_table.report import DIFFERENCE  # noqa: PLC0415
+    from experiments.evaluation.uncertainty.report import on_terminal  # noqa: PLC0415
     from experiments.figures import save_figure  # noqa: PLC0415
     from experiments.figures.recipes import recipes_figure  # noqa: PLC0415
-    from experiments.recipe_study.report import columns_of  # noqa: PLC0415
-    from experiments.uncertainty_study.report import on_terminal  # noqa: PLC0415
+    from experiments.studies.recipes.report import columns_of  # noqa: PLC0415
+    from experiments.studies.report import DIFFERENCE  # noqa: PLC0415
 
     for note in record.notes:
         print(f"\n{note}")

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.negative_results import compared, moving_average_that_never_moves, moving_average_without_memory
-from experiments.recovery import largest_differences
-from experiments.recovery_report import Finding, Options, parse, run
-from experiments.special_cases import SIZES, byol
+from experiments.special_cases.methods import SIZES, byol
+from experiments.special_cases.negative_results import (
+    compared,
+    moving_average_that_never_moves,
+    moving_average_without_memory,
+)
+from experiments.special_cases.recovery import largest_differences
+from experiments.special_cases.report import Finding, Options, parse, run
 
 END_TOLERANCE, END_STEPS = 1e-10, 100
 

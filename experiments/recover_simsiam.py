@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from experiments.negative_results import (
+from experiments.special_cases.methods import SIZES, simsiam
+from experiments.special_cases.negative_results import (
     MAX_COLLAPSED_STD,
     MIN_STD,
     VARIANTS,
@@ -19,8 +20,7 @@ from experiments.negative_results import (
     compared,
     constant_power_spherical,
 )
-from experiments.recovery_report import Finding, Options, parse, run
-from experiments.special_cases import SIZES, simsiam
+from experiments.special_cases.report import Finding, Options, parse, run
 
 COLLAPSE_STEPS, COLLAPSE_SEEDS = 200, 5
 MIN_DISTANCE_OF_WEIGHTS = 1e-2

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.recovery_report import parse, run
-from experiments.special_cases import vi_simsiam
+from experiments.special_cases.methods import vi_simsiam
+from experiments.special_cases.report import parse, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

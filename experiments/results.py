@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command_line import CommandLineParser
-from experiments.record import FOLDER, Record, load_records
+from experiments.command_line.parser import CommandLineParser
+from experiments.records.record import FOLDER, Record, load_records
 
 ROOT = Path(__file__).parents[1]
 PAGE = "RESULTS.md"

@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from experiments.accuracy_table.at_work import alone, carried_through, forecast, keep_settings
-from experiments.accuracy_table.machine import add_machine_options, gpus, jobs, machine_fields
-from experiments.accuracy_table.planning import Plan, Run, set_label
-from experiments.accuracy_table.rows import rows
-from experiments.accuracy_table.scales import SCALES
-from experiments.accuracy_table.timing import words
-from experiments.command_line import CommandLineParser, positive_number, whole_number, writable_folder
-from experiments.environment import typed_command
-from experiments.record import FOLDER
+from experiments.command_line.parser import CommandLineParser, positive_number, whole_number, writable_folder
+from experiments.records.environment import typed_command
+from experiments.records.record import FOLDER
+from experiments.studies.at_work import alone, carried_through, forecast, keep_settings
+from experiments.studies.machine import add_machine_options, gpus, jobs, machine_fields
+from experiments.studies.planning import Plan, Run, set_label
+from experiments.studies.rows import rows
+from experiments.studies.scales import SCALES
+from experiments.studies.timing import words
 
 _PROGRAM = "python -m experiments.table1"
 _SETTINGS = "settings.json"
@@ -91,8 +91,8 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _run(plan: Plan, options: argparse.Namespace, command: str) -> int:
     # Its imports take seconds, which a mistake need not wait for.
-    from experiments.accuracy_table.conducting import Conductor  # noqa: PLC0415
-    from experiments.accuracy_table.report import make_record  # noqa: PLC0415
+    from experiments.studies.conducting import Conductor  # noqa: PLC0415
+    from experiments.studies.report import make_record  # noqa: PLC0415
 
     conductor = Conductor(plan)
     if not options.table_only:
@@ -114,9 +114,9 @@ def _run(plan: Plan, options: argparse.Namespace, command: str) -> int:
 
 
 def _save(record: Any, plan: Plan, options: argparse.Namespace) -> None:
-    from experiments.accuracy_table.report import TOP1  # noqa: PLC0415
     from experiments.figures import save_figure  # noqa: PLC0415
     from experiments.figures.accuracies import accuracies_figure  # noqa: PLC0415
+    from experiments.studies.report import TOP1  # noqa: PLC0415
 
     main_table = record.tables[0]
     for note in record.notes:

@@ -17,21 +17,12 @@ from pathlib import Path
 
 import torch
 
-from experiments.command_line import CommandLineParser, whole_number, writable_folder
-from experiments.data.degradation_series import DEGRADATIONS
-from experiments.data.device_images import DeviceImages
-from experiments.data.layouts import Split
-from experiments.environment import typed_command
-from experiments.evaluated_images import ImagesOptions, add_image_options, existing_path
-from experiments.figures import concentration_figure, save_figure, uncertainty_figure
-from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.export import Pretrained, load_pretrained
-from experiments.pretraining.images import view_groups
-from experiments.record import Record
-from experiments.uncertainty_study.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
-from experiments.uncertainty_study.measures import measure, measures
-from experiments.uncertainty_study.observations import Observations, chosen_images, observe
-from experiments.uncertainty_study.report import (
+from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
+from experiments.evaluation.evaluated_images import ImagesOptions, add_image_options, existing_path
+from experiments.evaluation.uncertainty.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
+from experiments.evaluation.uncertainty.measures import measure, measures
+from experiments.evaluation.uncertainty.observations import Observations, chosen_images, observe
+from experiments.evaluation.uncertainty.report import (
     AIM,
     curves,
     measures_table,
@@ -39,9 +30,18 @@ from experiments.uncertainty_study.report import (
     on_terminal,
     warnings,
 )
-from experiments.uncertainty_study.rivals import KAPPA
-from experiments.uncertainty_study.seeds import seeds_table
-from experiments.uncertainty_study.subject import Subject, middles
+from experiments.evaluation.uncertainty.rivals import KAPPA
+from experiments.evaluation.uncertainty.seeds import seeds_table
+from experiments.evaluation.uncertainty.subject import Subject, middles
+from experiments.figures import concentration_figure, save_figure, uncertainty_figure
+from experiments.images.degradation_series import DEGRADATIONS
+from experiments.images.device_images import DeviceImages
+from experiments.images.layouts import Split
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.export import Pretrained, load_pretrained
+from experiments.pretraining.images import view_groups
+from experiments.records.environment import typed_command
+from experiments.records.record import Record
 
 _PROGRAM = "python -m experiments.uncertainty"
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from experiments.command_line import CommandLineParser, whole_number, writable_folder
+from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
 from experiments.verification.claim import Claim, Settings
 from experiments.verification.ledger import Result, claims, number, run
 from experiments.verification.report import summary, terminal_table, write

@@ -27,10 +27,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from experiments.data.digits import DigitViews, load
 from experiments.figures.style import PALETTE, SETTINGS
-from inference.collapse import effective_rank, standard_deviation
-from inference.evaluation import knn_accuracy
+from experiments.images.digits import DigitViews, load
+from inference.judging.collapse import effective_rank, standard_deviation
+from inference.judging.evaluation import knn_accuracy
 
 FAST = os.environ.get("LESSONS_FAST") == "1"  # shorter trainings, for automatic checks
 plt.rcParams.update(SETTINGS)
@@ -228,7 +228,7 @@ BYOL_IS_AFFINE_IN_SSL
 # %%
 from itertools import pairwise
 
-from experiments.stop_gradient import losses_of_gradient_descent
+from experiments.special_cases.stop_gradient import losses_of_gradient_descent
 
 figure, axis = plt.subplots(figsize=(5.5, 2.6), layout="constrained")
 rises = {}

@@ -32,7 +32,7 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
 from experiments.figures.style import MUTED, PALETTE, SETTINGS
-from inference.kl_objective import KLObjective
+from inference.fitting.kl_objective import KLObjective
 from models.networks import VonMisesFisherHead
 from ssl_as_inference import cross_entropy
 from ssl_as_inference.distributions import (

@@ -31,10 +31,10 @@ from torch import nn
 from torch.distributions import kl_divergence
 from torch.nn.functional import normalize
 
-from experiments.data.digits import DigitViews, load
 from experiments.figures.style import MUTED, PALETTE, SETTINGS
-from experiments.stop_gradient import turning_pair
-from inference.kl_objective import KLObjective
+from experiments.images.digits import DigitViews, load
+from experiments.special_cases.stop_gradient import turning_pair
+from inference.fitting.kl_objective import KLObjective
 from models.networks import VonMisesFisherHead, two_layer_mlp
 from ssl_as_inference import cross_entropy
 from ssl_as_inference.derivations import dirac_guide, multimodal_vi, product_of_experts, simsiam

@@ -29,14 +29,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from experiments.data.digits import DigitViews, load
 from experiments.figures.style import INK, PALETTE, SETTINGS
+from experiments.images.digits import DigitViews, load
 from experiments.verification.claim import Settings
 from experiments.verification.errata import ERRATA
-from inference.evaluation import knn_accuracy
-from inference.kl_objective import KLObjective
-from inference.representation import represent
-from inference.uncertainty import degradation_spearman
+from inference.fitting.kl_objective import KLObjective
+from inference.judging.evaluation import knn_accuracy
+from inference.judging.representation import represent
+from inference.judging.uncertainty import degradation_spearman
 from models.vi_simsiam import VISimSiam, relative_concentration
 from ssl_as_inference.derivations import vi_simsiam
 from ssl_as_inference.distributions import PowerSpherical

@@ -32,13 +32,13 @@ import pyro
 import torch
 from torch import nn
 
-from experiments.data.digits import DigitViews, load
 from experiments.figures.live import LiveFigure
 from experiments.figures.style import INK, PALETTE, SETTINGS
-from inference.collapse import effective_rank, standard_deviation
-from inference.evaluation import knn_accuracy
-from inference.kl_objective import KLObjective
-from inference.targets import ExponentialMovingAverage, NoStopGradient, StopGradientCopy, TargetRule
+from experiments.images.digits import DigitViews, load
+from inference.fitting.kl_objective import KLObjective
+from inference.fitting.targets import ExponentialMovingAverage, NoStopGradient, StopGradientCopy, TargetRule
+from inference.judging.collapse import effective_rank, standard_deviation
+from inference.judging.evaluation import knn_accuracy
 from models.networks import Encoder, VonMisesFisherHead, two_layer_mlp
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
 from ssl_as_inference.special import von_mises_fisher_concentration

@@ -29,13 +29,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, pad
 
-from experiments.data.degradations import add_noise, occlude
-from experiments.data.digits import DigitViews, load
 from experiments.figures.style import INK, PALETTE, SETTINGS
-from inference.evaluation import nearest_neighbour_is_right
-from inference.kl_objective import KLObjective
-from inference.representation import represent
-from inference.uncertainty import correctness_auroc, degradation_spearman
+from experiments.images.degradations import add_noise, occlude
+from experiments.images.digits import DigitViews, load
+from inference.fitting.kl_objective import KLObjective
+from inference.judging.evaluation import nearest_neighbour_is_right
+from inference.judging.representation import represent
+from inference.judging.uncertainty import correctness_auroc, degradation_spearman
 from models.vi_simsiam import VISimSiam
 from ssl_as_inference.sphere import normalize
 

@@ -30,9 +30,9 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from experiments.data.digits import DigitViews, load
 from experiments.figures.style import INK, PALETTE, SETTINGS
-from inference.kl_objective import KLObjective
+from experiments.images.digits import DigitViews, load
+from inference.fitting.kl_objective import KLObjective
 from models.networks import two_layer_mlp
 from ssl_as_inference import cross_entropy
 from ssl_as_inference.derivations import product_of_experts

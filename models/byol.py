@@ -14,8 +14,8 @@ class BYOL(MultiViewPair):
     r"""BYOL (arXiv:2006.07733) as the model/guide pair of Section 4 of arXiv:2203.11437v1.
 
     The experts are those of SimSiam, $\mathrm{vMF}(z; \mu(x), \kappa)$ with constant κ. The guide has a network of its
-    own, a copy of the encoder that no gradient reaches; `inference.targets.ExponentialMovingAverage` lets it follow the
-    encoder after each step. BYOL's loss $\lVert\mu - f\rVert^2$, summed over both orders of the views, is
+    own, a copy of the encoder that no gradient reaches; `inference.fitting.targets.ExponentialMovingAverage` lets it
+    follow the encoder after each step. BYOL's loss $\lVert\mu - f\rVert^2$, summed over both orders of the views, is
     $4 + 2\mathcal{L}_{SSL}$ in terms of Eq. (1): the same gradient up to a factor (C1).
 
     Args:

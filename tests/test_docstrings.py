@@ -30,6 +30,6 @@ def test_the_examples_of_a_module_run(name: str) -> None:
 
 def test_examples_are_found_at_all() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    modules = ("ssl_as_inference.distributions.delta_mixture", "models.simsiam", "inference.kl_objective")
+    modules = ("ssl_as_inference.distributions.delta_mixture", "models.simsiam", "inference.fitting.kl_objective")
     for name in modules:
         assert any(example.examples for example in finder.find(importlib.import_module(name))), name

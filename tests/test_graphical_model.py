@@ -11,7 +11,7 @@ from pyro import poutine
 from pyro.infer.inspect import get_model_relations
 from torch import Tensor, nn
 
-from inference.kl_objective import KLObjective
+from inference.fitting.kl_objective import KLObjective
 from models.networks import small_convolutional_backbone
 from models.simsiam import SimSiam
 from ssl_as_inference.distributions import DeltaMixture, PowerSpherical, ProductOfExperts, VonMisesFisher

@@ -34,8 +34,8 @@ from experiments.benchmarks.report import (
     summary_table,
 )
 from experiments.benchmarks.timing import Stopwatch, computing_on, keeping_memory
-from experiments.command_line import whole_number, writable_folder
-from experiments.environment import installed_versions, processor_name
+from experiments.command_line.parser import whole_number, writable_folder
+from experiments.records.environment import installed_versions, processor_name
 
 
 @dataclass(frozen=True)

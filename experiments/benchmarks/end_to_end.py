@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from experiments.benchmarks.peers import Skipped, Unsupported
 from experiments.benchmarks.peers.lightly_simsiam import LightlySimSiam, lightly_batches
 from experiments.benchmarks.timing import Stopwatch, Times
-from experiments.data.augmentations.recipe import ViewRecipe
-from experiments.data.batches import ResidentBatches, StreamedBatches
-from experiments.data.device_images import DeviceImages
-from experiments.data.opening import open_images
-from experiments.data.order import EpochOrder
-from experiments.recovery import pair_loss
-from inference.cuda_graphs import GraphedStep, TrainingStep, compile_networks
-from inference.targets import StopGradientCopy
+from experiments.images.augmentations.recipe import ViewRecipe
+from experiments.images.batches import ResidentBatches, StreamedBatches
+from experiments.images.device_images import DeviceImages
+from experiments.images.opening import open_images
+from experiments.images.order import EpochOrder
+from experiments.special_cases.recovery import pair_loss
+from inference.fitting.cuda_graphs import GraphedStep, TrainingStep, compile_networks
+from inference.fitting.targets import StopGradientCopy
 from models.networks import resnet18_backbone
 from models.simsiam import SimSiam
 

@@ -27,8 +27,8 @@ from experiments.benchmarks.places import add_device_argument, chosen_device
 from experiments.benchmarks.pretrain_report import as_markdown, as_record
 from experiments.benchmarks.report import PACKAGES
 from experiments.benchmarks.timing import Stopwatch, computing_on
-from experiments.command_line import whole_number, writable_folder
-from experiments.environment import current_commit, installed_versions, processor_name
+from experiments.command_line.parser import whole_number, writable_folder
+from experiments.records.environment import current_commit, installed_versions, processor_name
 
 PARTS = ("step", "jobs", "run")
 _PACKAGES = (*PACKAGES, "torchvision", "lightning", "timm", "lightly")

@@ -9,18 +9,18 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from experiments import special_cases
 from experiments.benchmarks.peak_memory import peak_memory
 from experiments.benchmarks.timing import Stopwatch, Times
-from experiments.recovery import Sgd, Training
-from inference.cuda_graphs import TrainingStep
-from inference.pyro_settings import settings_for_training
+from experiments.special_cases import methods
+from experiments.special_cases.recovery import Sgd, Training
+from inference.fitting.cuda_graphs import TrainingStep
+from inference.fitting.pyro_settings import settings_for_training
 from models.networks import resnet18_backbone
 
-METHODS: dict[str, Callable[[special_cases.Size, int], tuple[Training, Training]]] = {
-    "SimSiam": special_cases.simsiam,
-    "BYOL": special_cases.byol,
-    "VI-SimSiam": special_cases.vi_simsiam,
+METHODS: dict[str, Callable[[methods.Size, int], tuple[Training, Training]]] = {
+    "SimSiam": methods.simsiam,
+    "BYOL": methods.byol,
+    "VI-SimSiam": methods.vi_simsiam,
 }
 
 MOST_RATIO, MOST_DIFFERENCE, MOST_MEMORY = 1.03, 1e-3, 1.05
@@ -37,9 +37,9 @@ class _Averages(nn.Module):
 _SGD = Sgd(1e-3)
 RESNET, ALONE = "ResNet-18", "no backbone"
 NETWORKS = {
-    RESNET: special_cases.Size(resnet18_backbone, resnet18_backbone, 512, 2048, 512, 64, 64, _SGD),
+    RESNET: methods.Size(resnet18_backbone, resnet18_backbone, 512, 2048, 512, 64, 64, _SGD),
     # The same sphere and batch behind a network of next to no time, before which what surrounds it can be seen.
-    ALONE: special_cases.Size(_Averages, _Averages, 3, 2048, 8, 64, 8, _SGD),
+    ALONE: methods.Size(_Averages, _Averages, 3, 2048, 8, 64, 8, _SGD),
 }
 QUICK_NETWORKS = {
     name: replace(size, dim=16, hidden=4, batch_size=4, pixels=32 if name == RESNET else 8)
@@ -80,7 +80,7 @@ class Row:
 
 
 def measure_training_steps(
-    networks: dict[str, special_cases.Size], seed: int, stopwatch: Stopwatch, repeats: dict[str, int]
+    networks: dict[str, methods.Size], seed: int, stopwatch: Stopwatch, repeats: dict[str, int]
 ) -> list[Row]:
     """Measure every method with every network, the two steps in turns; `repeats` by name of the network."""
     rows = []

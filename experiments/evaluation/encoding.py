@@ -9,18 +9,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experiments.data.augmentations.batched import BatchedViews
-from experiments.data.augmentations.evaluation import sample_center_view
-from experiments.data.augmentations.parameters import draw_parameters
-from experiments.data.augmentations.per_sample import SampleViews
-from experiments.data.augmentations.recipe import ViewRecipe
-from experiments.data.device_images import DeviceImages
-from experiments.data.image_sets import ImageSet
-from experiments.data.randomness import Stream, derived_generator, derived_seed
-from experiments.data.threads import in_threads
+from experiments.images.augmentations.batched import BatchedViews
+from experiments.images.augmentations.evaluation import sample_center_view
+from experiments.images.augmentations.parameters import draw_parameters
+from experiments.images.augmentations.per_sample import SampleViews
+from experiments.images.augmentations.recipe import ViewRecipe
+from experiments.images.device_images import DeviceImages
+from experiments.images.image_sets import ImageSet
+from experiments.images.randomness import Stream, derived_generator, derived_seed
+from experiments.images.threads import in_threads
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained
-from inference.representation import Embedding, embed
+from inference.judging.representation import Embedding, embed
 from ssl_as_inference.graphical_model import MultiViewPair
 
 SMALLEST_CROP = 0.08
@@ -92,7 +92,7 @@ def embeddings(
 class StreamedViews:
     """Features of random views, made anew in every epoch from images that are read when needed.
 
-    A source for `inference.linear_probe.linear_probe`. View and order do not depend on the number of threads.
+    A source for `inference.judging.linear_probe.linear_probe`. View and order do not depend on the number of threads.
 
     Attributes:
         pretrained: The network.

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.data.errors import ImageSetError
-from experiments.data.image_sets import ImageSet
-from experiments.data.randomness import derived_generator
 from experiments.evaluation.encoding import embeddings
+from experiments.images.errors import ImageSetError
+from experiments.images.image_sets import ImageSet
+from experiments.images.randomness import derived_generator
 from experiments.pretraining.export import Pretrained
-from inference.checkpointing import CheckpointError
-from inference.collapse import effective_rank, standard_deviation
-from inference.evaluation import knn_accuracy, nearest_neighbour_is_right
-from inference.linear_probe import FeatureSource, ProbeResult, ProbeSettings, hold_out, linear_probe
-from inference.representation import Embedding
-from inference.uncertainty import correctness_auroc
+from inference.fitting.checkpointing import CheckpointError
+from inference.judging.collapse import effective_rank, standard_deviation
+from inference.judging.evaluation import knn_accuracy, nearest_neighbour_is_right
+from inference.judging.linear_probe import FeatureSource, ProbeResult, ProbeSettings, hold_out, linear_probe
+from inference.judging.representation import Embedding
+from inference.judging.uncertainty import correctness_auroc
 
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 

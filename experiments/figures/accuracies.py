@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from experiments.figures.style import MUTED, PALETTE, panel_title, styled
-from experiments.record import Cell
+from experiments.records.record import Cell
 
 
 @styled

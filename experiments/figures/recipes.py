@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from experiments.figures.style import HIGH, INK, LOW, MUTED, PALETTE, panel_title, styled
-from experiments.record import Cell
+from experiments.records.record import Cell
 
 _COLOURS = LinearSegmentedColormap.from_list("worse than nothing, nothing, the aim", [LOW, "#FFFFFF", HIGH])
 _KEY = (

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.figures.style import INK, MUTED, PALETTE, panel_title, styled
-from inference.calibration import CalibrationBins
+from inference.judging.calibration import CalibrationBins
 
 
 @dataclass(frozen=True)

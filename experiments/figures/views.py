@@ -10,16 +10,16 @@ from matplotlib.gridspec import GridSpec
 from PIL import Image
 from torch import Tensor
 
-from experiments.data.augmentations import (
+from experiments.figures.style import styled
+from experiments.images.augmentations import (
     BatchedViews,
     SampleViews,
     ViewRecipe,
     center_view,
     draw_parameters,
 )
-from experiments.data.augmentations.per_sample import converted, to_tensor
-from experiments.data.randomness import derived_generator
-from experiments.figures.style import styled
+from experiments.images.augmentations.per_sample import converted, to_tensor
+from experiments.images.randomness import derived_generator
 
 
 @styled

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from experiments.pretraining.configuration import PretrainConfig
-from inference.kl_objective import KLObjective
-from inference.row_rate import LastRowRate
-from inference.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
-from inference.term_weights import TermWeight, tempered_concentration, unit_pull
+from inference.fitting.kl_objective import KLObjective
+from inference.fitting.row_rate import LastRowRate
+from inference.fitting.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
+from inference.fitting.term_weights import TermWeight, tempered_concentration, unit_pull
 from models.backbones import named_backbone
 from models.byol import BYOL
 from models.power_spherical_simsiam import PowerSphericalSimSiam

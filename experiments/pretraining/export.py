@@ -12,7 +12,7 @@ from torch import Tensor
 
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
-from inference.checkpointing import CheckpointError, load_checkpoint, replace_file
+from inference.fitting.checkpointing import CheckpointError, load_checkpoint, replace_file
 from ssl_as_inference.graphical_model import MultiViewPair
 
 EXPORTED = "encoder.safetensors"

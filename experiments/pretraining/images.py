@@ -10,20 +10,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from experiments.data.augmentations.evaluation import center_view
-from experiments.data.augmentations.recipe import ViewRecipe
-from experiments.data.batches import ResidentBatches, StreamedBatches, ViewGroups
-from experiments.data.device_images import DeviceImages
-from experiments.data.errors import ImageSetError, MissingSplitError
-from experiments.data.image_sets import ImageSet
-from experiments.data.opening import open_images
-from experiments.data.order import EpochOrder
-from experiments.data.randomness import derived_generator
+from experiments.images.augmentations.evaluation import center_view
+from experiments.images.augmentations.recipe import ViewRecipe
+from experiments.images.batches import ResidentBatches, StreamedBatches, ViewGroups
+from experiments.images.device_images import DeviceImages
+from experiments.images.errors import ImageSetError, MissingSplitError
+from experiments.images.image_sets import ImageSet
+from experiments.images.opening import open_images
+from experiments.images.order import EpochOrder
+from experiments.images.randomness import derived_generator
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.image_settings import DataConfig, ViewsConfig
-from inference.linear_probe import hold_out
+from inference.judging.linear_probe import hold_out
 
-_WATCHED, _CHOSEN = 4, 6  # streams of random numbers, beside those of experiments.data.randomness
+_WATCHED, _CHOSEN = 4, 6  # streams of random numbers, beside those of experiments.images.randomness
 _FIXED = 0  # seed of what is the same for every seed of a run
 _BATCH = 256
 

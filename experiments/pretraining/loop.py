@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from experiments.data.randomness import derived_seed
+from experiments.images.randomness import derived_seed
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import weights
 from experiments.pretraining.images import TrainingImages
@@ -23,10 +23,10 @@ from experiments.pretraining.interruption import Interruption
 from experiments.pretraining.metrics import MetricsTable
 from experiments.pretraining.monitor import evaluate_online
 from experiments.pretraining.run_folder import RunFolder
-from inference.finiteness import NotFiniteError, StepValues
-from inference.stepwise import StepwiseLearner
+from inference.fitting.finiteness import NotFiniteError, StepValues
+from inference.fitting.stepwise import StepwiseLearner
 
-_NETWORKS = 3  # stream of random numbers, beside those of experiments.data.randomness
+_NETWORKS = 3  # stream of random numbers, beside those of experiments.images.randomness
 _READ_AT_LEAST_EVERY = 200  # steps: what is kept of a step until then is small, but not nothing
 
 

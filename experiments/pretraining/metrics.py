@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inference.checkpointing import replace_file
-from inference.monitoring import History
+from inference.fitting.checkpointing import replace_file
+from inference.fitting.monitoring import History
 
 COLUMNS = (
     "step",

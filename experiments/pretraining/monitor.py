@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from experiments.pretraining.images import WatchedImages
-from inference.collapse import effective_rank, standard_deviation
-from inference.evaluation import knn_accuracy
-from inference.representation import represent
+from inference.judging.collapse import effective_rank, standard_deviation
+from inference.judging.evaluation import knn_accuracy
+from inference.judging.representation import represent
 from ssl_as_inference.graphical_model import MultiViewPair
 
 _SPREAD_OVER = 1024  # images: the rank of more outputs costs seconds and says the same

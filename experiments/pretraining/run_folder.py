@@ -10,7 +10,7 @@ import yaml
 
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import CHECKPOINTS, EXPORTED, FORMAT, LAST
-from inference.checkpointing import CheckpointError, load_checkpoint, replace_file, save_checkpoint
+from inference.fitting.checkpointing import CheckpointError, load_checkpoint, replace_file, save_checkpoint
 
 Resume = Literal["last", "previous", "auto"]
 

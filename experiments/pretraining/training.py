@@ -22,13 +22,13 @@ from experiments.pretraining.images import TrainingImages
 from experiments.pretraining.loop import PretrainingLoop
 from experiments.pretraining.metrics import history, read_rows
 from experiments.pretraining.run_folder import Resume, RunFolder
-from inference.checkpointing import CheckpointError
-from inference.cuda_graphs import RecordingError
-from inference.finiteness import NotFiniteError
-from inference.graphed_learner import GraphedLearner
-from inference.pyro_settings import settings_for_training
-from inference.schedule import CosineSchedule
-from inference.stepwise import StepwiseLearner
+from inference.fitting.checkpointing import CheckpointError
+from inference.fitting.cuda_graphs import RecordingError
+from inference.fitting.finiteness import NotFiniteError
+from inference.fitting.graphed_learner import GraphedLearner
+from inference.fitting.pyro_settings import settings_for_training
+from inference.fitting.schedule import CosineSchedule
+from inference.fitting.stepwise import StepwiseLearner
 
 
 class TrainingFailedError(RuntimeError):

@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments.verification.claim import Outcome, Settings
 from experiments.verification.tables import Table, loss_scale, relative_error
 from experiments.verification.witnesses import exact_cosines
-from inference.kl_objective import KLObjective
+from inference.fitting.kl_objective import KLObjective
 from ssl_as_inference.derivations.evaluation import compile_loss
 from ssl_as_inference.derivations.step import Derivation, DerivationError
 

@@ -22,7 +22,7 @@ from experiments.verification.witnesses import (
     mean_over,
     von_mises_fisher_height,
 )
-from inference.kl_objective import KLObjective
+from inference.fitting.kl_objective import KLObjective
 from ssl_as_inference.derivations import product_of_experts as derived
 from ssl_as_inference.distributions import PowerSpherical, ProductOfExperts, VonMisesFisher
 from ssl_as_inference.sphere import normalize

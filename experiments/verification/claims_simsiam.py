@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from experiments.verification.checks import Z_SCORE, compare_loss, float64, symbolic, worst_of
 from experiments.verification.claim import Claim, Outcome, Settings
 from experiments.verification.tables import DIMS, FAMILIES, directions, draw_table, draw_tables, loss_scale
-from inference.kl_objective import KLObjective
-from inference.targets import NoStopGradient, StopGradientCopy
+from inference.fitting.kl_objective import KLObjective
+from inference.fitting.targets import NoStopGradient, StopGradientCopy
 from models.networks import PowerSphericalHead, VonMisesFisherHead, two_layer_mlp
 from models.vi_simsiam import relative_concentration
 from ssl_as_inference.derivations import simsiam as derived

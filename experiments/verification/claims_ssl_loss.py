@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from experiments.verification.checks import float64, symbolic, worst_of
 from experiments.verification.claim import Claim, Outcome, Settings
 from experiments.verification.tables import DIMS, directions, draw_table, relative_error
-from inference.kl_objective import KLObjective
+from inference.fitting.kl_objective import KLObjective
 from models.networks import VonMisesFisherHead
 from ssl_as_inference.derivations.ssl_loss import BYOL_IS_AFFINE_IN_SSL, SSL_IS_TWICE_SIMSIAM
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel

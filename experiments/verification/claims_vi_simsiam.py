@@ -11,7 +11,7 @@ from scipy.special import digamma
 from experiments.verification.checks import compare_loss, float64, symbolic, worst_of
 from experiments.verification.claim import Claim, Outcome, Settings
 from experiments.verification.tables import FAMILIES, draw_tables, loss_scale
-from inference.kl_objective import KLObjective
+from inference.fitting.kl_objective import KLObjective
 from ssl_as_inference.derivations import vi_simsiam as derived
 from ssl_as_inference.distributions import PowerSpherical
 

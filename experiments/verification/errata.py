@@ -18,7 +18,7 @@ from experiments.verification.claims_multimodal_vi import sphere_grid
 from experiments.verification.claims_vi_simsiam import slope_in_the_cosine
 from experiments.verification.tables import Table
 from experiments.verification.witnesses import Array, cosine_law, log_area, log_peak, von_mises_fisher_height
-from inference.kl_objective import KLObjective, Pairs
+from inference.fitting.kl_objective import KLObjective, Pairs
 from models.networks import PowerSphericalHead
 from ssl_as_inference.cross_entropies import cross_entropy
 from ssl_as_inference.derivations import vi_simsiam

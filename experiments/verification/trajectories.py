@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from statistics import mean
 
-from experiments.calibration import calibrate
-from experiments.negative_results import (
+from experiments.special_cases.calibration import calibrate
+from experiments.special_cases.methods import SIZES, Size, simsiam
+from experiments.special_cases.negative_results import (
     MAX_COLLAPSED_STD,
     MIN_STD,
     VARIANTS,
@@ -22,9 +23,8 @@ from experiments.negative_results import (
     moving_average_without_memory,
     with_pairs,
 )
-from experiments.recovery import Step, largest_differences
-from experiments.special_cases import SIZES, Size, simsiam
-from experiments.stop_gradient import losses_of_gradient_descent, rises, target_path_error
+from experiments.special_cases.recovery import Step, largest_differences
+from experiments.special_cases.stop_gradient import losses_of_gradient_descent, rises, target_path_error
 from experiments.verification.claim import Claim, Outcome, Settings
 
 STEPS, SEEDS = 100, 5

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments import calibration
-from experiments.negative_results import collapse
-from experiments.recovery import pair_loss
-from experiments.special_cases import SIZES
-from experiments.stop_gradient import gradient, losses_of_gradient_descent, rises, turning_pair
+from experiments.special_cases import calibration
+from experiments.special_cases.methods import SIZES
+from experiments.special_cases.negative_results import collapse
+from experiments.special_cases.recovery import pair_loss
+from experiments.special_cases.stop_gradient import gradient, losses_of_gradient_descent, rises, turning_pair
 from experiments.verification.claim import Outcome, Settings
 from experiments.verification.trajectories import (
     CLAIMS,
@@ -21,7 +21,7 @@ from experiments.verification.trajectories import (
     the_diagonal_pulls_the_predictor_to_the_identity,
     the_moving_average_has_two_ends,
 )
-from inference.targets import NoStopGradient, StopGradientCopy
+from inference.fitting.targets import NoStopGradient, StopGradientCopy
 from ssl_as_inference.distributions import PowerSpherical
 
 SETTINGS = Settings()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.command_line import CommandLineParser, whole_number, writable_folder
+from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
 
 
 def parser() -> CommandLineParser:

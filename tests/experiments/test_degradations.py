@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from torchvision.transforms.v2.functional import crop as torchvision_crop  # type: ignore[attr-defined]
 from torchvision.transforms.v2.functional import resize  # type: ignore[attr-defined]
 
-from experiments.data.degradations import add_noise, blur, crop, downscale, occlude
+from experiments.images.degradations import add_noise, blur, crop, downscale, occlude
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from experiments.data.digits import IMAGE_SIZE, DigitViews, LabelledImages, load
+from experiments.images.digits import IMAGE_SIZE, DigitViews, LabelledImages, load
 
 Split = tuple[LabelledImages, LabelledImages]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from experiments import digits_sweep
-from experiments.digits_study import RECIPES, Measures
+from experiments.studies.digits import RECIPES, Measures
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from experiments import quickstart
-from experiments.digits_study import RECIPES, Measures, format_table
+from experiments.studies.digits import RECIPES, Measures, format_table
 from models.vi_simsiam import VISimSiam
 from ssl_as_inference.distributions import PowerSpherical
 

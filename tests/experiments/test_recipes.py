@@ -15,24 +15,24 @@ from scipy import stats
 
 from experiments import recipes as command
 from experiments import table1
-from experiments.accuracy_table.planning import Plan, Run
-from experiments.accuracy_table.report import Outcomes
-from experiments.accuracy_table.rows import rows as table1_rows
-from experiments.accuracy_table.running import decoded_images
-from experiments.accuracy_table.scales import SCALES
-from experiments.data.degradation_series import DEGRADATIONS
+from experiments.evaluation.uncertainty.measures import ALL_SEVERITIES, GAP, R_AUROC, Measure
+from experiments.evaluation.uncertainty.observations import FreshViews, chosen_images, observe
+from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
+from experiments.evaluation.uncertainty.subject import Subject, fresh_generator, middles, random_view
 from experiments.figures.recipes import Column, recipes_figure
+from experiments.images.degradation_series import DEGRADATIONS
 from experiments.pretraining.export import load_pretrained
-from experiments.recipe_study.examining import OBSERVATIONS, Questions, seen_of, work
-from experiments.recipe_study.findings import Findings
-from experiments.recipe_study.foretelling import VIEWS, agreement, fall, foretold, promised_too_much
-from experiments.recipe_study.report import AIMS, columns_of, main_table, make_record, reaches
-from experiments.recipe_study.rows import DEFECT_PROBABILITY, KEYS, PLAIN, recipes
-from experiments.record import Cell, Record
-from experiments.uncertainty_study.measures import ALL_SEVERITIES, GAP, R_AUROC, Measure
-from experiments.uncertainty_study.observations import FreshViews, chosen_images, observe
-from experiments.uncertainty_study.rivals import KAPPA, TWO_VIEWS
-from experiments.uncertainty_study.subject import Subject, fresh_generator, middles, random_view
+from experiments.records.record import Cell, Record
+from experiments.studies.planning import Plan, Run
+from experiments.studies.recipes.examining import OBSERVATIONS, Questions, seen_of, work
+from experiments.studies.recipes.findings import Findings
+from experiments.studies.recipes.foretelling import VIEWS, agreement, fall, foretold, promised_too_much
+from experiments.studies.recipes.report import AIMS, columns_of, main_table, make_record, reaches
+from experiments.studies.recipes.rows import DEFECT_PROBABILITY, KEYS, PLAIN, recipes
+from experiments.studies.report import Outcomes
+from experiments.studies.rows import rows as table1_rows
+from experiments.studies.running import decoded_images
+from experiments.studies.scales import SCALES
 from ssl_as_inference.distributions import PowerSpherical
 
 CPU = torch.device("cpu")

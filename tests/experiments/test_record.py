@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import environment
-from experiments.environment import current_commit, describe_device, installed_versions
-from experiments.record import Cell, Record, Table, load_records
+from experiments.records import environment
+from experiments.records.environment import current_commit, describe_device, installed_versions
+from experiments.records.record import Cell, Record, Table, load_records
 
 TABLE = Table(
     "Accuracy",
@@ -59,7 +59,7 @@ def test_a_record_says_where_it_comes_from() -> None:
 
 
 def test_the_commit_is_the_one_checked_out_or_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "experiments" / "environment.py"))
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "experiments" / "records" / "environment.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert current_commit() == "unknown"
     identity = ["-c", "user.name=n", "-c", "user.email=e@e", "-c", "commit.gpgsign=false"]

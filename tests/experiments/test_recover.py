@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import experiments.plain
+import experiments.special_cases.plain
 from experiments import recover_byol, recover_simsiam, recover_vi_simsiam
 from experiments.figures import recovery_figure
-from experiments.recovery import (
+from experiments.special_cases.methods import SIZES, Size, byol, simsiam, vi_simsiam
+from experiments.special_cases.recovery import (
     TOLERANCES,
     Sgd,
     Step,
@@ -28,8 +29,7 @@ from experiments.recovery import (
     log_vmf_normalizer,
     steps_of,
 )
-from experiments.recovery_report import difference_table
-from experiments.special_cases import SIZES, Size, byol, simsiam, vi_simsiam
+from experiments.special_cases.report import difference_table
 
 Method = Callable[[Size, int], tuple[Training, Training]]
 METHODS: dict[str, Method] = {"simsiam": simsiam, "byol": byol, "vi_simsiam": vi_simsiam}
@@ -101,7 +101,7 @@ def test_a_difference_that_is_no_number_is_no_agreement() -> None:
 
 
 def test_the_published_algorithms_import_nothing_of_this_project() -> None:
-    files = sorted(Path(experiments.plain.__path__[0]).glob("*.py"))
+    files = sorted(Path(experiments.special_cases.plain.__path__[0]).glob("*.py"))
     assert len(files) == 5
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import results
-from experiments.record import FOLDER, Cell, Record, Table, load_records
+from experiments.records.record import FOLDER, Cell, Record, Table, load_records
 from experiments.results import ROOT, fill_marked, generated, results_page
 
 TABLE = Table("Accuracy", ("top-1",), {"SimSiam": {"top-1": Cell(0.5, 0.4, 0.6)}}, note="A fraction.")

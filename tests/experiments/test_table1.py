@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from experiments import table1
-from experiments.accuracy_table.at_work import alone
-from experiments.accuracy_table.planning import Plan, Run
-from experiments.accuracy_table.rows import rows
-from experiments.accuracy_table.running import carry_out, finished
-from experiments.accuracy_table.scales import SCALES
-from experiments.accuracy_table.workers import Workers
-from experiments.data.opening import open_images
+from experiments.images.opening import open_images
 from experiments.pretraining import images as pretraining_images
-from experiments.record import Record
-from inference.checkpointing import CheckpointError
+from experiments.records.record import Record
+from experiments.studies.at_work import alone
+from experiments.studies.planning import Plan, Run
+from experiments.studies.rows import rows
+from experiments.studies.running import carry_out, finished
+from experiments.studies.scales import SCALES
+from experiments.studies.workers import Workers
+from inference.fitting.checkpointing import CheckpointError
 
 TINY = ["--scale", "tiny", "--rates", "0.1", "--seeds", "2", "--jobs", "1", "--rows", "pixels", "untrained", "simsiam"]
 

@@ -12,16 +12,16 @@ import torch
 from scipy import stats
 
 from experiments import pretrain
-from experiments.accuracy_table.intervals import mean_interval, paired_differences
-from experiments.accuracy_table.planning import TUNING_SEED, Plan, chosen_rate, differing
-from experiments.accuracy_table.report import Outcomes, make_record
-from experiments.accuracy_table.rows import PRINTED_RATE, Method, Row, rows
-from experiments.accuracy_table.scales import SCALES
-from experiments.data.image_sets import ArraySource, ImageSet
+from experiments.images.image_sets import ArraySource, ImageSet
 from experiments.pretraining import images as pretraining_images
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.image_settings import DataConfig
 from experiments.pretraining.images import open_part
+from experiments.studies.intervals import mean_interval, paired_differences
+from experiments.studies.planning import TUNING_SEED, Plan, chosen_rate, differing
+from experiments.studies.report import Outcomes, make_record
+from experiments.studies.rows import PRINTED_RATE, Method, Row, rows
+from experiments.studies.scales import SCALES
 
 CONFIGS = Path(pretrain.__file__).parent / "configs"
 SETS = ("imagenette", "imagewoof")

@@ -15,23 +15,23 @@ from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
 from experiments import figure4, uncertainty
-from experiments.data.device_images import DeviceImages
-from experiments.data.opening import open_images
+from experiments.evaluation.uncertainty.ensemble import ensemble_name
+from experiments.evaluation.uncertainty.feature_gaussian import FeatureGaussian
+from experiments.evaluation.uncertainty.image_statistics import edge_energy
+from experiments.evaluation.uncertainty.observations import observe
+from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, MAHALANOBIS, SOFTMAX, TWO_VIEWS, Rivals
+from experiments.evaluation.uncertainty.subject import Subject, middles
+from experiments.images.device_images import DeviceImages
+from experiments.images.opening import open_images
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import save_pretrained
 from experiments.pretraining.image_settings import DataConfig, ViewsConfig
 from experiments.pretraining.method_settings import BackboneConfig, MethodConfig, TrainingConfig
-from experiments.record import Record, load_records
+from experiments.records.record import Record, load_records
 from experiments.results import results_page
-from experiments.uncertainty_study.ensemble import ensemble_name
-from experiments.uncertainty_study.feature_gaussian import FeatureGaussian
-from experiments.uncertainty_study.image_statistics import edge_energy
-from experiments.uncertainty_study.observations import observe
-from experiments.uncertainty_study.rivals import EDGES, KAPPA, MAHALANOBIS, SOFTMAX, TWO_VIEWS, Rivals
-from experiments.uncertainty_study.subject import Subject, middles
-from inference.evaluation import fit_linear_probe, nearest_other_is_right
-from inference.representation import represent
+from inference.judging.evaluation import fit_linear_probe, nearest_other_is_right
+from inference.judging.representation import represent
 from ssl_as_inference.graphical_model import MultiViewPair
 from ssl_as_inference.sphere import normalize
 

@@ -13,16 +13,16 @@ from scipy import stats
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
+from experiments.evaluation.uncertainty.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
+from experiments.evaluation.uncertainty.feature_gaussian import FeatureGaussian
+from experiments.evaluation.uncertainty.measures import measure
+from experiments.evaluation.uncertainty.observations import FreshViews, Observations
+from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, Uncertainties
+from experiments.evaluation.uncertainty.seeds import over_seeds, seeds_table
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.method_settings import TrainingConfig
 from experiments.pretraining.run_settings import EngineConfig
-from experiments.record import Cell, Table
-from experiments.uncertainty_study.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
-from experiments.uncertainty_study.feature_gaussian import FeatureGaussian
-from experiments.uncertainty_study.measures import measure
-from experiments.uncertainty_study.observations import FreshViews, Observations
-from experiments.uncertainty_study.rivals import EDGES, KAPPA, Uncertainties
-from experiments.uncertainty_study.seeds import over_seeds, seeds_table
+from experiments.records.record import Cell, Table
 from ssl_as_inference.distributions import PowerSpherical
 
 IMAGES, FOREIGN, LEVELS = 50, 20, 6

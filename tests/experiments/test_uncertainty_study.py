@@ -14,14 +14,14 @@ from scipy.stats import entropy, spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from experiments.data.degradation_series import DEGRADATIONS
-from experiments.uncertainty_study.ambiguity import WEIGHTS, partners, superpose
-from experiments.uncertainty_study.image_statistics import edge_energy, jpeg_bytes, pixel_entropy
-from experiments.uncertainty_study.measures import Measure, collapsed, measure, measures
-from experiments.uncertainty_study.observations import FreshViews, Observations
-from experiments.uncertainty_study.report import combine, measures_table, networks_table, warnings
-from experiments.uncertainty_study.rivals import EDGES, KAPPA
-from inference.resampling import Estimate
+from experiments.evaluation.uncertainty.ambiguity import WEIGHTS, partners, superpose
+from experiments.evaluation.uncertainty.image_statistics import edge_energy, jpeg_bytes, pixel_entropy
+from experiments.evaluation.uncertainty.measures import Measure, collapsed, measure, measures
+from experiments.evaluation.uncertainty.observations import FreshViews, Observations
+from experiments.evaluation.uncertainty.report import combine, measures_table, networks_table, warnings
+from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA
+from experiments.images.degradation_series import DEGRADATIONS
+from inference.judging.resampling import Estimate
 from ssl_as_inference.distributions import PowerSpherical
 
 

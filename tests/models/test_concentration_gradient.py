@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from inference.kl_objective import KLObjective
+from inference.fitting.kl_objective import KLObjective
 from models.networks import ConstantPowerSphericalHead, LinearWithDetachedLast, small_convolutional_backbone
 from models.power_spherical_simsiam import PowerSphericalSimSiam
 from models.vi_simsiam import VISimSiam, relative_concentration

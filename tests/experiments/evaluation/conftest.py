@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch.optim.swa_utils import update_bn
 
-from experiments.data.digits import load
+from experiments.images.digits import load
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import EXPORTED, Pretrained, save_pretrained

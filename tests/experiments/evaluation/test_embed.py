@@ -16,14 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from experiments import embed
-from experiments.data.augmentations.evaluation import sample_center_view
-from experiments.data.augmentations.recipe import ViewRecipe
-from experiments.data.errors import BrokenImageError
-from experiments.embedding import files
+from experiments.evaluation import embedding_files as files
 from experiments.evaluation import encoding
 from experiments.figures import contact_sheet_figure
+from experiments.images.augmentations.evaluation import sample_center_view
+from experiments.images.augmentations.recipe import ViewRecipe
+from experiments.images.errors import BrokenImageError
 from experiments.pretraining.export import EXPORTED, Pretrained, load_pretrained, save_pretrained
-from inference.representation import embed as embed_batch
+from inference.judging.representation import embed as embed_batch
 
 MakeFolder = Callable[..., Path]
 

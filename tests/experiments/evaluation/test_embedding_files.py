@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments.embedding.files import FORMATS, Rows, write_embeddings
+from experiments.evaluation.embedding_files import FORMATS, Rows, write_embeddings
 
 FORMS = pytest.mark.parametrize("form", list(FORMATS))
 arrow: Any = pa  # its names come from a compiled module

@@ -10,13 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.data.augmentations.batched import BatchedViews
-from experiments.data.augmentations.evaluation import center_view as batched_center_view
-from experiments.data.augmentations.parameters import draw_parameters
-from experiments.data.augmentations.per_sample import SampleViews
-from experiments.data.device_images import DeviceImages
-from experiments.data.image_sets import ArraySource, ImageSet
-from experiments.data.randomness import Stream, derived_generator, derived_seed
 from experiments.evaluation.encoding import (
     ResidentViews,
     StreamedViews,
@@ -25,8 +18,15 @@ from experiments.evaluation.encoding import (
     embeddings,
     training_recipe,
 )
+from experiments.images.augmentations.batched import BatchedViews
+from experiments.images.augmentations.evaluation import center_view as batched_center_view
+from experiments.images.augmentations.parameters import draw_parameters
+from experiments.images.augmentations.per_sample import SampleViews
+from experiments.images.device_images import DeviceImages
+from experiments.images.image_sets import ArraySource, ImageSet
+from experiments.images.randomness import Stream, derived_generator, derived_seed
 from experiments.pretraining.export import Pretrained
-from inference.representation import embed
+from inference.judging.representation import embed
 
 BATCHES = [torch.tensor([5, 0, 39]), torch.tensor([7]), torch.tensor([1, 2])]
 

@@ -15,19 +15,19 @@ from PIL import Image
 from torch import Tensor
 
 from experiments import evaluate
-from experiments.data.augmentations.evaluation import sample_center_view
-from experiments.data.augmentations.recipe import ViewRecipe
-from experiments.data.digits import load
-from experiments.data.image_sets import ArraySource, ImageSet
 from experiments.evaluation import measures as measuring
 from experiments.evaluation.measures import QUANTILES, quantiles
+from experiments.images.augmentations.evaluation import sample_center_view
+from experiments.images.augmentations.recipe import ViewRecipe
+from experiments.images.digits import load
+from experiments.images.image_sets import ArraySource, ImageSet
 from experiments.pretraining.export import FORMAT, Pretrained, load_pretrained, save_pretrained, weights
-from inference.checkpointing import save_checkpoint
-from inference.collapse import effective_rank, standard_deviation
-from inference.evaluation import knn_accuracy, nearest_neighbour_is_right
-from inference.linear_probe import ProbeSettings, hold_out, linear_probe
-from inference.representation import Representation, represent
-from inference.uncertainty import correctness_auroc
+from inference.fitting.checkpointing import save_checkpoint
+from inference.judging.collapse import effective_rank, standard_deviation
+from inference.judging.evaluation import knn_accuracy, nearest_neighbour_is_right
+from inference.judging.linear_probe import ProbeSettings, hold_out, linear_probe
+from inference.judging.representation import Representation, represent
+from inference.judging.uncertainty import correctness_auroc
 
 MakeFolder = Callable[..., Path]
 

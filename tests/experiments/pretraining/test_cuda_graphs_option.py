@@ -17,9 +17,9 @@ from experiments.pretraining.metrics import read_rows
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.run_settings import EngineConfig
 from experiments.pretraining.training import TrainingFailedError, pretrain
-from inference.cuda_graphs import RecordingError
-from inference.graphed_learner import GraphedLearner
-from inference.stepwise import StepwiseLearner
+from inference.fitting.cuda_graphs import RecordingError
+from inference.fitting.graphed_learner import GraphedLearner
+from inference.fitting.stepwise import StepwiseLearner
 
 Make = Callable[..., PretrainConfig]
 

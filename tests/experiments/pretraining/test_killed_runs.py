@@ -20,7 +20,7 @@ from experiments.pretraining.export import FORMAT
 from experiments.pretraining.metrics import read_rows
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import pretrain
-from inference.checkpointing import load_checkpoint
+from inference.fitting.checkpointing import load_checkpoint
 
 ROOT = Path(__file__).parents[3]
 

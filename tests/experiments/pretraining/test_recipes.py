@@ -17,8 +17,8 @@ from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import load_pretrained, save_pretrained
 from experiments.pretraining.method_settings import MethodConfig, ObjectiveConfig, TrainingConfig
 from experiments.pretraining.training import pretrain
-from inference.representation import embed
-from inference.term_weights import tempered_concentration, unit_pull
+from inference.fitting.term_weights import tempered_concentration, unit_pull
+from inference.judging.representation import embed
 from models.networks import LinearWithDetachedLast
 from models.power_spherical_simsiam import PowerSphericalSimSiam
 from models.vi_simsiam import VISimSiam

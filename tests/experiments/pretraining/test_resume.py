@@ -19,7 +19,7 @@ from experiments.pretraining.method_settings import BackboneConfig, TrainingConf
 from experiments.pretraining.metrics import read_rows
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import pretrain
-from inference.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
+from inference.fitting.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
 
 STEPS = 24
 Make = Callable[..., PretrainConfig]

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from experiments.data.errors import ImageSetError
+from experiments.images.errors import ImageSetError
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import EXPORTED, FORMAT, load_pretrained, save_pretrained
@@ -30,9 +30,9 @@ from experiments.pretraining.metrics import COLUMNS, history, read_rows
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.run_settings import EngineConfig
 from experiments.pretraining.training import TrainingFailedError, TrainingInterruptedError, pretrain
-from inference.checkpointing import CheckpointError, load_checkpoint
-from inference.schedule import CosineSchedule
-from inference.stepwise import StepwiseLearner
+from inference.fitting.checkpointing import CheckpointError, load_checkpoint
+from inference.fitting.schedule import CosineSchedule
+from inference.fitting.stepwise import StepwiseLearner
 from ssl_as_inference.graphical_model import MultiViewPair
 
 Make = Callable[..., PretrainConfig]

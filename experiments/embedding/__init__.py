@@ -1,1 +1,0 @@
-"""What `python -m experiments.embed` writes: files of embeddings, and the most and least certain images."""

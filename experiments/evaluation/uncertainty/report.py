@@ -1,0 +1,151 @@
+"""From measures of several seeds to the tables, figures and the record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from experiments.evaluation.uncertainty.ambiguity import WEIGHTS
+from experiments.evaluation.uncertainty.measures import Measure, Measured, collapsed
+from experiments.evaluation.uncertainty.observations import Observations
+from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, SOFTMAX
+from experiments.figures.uncertainty import UncertaintyCurves
+from experiments.records.record import Cell, Table
+from inference.judging.calibration import calibration_bins
+from inference.judging.resampling import Estimate
+from inference.judging.selective_prediction import risk_coverage_curve
+
+_BINS = 10
+
+AIM = "aim"
+_NOTE = (
+    "Cells: mean over the seeds; in brackets the lowest and the highest end of the seeds' 95 % bootstrap intervals "
+    "over images, so that a bound that the brackets respect is respected by each seed. Larger is better unless said "
+    "otherwise; ½ is chance for U2, U3 and U5, 0 for correlations. Edge energy, JPEG size, entropy and norm are taken "
+    "negatively (few edges count as uncertain); where one lies below chance, its opposite lies above it by as much. "
+    "The maximum softmax belongs to a classifier that was told the labels: a ceiling, no rival. An ensemble's log κ is "
+    "the mean of its members' standardised log κ; each member's own errors are what it is to foretell."
+)
+
+
+def combine(estimates: Sequence[Estimate]) -> Cell:
+    """One cell of several seeds: the mean, and the envelope of the intervals.
+
+    Example:
+        >>> combine([Estimate(0.5, 0.4, 0.7), Estimate(0.6, 0.5, 0.65)])
+        Cell(value=0.55, low=0.4, high=0.7, each=(0.5, 0.6), text='')
+    """
+    values = tuple(estimate.value for estimate in estimates)
+    if any(math.isnan(value) for value in values):
+        return Cell(None, each=values)
+    return Cell(
+        sum(values) / len(values),
+        min(estimate.low for estimate in estimates),
+        max(estimate.high for estimate in estimates),
+        values,
+    )
+
+
+def measures_table(rows: Sequence[Measure], names: Sequence[str], measured: Sequence[Measured]) -> Table:
+    """U1 to U8: a row a measure, a column an uncertainty, and κ's aim with whether every seed meets it."""
+    cells: dict[str, dict[str, Cell]] = {}
+    for row in rows:
+        of_row = [seed[row.name] for seed in measured]
+        cells[row.name] = {
+            name: combine([seed[name] for seed in of_row]) for name in names if all(name in seed for seed in of_row)
+        }
+        cells[row.name][AIM] = Cell(text=_verdict(row, [seed.get(KAPPA) for seed in of_row]) or " ")
+    columns = (KAPPA, AIM, *(name for name in names if name != KAPPA))
+    return Table("κ and its rivals", columns, cells, _NOTE, "measure", 3)
+
+
+def on_terminal(table: Table, with_intervals: int | None = None) -> str:
+    """The table in aligned columns, with intervals in the first columns only, so that lines stay readable.
+
+    Args:
+        table: What is shown.
+        with_intervals: Number of columns that show their intervals; all when not given.
+    """
+    wide = len(table.columns) if with_intervals is None else with_intervals
+    lines = [[table.corner, *table.columns]]
+    for name, cells in table.rows.items():
+        shown = [cells.get(column, Cell()) for column in table.columns]
+        bare = [cell if at < wide else replace(cell, low=None, high=None) for at, cell in enumerate(shown)]
+        lines.append([name, *(cell.show(table.digits) for cell in bare)])
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    aligned = [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    ]
+    return "\n".join(aligned)
+
+
+def networks_table(names: Sequence[str], observations: Sequence[Observations]) -> Table:
+    """What stands behind the measures: collapse, and the quality of the features."""
+    columns = ("standard deviation", "effective rank", "R@1", "linear probe", "κ: 5 %", "κ: median", "κ: 95 %")
+    rows = {}
+    for name, seen in zip(names, observations, strict=True):
+        quantiles = (-seen.clean[KAPPA]).quantile(torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)).tolist()
+        accuracies = [
+            None if right is None else float(right.double().mean())
+            for right in (seen.neighbour_is_right, seen.probe_is_right)
+        ]
+        numbers = [seen.standard_deviation, seen.effective_rank, *accuracies, *quantiles]
+        rows[name] = {column: Cell(value) for column, value in zip(columns, numbers, strict=True)}
+    note = (
+        "Standard deviation and effective rank of the outputs: 1 and the dimension for the uniform law, 0 at collapse."
+    )
+    return Table("The encoders", columns, rows, note, "seed", 3)
+
+
+def warnings(observations: Sequence[Observations]) -> tuple[str, ...]:
+    """What must not be overlooked."""
+    found = []
+    if any(collapsed(seen) for seen in observations):
+        found.append("VOID: the outputs have collapsed, so that there is nothing to be uncertain about.")
+    if not all(KAPPA in seen.names for seen in observations):
+        found.append("κ is constant in this method and ranks nothing.")
+    if len(observations) < 3:
+        found.append(f"Only {len(observations)} seed{'s' if len(observations) > 1 else ''}: no statement about seeds.")
+    return tuple(found)
+
+
+def curves(observations: Observations) -> UncertaintyCurves:
+    """What the figure of one seed shows."""
+    risk: dict[str, Tensor] = {}
+    if observations.probe_is_right is not None:
+        right = observations.probe_is_right
+        shown = [name for name in (KAPPA, EDGES, "kNN distance", SOFTMAX) if name in observations.names]
+        risk = {name: risk_coverage_curve(observations.clean[name], right) for name in shown}
+        risk["oracle"] = risk_coverage_curve((~right).double(), right)
+    ambiguity = None
+    if observations.ambiguous and observations.control:
+        ambiguity = (
+            2 * torch.tensor(WEIGHTS),
+            _relative(observations.ambiguous[KAPPA]),
+            _relative(observations.control[KAPPA]),
+        )
+    fresh = observations.fresh
+    return UncertaintyCurves(
+        {name: _relative(levels[KAPPA]) for name, levels in observations.degraded.items()},
+        risk,
+        calibration_bins(fresh.expected, fresh.cosine, bins=min(_BINS, len(fresh.cosine))),
+        ambiguity,
+    )
+
+
+def _relative(uncertainty: Tensor) -> Tensor:
+    """Median over images of κ over κ at level 0; the argument is −κ, `(levels, images)`."""
+    return (uncertainty / uncertainty[0].clamp_max(-torch.finfo(uncertainty.dtype).tiny)).median(1).values
+
+
+def _verdict(row: Measure, estimates: Sequence[Estimate | None]) -> str:
+    met = [None if estimate is None else row.met(estimate) for estimate in estimates]
+    if row.aim is None:
+        return ""
+    if any(one is None for one in met):
+        return row.aim_text
+    return f"{row.aim_text}: {'met' if all(met) else 'not met'}"

@@ -1,0 +1,90 @@
+"""A frozen pair and how images reach it: what every number of the study is computed from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from experiments.images.augmentations import BatchedViews, ViewRecipe, center_view, draw_parameters
+from experiments.images.device_images import DeviceImages
+from experiments.images.randomness import derived_generator
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.images import view_groups
+from inference.judging.representation import Embedding, embed
+from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
+from ssl_as_inference.graphical_model import MultiViewPair
+
+_FRESH = 5  # stream of random numbers, beside those that a training draws from
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A pair in evaluation mode, and what it was trained to look at.
+
+    Attributes:
+        pair: On the device where it computes.
+        recipe: Of the views that the guide holds: size, normalisation and the law of the random ones.
+    """
+
+    pair: MultiViewPair
+    recipe: ViewRecipe
+
+    @classmethod
+    def of(cls, pair: MultiViewPair, config: PretrainConfig, device: torch.device) -> Subject:
+        """A pretrained pair with the global views of its configuration."""
+        return cls(pair.to(device).eval(), view_groups(config)[0][0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.pair.parameters()).device
+
+    @torch.no_grad()
+    def look(self, pixels: Tensor) -> Embedding:
+        """Embed a batch of images in [0, 1] of the size of a view."""
+        shape = (1, -1, 1, 1)
+        mean, std = (
+            torch.tensor(values, device=self.device).view(shape) for values in (self.recipe.mean, self.recipe.std)
+        )
+        return embed(self.pair, (pixels.to(self.device) - mean) / std)
+
+    @torch.no_grad()
+    def law(self) -> type[PowerSpherical | VonMisesFisher]:
+        """The family of the experts."""
+        expert = self.pair.model.predictor(torch.zeros(1, self.pair.dim, device=self.device))
+        return type(expert)
+
+
+@torch.no_grad()
+def middles(images: DeviceImages, recipe: ViewRecipe, chosen: Tensor, *, batch: int = BATCH) -> Tensor:
+    """The middle of each chosen image in [0, 1], shape `(chosen, channels, size, size)`, on the CPU."""
+    plain = replace(recipe, mean=(0.0,) * recipe.channels, std=(1.0,) * recipe.channels)
+    return torch.cat(
+        [
+            center_view(images.canvas[rows], images.sizes[rows], plain).clamp(0, 1).cpu()
+            for rows in chosen.to(images.device).split(batch)
+        ]
+    )
+
+
+@torch.no_grad()
+def random_view(canvas: Tensor, sizes: Tensor, subject: Subject, generator: torch.Generator) -> Embedding:
+    """Embed one random view of each image of a batch, drawn by the law of the training's views.
+
+    Args:
+        canvas: uint8, as `BatchedViews` takes it.
+        sizes: Height and width of each image.
+        subject: Who looks.
+        generator: Source of randomness, on the CPU.
+    """
+    canvas, sizes = canvas.to(subject.device), sizes.to(subject.device)
+    parameters = draw_parameters(subject.recipe, sizes, generator)
+    return embed(subject.pair, BatchedViews(subject.recipe)(canvas, sizes, parameters))
+
+
+def fresh_generator(seed: int, purpose: int) -> torch.Generator:
+    """Numbers that no training has drawn."""
+    return derived_generator(seed, _FRESH, purpose)

@@ -1,0 +1,134 @@
+"""Random views of a batch of images at once, on the device where the images are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from experiments.images.augmentations.colour import drop_colours, jitter
+from experiments.images.augmentations.defects import add_defects, lose_detail
+from experiments.images.augmentations.parameters import ViewParameters
+from experiments.images.augmentations.recipe import ViewRecipe
+from experiments.images.augmentations.taps import blur_taps, convolve, most_taps, resample, resampling_taps
+
+
+class BatchedViews:
+    """Make one view of each image of a batch, given the parameters of each.
+
+    Each image is treated as by torchvision's functions for floating-point tensors: the crop is resized with
+    antialiasing, and every colour operation is clamped to [0, 1]; defects come last, where the recipe has any. There
+    is no loop over images, no size depends on a value, and nothing waits for the device: a call can be compiled with
+    `fullgraph=True`, once for all parameters. It computes in float32 under autocast, too. Only where the user allows
+    matrix products in a lower precision (`torch.set_float32_matmul_precision`), the GPU's products round to three
+    digits, less than a grey level.
+
+    Args:
+        recipe: Size of the views and their normalisation; what is random comes with the parameters.
+        memory_format: Of the result: `torch.contiguous_format` or `torch.channels_last`.
+        as_matrices: Whether crop and blur are products with matrices or sums over a few pixels (see `taps`); by default
+            products everywhere but on the CPU.
+
+    Example:
+        >>> from experiments.images.augmentations.parameters import draw_parameters
+        >>> recipe = ViewRecipe(size=32)
+        >>> images = torch.randint(0, 256, (2, 3, 40, 60), dtype=torch.uint8)
+        >>> sizes = torch.tensor([[40, 60], [25, 30]])  # the second is smaller than the canvas
+        >>> parameters = draw_parameters(recipe, sizes, torch.Generator().manual_seed(0))
+        >>> BatchedViews(recipe)(images, sizes, parameters).shape
+        torch.Size([2, 3, 32, 32])
+    """
+
+    def __init__(
+        self,
+        recipe: ViewRecipe,
+        *,
+        memory_format: torch.memory_format = torch.contiguous_format,
+        as_matrices: bool | None = None,
+    ) -> None:
+        if memory_format not in {torch.contiguous_format, torch.channels_last}:
+            raise ValueError(f"memory_format must be contiguous_format or channels_last, got {memory_format}")
+        self.recipe = recipe
+        self.memory_format = memory_format
+        self.as_matrices = as_matrices
+
+    def __call__(self, images: Tensor, sizes: Tensor, parameters: ViewParameters) -> Tensor:
+        """One view of each image.
+
+        Args:
+            images: uint8, shape `(images, channels, height, width)`: image b fills the first `sizes[b, 0]` rows and
+                `sizes[b, 1]` columns of its canvas. What lies beyond is never read.
+            sizes: Height and width of each image, shape `(images, 2)`, whole numbers on the same device.
+            parameters: What `draw_parameters` drew for these sizes, on the same device.
+
+        Returns:
+            Normalised, float32, shape `(images, channels, size, size)`.
+
+        Raises:
+            ValueError: If a shape or dtype is another, or the images have other channels than the recipe.
+        """
+        check_canvas(images, sizes, self.recipe)
+        if parameters.box.shape != (len(images), 4):
+            raise ValueError(
+                f"parameters must be those of {len(images)} images, got a box of shape {tuple(parameters.box.shape)}"
+            )
+        as_matrices = multiply_on(images.device) if self.as_matrices is None else self.as_matrices
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            crops = self._crop(images, sizes, parameters, as_matrices=as_matrices)
+            channels = jitter(crops.unbind(1), parameters.factors, parameters.order, parameters.jitter)
+            channels = drop_colours(channels, parameters.grey)
+            size, kernel_size = self.recipe.size, self.recipe.blur_kernel_size
+            taps = blur_taps(parameters.sigma, parameters.blur, kernel_size, size)
+            channels = convolve(channels, taps, as_matrices=as_matrices)
+            if self.recipe.loses_detail:
+                channels = lose_detail(channels, parameters.defects)
+            if self.recipe.has_defects:
+                channels = add_defects(channels, parameters.defects)
+            return joined(channels, self.recipe, self.memory_format)
+
+    def _crop(self, images: Tensor, sizes: Tensor, parameters: ViewParameters, *, as_matrices: bool) -> Tensor:
+        """Crop, resize and flip; flipping first is flipping last, because nothing in between knows left from right."""
+        size = self.recipe.size
+        top, left, height, width = parameters.box.unbind(1)
+        down = torch.arange(size, device=images.device)[None]
+        across = torch.where(parameters.flip[:, None], size - 1 - down, down)
+        taps = [most_taps(inputs, size) for inputs in images.shape[2:]]
+        vertical = resampling_taps(top, height, height / size, down, sizes[:, 0], taps[0])
+        horizontal = resampling_taps(left, width, width / size, across, sizes[:, 1], taps[1])
+        return resample(images, vertical, horizontal, as_matrices=as_matrices)
+
+
+def multiply_on(device: torch.device) -> bool:
+    """Whether filters are applied as matrix products on a device, unless said otherwise."""
+    return device.type != "cpu"
+
+
+def joined(channels: Sequence[Tensor], recipe: ViewRecipe, memory_format: torch.memory_format) -> Tensor:
+    """Normalise the channels and join them."""
+    channels = [(channel - mean) / std for channel, mean, std in zip(channels, recipe.mean, recipe.std, strict=True)]
+    if memory_format == torch.channels_last:
+        return torch.stack(channels, dim=3).permute(0, 3, 1, 2)
+    return torch.stack(channels, dim=1)
+
+
+def check_canvas(images: Tensor, sizes: Tensor, recipe: ViewRecipe) -> None:
+    """Check what can be known without looking at values.
+
+    Raises:
+        ValueError: If `images` or `sizes` has another shape or dtype than `BatchedViews` takes.
+    """
+    if images.dim() != 4 or images.dtype != torch.uint8:
+        raise ValueError(
+            "images must be uint8 of shape (images, channels, height, width), got "
+            f"{images.dtype} of shape {tuple(images.shape)}"
+        )
+    if images.size(1) != recipe.channels:
+        raise ValueError(
+            f"images must have the recipe's {recipe.channels} channels (the entries of its mean and std), "
+            f"got {images.size(1)}"
+        )
+    if sizes.shape != (len(images), 2) or sizes.is_floating_point():
+        raise ValueError(
+            f"sizes must be whole numbers of shape ({len(images)}, 2), got {sizes.dtype} of shape {tuple(sizes.shape)}"
+        )

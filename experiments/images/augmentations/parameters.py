@@ -1,0 +1,280 @@
+"""The random numbers of views, drawn for a whole batch at once with the law of torchvision's transforms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from experiments.images.augmentations.defects import (
+    DEFECT_DRAWS,
+    DETAIL_DRAWS,
+    Defects,
+    defects_from_draws,
+    no_defects,
+)
+from experiments.images.augmentations.recipe import ViewRecipe
+
+Number = TypeVar("Number", float, Tensor)
+
+CROP_ATTEMPTS = 10
+"""How often torchvision's RandomResizedCrop looks for a crop that fits before it takes the largest in the middle."""
+
+JITTER_OPERATIONS = ("brightness", "contrast", "saturation", "hue")
+
+_DRAWS = 2 * CROP_ATTEMPTS + 2 + 2 * len(JITTER_OPERATIONS) + 5
+
+
+class SampleParameters(NamedTuple):
+    """All that is random in one view of one image, as plain numbers; the names are those of `ViewParameters`."""
+
+    box: tuple[int, int, int, int]
+    factors: tuple[float, ...]
+    order: tuple[int, ...]
+    jitter: bool
+    grey: bool
+    blur: bool
+    sigma: float
+    flip: bool
+    noise: bool = False
+    noise_std: float = 0.0
+    noise_key: int = 0
+    occlusion: bool = False
+    cover: tuple[int, int, int, int] = (0, 0, 0, 0)
+    downscale: bool = False
+    pixels: int = 0
+
+
+class ViewParameters(NamedTuple):
+    """All that is random in one view of each image of a batch; every tensor has one row for each image.
+
+    Args:
+        box: Crop in whole pixels `(top, left, height, width)`, int64, shape `(images, 4)`.
+        factors: Brightness, contrast and saturation factor and hue shift, shape `(images, 4)`.
+        order: A permutation of 0 … 3 in each row: entry k is the column of `factors` that is applied as the k-th.
+        jitter: Whether the four are applied at all, shape `(images,)`.
+        grey: Whether the colours are dropped, shape `(images,)`.
+        blur: Whether the view is blurred, shape `(images,)`.
+        sigma: Standard deviation of the blur in pixels, shape `(images,)`.
+        flip: Whether left and right are swapped, shape `(images,)`.
+        noise: This and what follows as in `Defects`; all zero where the recipe has no defects.
+        noise_std: As in `Defects`.
+        noise_key: As in `Defects`.
+        occlusion: As in `Defects`.
+        cover: As in `Defects`.
+        downscale: As in `Defects`.
+        pixels: As in `Defects`.
+    """
+
+    box: Tensor
+    factors: Tensor
+    order: Tensor
+    jitter: Tensor
+    grey: Tensor
+    blur: Tensor
+    sigma: Tensor
+    flip: Tensor
+    noise: Tensor
+    noise_std: Tensor
+    noise_key: Tensor
+    occlusion: Tensor
+    cover: Tensor
+    downscale: Tensor
+    pixels: Tensor
+
+    @property
+    def defects(self) -> Defects:
+        """What comes last."""
+        return Defects(*(getattr(self, name) for name in Defects._fields))
+
+    def to(self, device: torch.device | str) -> ViewParameters:
+        """Copy to another device without waiting for it."""
+        return ViewParameters(*(_to_device(tensor, torch.device(device)) for tensor in self))
+
+    def of(self, image: int) -> SampleParameters:
+        """The parameters of one image; waits for the device."""
+        return SampleParameters(**_row(self._asdict(), image))
+
+
+def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generator) -> ViewParameters:
+    """Draw the parameters of one view of each image.
+
+    The laws are those of torchvision 0.26's RandomResizedCrop (ten attempts at a crop whose area is uniform and whose
+    aspect ratio is log-uniform; then the largest crop in the middle whose ratio is allowed), ColorJitter within
+    RandomApply, RandomGrayscale, GaussianBlur within RandomApply, and RandomHorizontalFlip. One difference: where
+    torchvision's last resort would be a crop without pixels, as on an image of one pixel when all allowed ratios are
+    below 1/2, it has one.
+
+    All numbers come from one uniform draw on the generator's device. Those of defects come from a second one, made only
+    where the recipe has defects, and those of lost detail from a third: from the same state of the generator, all other
+    parameters are the same with and without them. A generator on the CPU gives the same views on every device; the
+    parameters are computed where `sizes` lives. Nothing here waits for the device.
+
+    Args:
+        recipe: Ranges and probabilities.
+        sizes: Height and width of each image, at least 1, shape `(images, 2)`, whole numbers.
+        generator: Source of randomness, on the CPU or on the device of `sizes`.
+
+    Raises:
+        ValueError: If `sizes` has another shape or holds no whole numbers.
+
+    Example:
+        >>> sizes = torch.tensor([[120, 160], [1, 1]])
+        >>> parameters = draw_parameters(ViewRecipe(size=64), sizes, torch.Generator().manual_seed(0))
+        >>> parameters.box.tolist()
+        [[6, 53, 112, 103], [0, 0, 1, 1]]
+        >>> parameters.order.tolist()
+        [[1, 2, 3, 0], [1, 2, 0, 3]]
+    """
+    if sizes.dim() != 2 or sizes.size(-1) != 2 or sizes.is_floating_point() or sizes.is_complex():
+        raise ValueError(
+            f"sizes must be whole numbers of shape (images, 2), got {sizes.dtype} of shape {tuple(sizes.shape)}"
+        )
+    draws = torch.rand(len(sizes), _DRAWS, generator=generator, device=generator.device)
+    return parameters_from_draws(
+        recipe, sizes, _to_device(draws, sizes.device), _defect_draws(recipe, len(sizes), generator, sizes.device)
+    )
+
+
+def parameters_from_draws(
+    recipe: ViewRecipe, sizes: Tensor, draws: Tensor, defect_draws: Tensor | None = None
+) -> ViewParameters:
+    """Turn independent uniform numbers into the parameters of views: what `draw_parameters` does after drawing.
+
+    Args:
+        recipe: Ranges and probabilities.
+        sizes: Height and width of each image, shape `(images, 2)`.
+        draws: Uniform on [0, 1), float32, shape `(images, 35)`.
+        defect_draws: The same as `defects_from_draws` takes them; no defects when not given.
+    """
+    count = len(sizes)
+    defects = no_defects(count, sizes.device) if defect_draws is None else defects_from_draws(recipe, defect_draws)
+    areas, ratios, place, factors, keys, chances = draws.split([CROP_ATTEMPTS, CROP_ATTEMPTS, 2, 4, 4, 5], dim=1)
+    ranges = _factor_ranges(recipe)
+    jitter, grey, blur, sigma, flip = chances.unbind(1)
+    return ViewParameters(
+        box=_boxes(recipe, sizes, areas, ratios, place),
+        factors=torch.stack([_uniform(factors[:, i], *bounds) for i, bounds in enumerate(ranges)], dim=1),
+        order=keys.argsort(dim=1),
+        jitter=jitter < recipe.jitter_probability,
+        grey=grey < recipe.grey_probability,
+        blur=blur < recipe.blur_probability,
+        sigma=_uniform(sigma, *recipe.blur_sigma),
+        flip=flip < recipe.flip_probability,
+        **defects._asdict(),
+    )
+
+
+def draw_sample_parameters(recipe: ViewRecipe, size: tuple[int, int], generator: torch.Generator) -> SampleParameters:
+    """Draw the parameters of one view of one image, as `draw_parameters` does for a batch of one, at less cost.
+
+    Args:
+        recipe: Ranges and probabilities.
+        size: Height and width of the image, at least 1.
+        generator: Source of randomness, on the CPU.
+
+    Raises:
+        ValueError: If the image has no pixels.
+
+    Example:
+        >>> draw_sample_parameters(ViewRecipe(size=64), (120, 160), torch.Generator().manual_seed(0)).box
+        (6, 53, 112, 103)
+    """
+    if min(size) < 1:
+        raise ValueError(f"size must be a height and width of at least 1, got {size}")
+    draws: list[float] = torch.rand(_DRAWS, generator=generator).tolist()
+    defect_draws = _defect_draws(recipe, 1, generator, torch.device("cpu"))
+    # The few that have defects are made as a batch of one is.
+    defects = {} if defect_draws is None else _row(defects_from_draws(recipe, defect_draws)._asdict(), 0)
+    rest = draws[2 * CROP_ATTEMPTS :]
+    keys = rest[6:10]
+    jitter, grey, blur, sigma, flip = rest[10:]
+    return SampleParameters(
+        box=_box(recipe, size, draws[: 2 * CROP_ATTEMPTS], (rest[0], rest[1])),
+        factors=tuple(_uniform(draw, *bounds) for draw, bounds in zip(rest[2:6], _factor_ranges(recipe), strict=True)),
+        order=tuple(sorted(range(4), key=keys.__getitem__)),
+        jitter=jitter < recipe.jitter_probability,
+        grey=grey < recipe.grey_probability,
+        blur=blur < recipe.blur_probability,
+        sigma=_uniform(sigma, *recipe.blur_sigma),
+        flip=flip < recipe.flip_probability,
+        **defects,
+    )
+
+
+def _defect_draws(recipe: ViewRecipe, images: int, generator: torch.Generator, device: torch.device) -> Tensor | None:
+    if not recipe.has_defects:
+        return None
+    counts = (DEFECT_DRAWS, DETAIL_DRAWS) if recipe.loses_detail else (DEFECT_DRAWS,)
+    parts = [torch.rand(images, count, generator=generator, device=generator.device) for count in counts]
+    return _to_device(torch.cat(parts, dim=1), device)
+
+
+def _box(
+    recipe: ViewRecipe, size: tuple[int, int], attempts: list[float], place: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """What `_boxes` gives, one attempt after the other."""
+    height, width = size
+    low, high = recipe.crop_ratio
+    for area_draw, ratio_draw in zip(attempts[:CROP_ATTEMPTS], attempts[CROP_ATTEMPTS:], strict=True):
+        area = height * width * _uniform(area_draw, *recipe.crop_scale)
+        ratio = math.exp(_uniform(ratio_draw, math.log(low), math.log(high)))
+        h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+        if 1 <= h <= height and 1 <= w <= width:
+            return int(place[0] * (height - h + 1)), int(place[1] * (width - w + 1)), h, w
+    h = max(1, round(width / low)) if width / height < low else height
+    w = max(1, round(height * high)) if width / height > high else width
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _factor_ranges(recipe: ViewRecipe) -> list[tuple[float, float]]:
+    """Ranges of the factors of brightness, contrast and saturation, and of the shift of hue."""
+    strengths = (recipe.brightness, recipe.contrast, recipe.saturation)
+    return [*((max(0.0, 1 - strength), 1 + strength) for strength in strengths), (-recipe.hue, recipe.hue)]
+
+
+def _boxes(recipe: ViewRecipe, sizes: Tensor, areas: Tensor, ratios: Tensor, place: Tensor) -> Tensor:
+    """Crops from uniform numbers for the attempts, shape `(images, attempts)`, and for the place, `(images, 2)`."""
+    whole = sizes.to(areas.dtype)
+    area = whole.prod(1, keepdim=True) * _uniform(areas, *recipe.crop_scale)
+    low, high = recipe.crop_ratio
+    ratio = _uniform(ratios, math.log(low), math.log(high)).exp()
+    # (height, width) of all attempts, shape (images, attempts, 2)
+    attempts = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()], dim=2).round()
+    fits = ((attempts >= 1) & (attempts <= whole[:, None])).all(2)
+    first = fits.to(torch.uint8).argmax(1)  # the first of equals; 0 where none fits, replaced below
+    box = attempts.gather(1, first[:, None, None].expand(-1, 1, 2)).squeeze(1)
+    start = (place * (whole - box + 1)).floor()  # a float32 below 1 times a number, rounded, stays below it
+
+    height, width = whole.unbind(1)
+    # The largest crop whose ratio is allowed: the image where its own is, else as wide or as high as the image.
+    middle = torch.stack(
+        [
+            torch.where(width / height < low, (width / low).round(), height),
+            torch.where(width / height > high, (height * high).round(), width),
+        ],
+        dim=1,
+    ).clamp_min(1)
+    middle = middle.minimum(whole)
+    found = fits.any(1, keepdim=True)
+    start = torch.where(found, start, ((whole - middle) / 2).floor())
+    return torch.cat([start, torch.where(found, box, middle)], dim=1).long()
+
+
+def _uniform(draw: Number, low: float, high: float) -> Number:
+    return low + (high - low) * draw
+
+
+def _row(parameters: Mapping[str, Tensor], image: int) -> dict[str, Any]:
+    """The parameters of one image as plain numbers and tuples of them."""
+    values = {name: tensor[image].tolist() for name, tensor in parameters.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # a copy from pageable memory would wait
+    return tensor.to(device, non_blocking=True)

@@ -1,0 +1,267 @@
+"""A set of images that are read one at a time, in an order that is the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from experiments.images.decoding import read_image, read_size
+from experiments.images.errors import ImageSetError
+
+UNLABELLED = -1
+
+
+class ImageSource(Protocol):
+    """Where the images of a set come from: files, or arrays in memory."""
+
+    @property
+    def channels(self) -> int:
+        """3, or 1 where every image is grey by nature."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Image.Image:
+        """Decode an image: mode RGB, or L where there is one channel."""
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image, without decoding it."""
+
+    def location(self, index: int) -> str:
+        """What to call an image in a message: its path, or its number."""
+
+    def select(self, indices: NDArray[np.int64]) -> ImageSource:
+        """Make a source of these images, in this order."""
+
+    def fingerprint(self) -> str:
+        """A hash that changes when an image may have changed: of paths, sizes and times, or of the pixels."""
+
+
+class FileSource:
+    """Image files of one folder.
+
+    The paths are kept as one array of bytes. A list of strings would take several times the memory, and worker
+    processes that count references to each string would in time copy all of it, so that memory would grow with the set.
+
+    Args:
+        folder: What the paths are relative to.
+        paths: Paths of the files, relative to the folder.
+
+    Example:
+        >>> import sklearn.datasets
+        >>> source = FileSource(Path(sklearn.datasets.__file__).parent / "images", ["china.jpg", "flower.jpg"])
+        >>> len(source), source.size(1), source.read(1).mode
+        (2, (427, 640), 'RGB')
+    """
+
+    channels = 3
+
+    def __init__(self, folder: str | Path, paths: Sequence[str]) -> None:
+        encoded = [os.fsencode(path) for path in paths]
+        self.folder = Path(folder)
+        self._bytes: NDArray[np.uint8] = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self._ends: NDArray[np.int64] = np.cumsum([len(path) for path in encoded], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def relative_path(self, index: int) -> str:
+        """Path of a file relative to the folder."""
+        start = self._ends[index - 1] if index else 0
+        return os.fsdecode(self._bytes[start : self._ends[index]].tobytes())
+
+    def path(self, index: int) -> Path:
+        """Path of a file, from the folder as it was given."""
+        return self.folder / self.relative_path(index)
+
+    def read(self, index: int) -> Image.Image:
+        """Decode a file."""
+        return read_image(self.path(index))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width, from the header of the file."""
+        return read_size(self.path(index))
+
+    def location(self, index: int) -> str:
+        """The path of a file."""
+        return str(self.path(index))
+
+    def select(self, indices: NDArray[np.int64]) -> FileSource:
+        """Make a source of these files, in this order."""
+        return FileSource(self.folder, [self.relative_path(index) for index in indices.tolist()])
+
+    def fingerprint(self) -> str:
+        """Hash of every file's path, size and time of change; a file that is missing counts as such."""
+        folder = os.fsencode(self.folder.resolve())
+        digest = hashlib.sha256(folder)
+        for index in range(len(self)):
+            path = os.fsencode(self.relative_path(index))
+            try:
+                status = os.stat(folder + b"/" + path)  # noqa: PTH116 - a Path of each would take longer than the call
+                state = f"{status.st_size} {status.st_mtime_ns}"
+            except OSError as error:
+                state = f"unreadable: {error.strerror}"
+            digest.update(path + b"\0" + state.encode() + b"\0")
+        return digest.hexdigest()
+
+
+class ArraySource:
+    """Images in memory.
+
+    Args:
+        pixels: uint8 of shape `(images, height, width, channels)`, of 1 or 3 channels.
+
+    Example:
+        >>> source = ArraySource(np.zeros((2, 8, 6, 1), dtype=np.uint8))
+        >>> source.size(0), source.read(0).mode
+        ((8, 6), 'L')
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        if pixels.ndim != 4 or pixels.shape[-1] not in {1, 3} or pixels.dtype != np.uint8:
+            raise ValueError(
+                "pixels must be uint8 of shape (images, height, width, channels) with 1 or 3 channels, got "
+                f"{pixels.dtype} of shape {pixels.shape}"
+            )
+        self._pixels = pixels
+        self.channels: int = pixels.shape[-1]
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def read(self, index: int) -> Image.Image:
+        """Copy an image out of the array."""
+        pixels = self._pixels[index]
+        return Image.fromarray(pixels[:, :, 0] if self.channels == 1 else pixels)
+
+    def size(self, index: int) -> tuple[int, int]:  # noqa: ARG002
+        """Height and width, the same for all."""
+        height, width = self._pixels.shape[1:3]
+        return height, width
+
+    def location(self, index: int) -> str:
+        """The number of the image."""
+        return f"image {index}"
+
+    def select(self, indices: NDArray[np.int64]) -> ArraySource:
+        """Make a source of these images, in this order."""
+        return ArraySource(self._pixels[indices])
+
+    def fingerprint(self) -> str:
+        """Hash of the pixels."""
+        return hashlib.sha256(f"{self._pixels.shape}".encode() + self._pixels.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with labels where there are any.
+
+    Args:
+        name: What to call the set in messages.
+        source: Where the images come from.
+        labels: Class of each image, int64 of shape `(images,)`; −1 where an image has none.
+        class_names: Name of each class, in the order of the labels.
+        skipped: How many images of the set were left out because they cannot be read.
+
+    Example:
+        >>> source = ArraySource(np.zeros((2, 8, 6, 3), dtype=np.uint8))
+        >>> images = ImageSet("blank", source, torch.tensor([0, 1]), ("left", "right"))
+        >>> len(images), images.read(0).size, images.labelled
+        (2, (6, 8), True)
+    """
+
+    name: str
+    source: ImageSource
+    labels: Tensor
+    class_names: tuple[str, ...]
+    skipped: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        if self.labels.dtype != torch.int64 or self.labels.shape != (len(self.source),):
+            raise ValueError(
+                f"labels must be int64 of shape ({len(self.source)},), got {self.labels.dtype} of shape "
+                f"{tuple(self.labels.shape)}"
+            )
+        if len(self) and not ((self.labels >= UNLABELLED) & (self.labels < len(self.class_names))).all():
+            raise ValueError(
+                f"labels must lie in [-1, {len(self.class_names)}), got {self.labels.min().item()} … "
+                f"{self.labels.max().item()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def channels(self) -> int:
+        """3, or 1 where every image is grey by nature."""
+        return self.source.channels
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every image has a label, and there is an image."""
+        return len(self) > 0 and bool((self.labels != UNLABELLED).all())
+
+    def read(self, index: int) -> Image.Image:
+        """Decode an image: mode RGB, or L where `channels` is 1.
+
+        Raises:
+            BrokenImageError: If it cannot be read.
+        """
+        return self.source.read(index)
+
+    def location(self, index: int) -> str:
+        """What to call an image in a message: its path, or its number."""
+        return self.source.location(index)
+
+    def select(self, indices: Tensor, *, skipped: int = 0) -> ImageSet:
+        """Make a set of these images, in this order, with their labels and the same class names.
+
+        Args:
+            indices: int64 of shape `(selected,)`.
+            skipped: How many of the others are left out because they cannot be read.
+        """
+        chosen = indices.cpu()
+        return replace(
+            self,
+            source=self.source.select(chosen.numpy()),
+            labels=self.labels[chosen],
+            skipped=self.skipped + skipped,
+        )
+
+    def require(self, purpose: str, *, images: int = 1, classes: int = 0) -> None:
+        """Raise unless there are enough images, and labels of enough classes.
+
+        Args:
+            purpose: What needs them, for the message.
+            images: Least number of images: batch normalisation, for one, needs 2.
+            classes: Least number of classes that occur; 0 where labels do not matter.
+
+        Raises:
+            ImageSetError: Saying what there is.
+
+        Example:
+            >>> source = ArraySource(np.zeros((1, 8, 6, 3), dtype=np.uint8))
+            >>> ImageSet("blank", source, torch.tensor([0]), ("left",)).require("batch normalisation", images=2)
+            Traceback (most recent call last):
+                ...
+            experiments.images.errors.ImageSetError: batch normalisation needs at least 2 images; blank has 1
+        """
+        if len(self) < images:
+            raise ImageSetError(f"{purpose} needs at least {images} images; {self.name} has {len(self)}")
+        present = self.labels.unique()
+        if classes and (not self.labelled or len(present) < classes):
+            unlabelled = int((self.labels == UNLABELLED).sum())
+            raise ImageSetError(
+                f"{purpose} needs labels of at least {classes} classes, which are the names of the folders that the "
+                f"images lie in; {self.name} has {int((present != UNLABELLED).sum())}, and {unlabelled} of its "
+                f"{len(self)} images have no label"
+            )

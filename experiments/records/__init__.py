@@ -1,0 +1,1 @@
+"""What an experiment leaves behind, and the pages made from it."""

@@ -1,0 +1,86 @@
+"""Where a result comes from: the command, the machine, the versions, the commit."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = (
+    "ssl-as-inference",
+    "torch",
+    "torchvision",
+    "pyro-ppl",
+    "lightning",
+    "timm",
+    "scikit-learn",
+    "numpy",
+    "pillow",
+)
+"""What the results of this project's trainings depend on."""
+
+
+def typed_command(module: str, arguments: Sequence[str]) -> str:
+    """What was typed, so that it can be typed again.
+
+    Example:
+        >>> typed_command("experiments.figure3", ["--out", "my figures"])
+        "python -m experiments.figure3 --out 'my figures'"
+    """
+    return shlex.join(["python", "-m", module, *arguments])
+
+
+def describe_device(device: torch.device | None = None) -> str:
+    """The GPU, or the kind of CPU and the number of threads.
+
+    Args:
+        device: What computed; the GPU if there is one when not given.
+    """
+    if torch.cuda.is_available() if device is None else device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}), {threads} thread{'s' if threads > 1 else ''}"
+
+
+def processor_name(device: torch.device) -> str:
+    """The GPU, or the make of the CPU, which a time depends on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        model = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"CPU: {model}"
+
+
+def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Python's version and those of the packages, without those that are not installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # such as this project itself, run from a clone
+            continue
+    found["torch"] = str(torch.__version__)  # which tells the build as well
+    return found
+
+
+def current_commit() -> str:
+    """The commit that is checked out, marked where files differ from it; "unknown" outside a repository."""
+    root = Path(__file__).parents[2]
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return f"{commit}, with changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603  # fixed words

@@ -1,0 +1,178 @@
+r"""Whether a predicted κ is calibrated: synthetic data whose concentration is known (C30).
+
+A latent unit vector z is uniform. An observation is μ ~ PS(z, κ*), where κ* differs from observation to observation
+and is known only through three covariates from which it has to be learned. Power Spherical densities are symmetric in z
+and μ and the prior is uniform, so that the posterior of z is exactly PS(μ, κ*), and the mean of μᵀz over observations
+of equal κ* is ρ(κ*) = κ*/(κ*+d−1).
+
+A pair is fitted whose expert is PS(μ, κ(covariates)); only κ is learned. Its guide is the Dirac measure at z.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from experiments.special_cases.recovery import pair_loss
+from inference.fitting.kl_objective import KLObjective
+from inference.fitting.targets import TargetRule
+from models.networks import PowerSphericalHead
+from models.vi_simsiam import relative_concentration
+from ssl_as_inference.distributions import PowerSpherical, SphericalUniform
+from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
+
+COVARIATES = 3
+LEARNING_RATE = 2e-2
+LOWEST, HIGHEST = 0.1, 0.9
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Latents, what was seen of them, covariates, and the resultant length that the covariates stand for."""
+
+    latent: Tensor
+    observed: Tensor
+    covariates: Tensor
+    resultant: Tensor
+
+    def views(self) -> Tensor:
+        """One row an observation: direction, covariates, and the latent, which only the guide may read."""
+        return torch.cat([self.observed, self.covariates, self.latent], dim=-1)
+
+
+def observe(count: int, dim: int, seed: int) -> Observations:
+    """Draw observations whose ρ(κ*) is spread evenly between `LOWEST` and `HIGHEST`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        latent = SphericalUniform(dim, dtype=torch.float64).sample((count,))
+        covariates = 2 * torch.rand(count, COVARIATES, dtype=torch.float64) - 1
+        # A function of two covariates that is no linear one; the third is a distraction.
+        score = torch.sin(2 * covariates[:, 0]) + covariates[:, 0] * covariates[:, 1]
+        share = score.argsort().argsort().double() / (count - 1)
+        resultant = LOWEST + (HIGHEST - LOWEST) * share
+        concentration = (dim - 1) * resultant / (1 - resultant)
+        observed = PowerSpherical(latent, concentration).sample()
+    return Observations(latent, observed, covariates, resultant)
+
+
+class _Columns(nn.Module):
+    """Some columns of a view."""
+
+    def __init__(self, first: int, last: int) -> None:
+        super().__init__()
+        self.first, self.last = first, last
+
+    def forward(self, view: Tensor) -> Tensor:
+        return view[:, self.first : self.last]
+
+
+class _DirectionAndConcentration(nn.Module):
+    """Keep the observed direction, predict the raw concentration from the covariates."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.concentration = nn.Sequential(
+            nn.Linear(COVARIATES, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
+        )
+
+    def forward(self, seen: Tensor) -> Tensor:
+        return torch.cat([seen[:, : self.dim], self.concentration(seen[:, self.dim :])], dim=-1)
+
+
+class _Given(TargetRule):
+    """The guide of the pair as it is: it has no parameters."""
+
+    def guide(self, pair: MultiViewPair) -> MultiViewGuide:
+        return pair.guide
+
+
+def pair_of(dim: int, width: int = 32) -> MultiViewPair:
+    """The pair: its model sees direction and covariates, its guide the latent."""
+    seen = dim + COVARIATES
+    head = PowerSphericalHead(_DirectionAndConcentration(dim, width), relative_concentration)
+    model = MultiViewModel(_Columns(0, seen), head)
+    return MultiViewPair(dim, model, MultiViewGuide(_Columns(seen, seen + dim))).double()
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Held-out observations in bins of equal numbers; a row a bin.
+
+    Attributes:
+        predicted: Mean of ρ(κ).
+        empirical: Length of the mean of z, turned so that each μ points to the same pole: the mean of μᵀz along it.
+    """
+
+    predicted: Tensor
+    empirical: Tensor
+
+    @property
+    def gap(self) -> float:
+        """The largest distance of prediction and measurement over the bins."""
+        return float((self.predicted - self.empirical).abs().max())
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the predicted κ says beside what is seen.
+
+    Attributes:
+        by_prediction: Binned by the predicted κ: is an observation as certain as the head says?
+        by_truth: Binned by κ*: without it a head that always answers with the average would pass.
+    """
+
+    by_prediction: Bins
+    by_truth: Bins
+
+    @property
+    def gap(self) -> float:
+        """The larger gap of the two."""
+        return max(self.by_prediction.gap, self.by_truth.gap)
+
+
+def calibrate(
+    *,
+    dim: int = 8,
+    train: int = 50_000,
+    held_out: int = 50_000,
+    steps: int = 1500,
+    batch_size: int = 1024,
+    bins: int = 10,
+    seed: int = 0,
+) -> tuple[Calibration, Calibration]:
+    """Fit the head, and judge it on held-out observations: the untrained head first, then the trained one."""
+    data, test = observe(train, dim, 2 * seed), observe(held_out, dim, 2 * seed + 1)
+    torch.manual_seed(seed)
+    pair = pair_of(dim)
+    before = judge(pair, test, bins)
+    loss = pair_loss(pair, _Given(), KLObjective("all"))
+    optimizer = torch.optim.Adam(pair.model.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    views = data.views()
+    for _ in tqdm(range(steps), desc="calibration", unit="step", leave=False):
+        batch = views[torch.randint(len(views), (batch_size,))]
+        optimizer.zero_grad()
+        loss([batch]).backward()
+        optimizer.step()
+        schedule.step()
+    return before, judge(pair, test, bins)
+
+
+@torch.no_grad()
+def judge(pair: MultiViewPair, test: Observations, bins: int) -> Calibration:
+    """Compare ρ(κ) with the empirical resultant, a bin at a time."""
+    expert = pair.model.expert(test.views())
+    cosine = (test.observed * test.latent).sum(-1)
+
+    def binned_by(key: Tensor) -> Bins:
+        parts = key.argsort().chunk(bins)
+        rho = expert.mean_resultant_length
+        return Bins(
+            torch.stack([rho[part].mean() for part in parts]), torch.stack([cosine[part].mean() for part in parts])
+        )
+
+    return Calibration(binned_by(expert.concentration), binned_by(test.resultant))

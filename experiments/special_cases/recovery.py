@@ -1,0 +1,196 @@
+"""Two trainings side by side: a model/guide pair under the KL objective, and a published algorithm in plain PyTorch.
+
+Both start from the same weights and see the same views. After each step the losses, gradients, weights and buffers of
+batch normalisation are compared, in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from experiments.images.digits import IMAGE_SIZE, DigitViews, load
+from inference.fitting.kl_objective import KLObjective
+from inference.fitting.pyro_settings import settings_for_training
+from inference.fitting.targets import TargetRule
+from ssl_as_inference.graphical_model import MultiViewPair
+
+Views = list[Tensor]
+
+TOLERANCES = {"loss": 1e-12, "gradient": 1e-10, "weights": 1e-8, "buffers": 1e-8}
+"""Largest difference with which two trainings count as the same, at every step."""
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Momentum SGD, as both trainings use it."""
+
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """A fresh optimiser."""
+        return torch.optim.SGD(
+            list(parameters), lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+    def for_loss_scaled_by(self, scale: float) -> Sgd:
+        """The settings with which `scale` times the loss takes the same steps: learning rate / s, weight decay × s."""
+        return Sgd(self.learning_rate / scale, self.momentum, self.weight_decay * scale)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network in training, in a form in which two can be compared.
+
+    Attributes:
+        loss: Two views to the loss that is minimised.
+        parts: Networks whose parameters and buffers correspond, in order, to those of the other training.
+        sgd: Settings of the optimiser.
+        update: What follows each step of the optimiser, such as the target's moving average.
+        scale: The loss is this many times the loss it is compared as …
+        shift: … plus this constant. Gradients are divided by `scale` before they are compared.
+    """
+
+    loss: Callable[[Views], Tensor]
+    parts: Sequence[nn.Module]
+    sgd: Sgd
+    update: Callable[[], object] = lambda: None
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All parameters, trainable or not."""
+        return [parameter for part in self.parts for parameter in part.parameters()]
+
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters that the optimiser moves."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def buffers(self) -> list[Tensor]:
+        """Running statistics of batch normalisation."""
+        return [buffer for part in self.parts for buffer in part.buffers()]
+
+    def start_from(self, other: Training) -> None:
+        """Take over the other training's weights and buffers; their names have to agree."""
+        for part, source in zip(self.parts, other.parts, strict=True):
+            part.load_state_dict(source.state_dict())
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: the two losses, and the largest absolute differences."""
+
+    ours: float
+    published: float
+    loss: float
+    gradient: float
+    weights: float
+    buffers: float
+
+
+def steps_of(ours: Training, published: Training, batches: Iterable[Views]) -> Iterator[Step]:
+    """Train both on the same batches and compare them after each step."""
+    optimizers = [training.sgd.optimizer(training.trainable()) for training in (ours, published)]
+    for views in batches:
+        losses = []
+        for training, optimizer in zip((ours, published), optimizers, strict=True):
+            optimizer.zero_grad()
+            loss = training.loss(views)
+            loss.backward()
+            losses.append((loss.item() - training.shift) / training.scale)
+        gradient = _largest_difference(_gradients(ours), _gradients(published))
+        for training, optimizer in zip((ours, published), optimizers, strict=True):
+            optimizer.step()
+            training.update()
+        yield Step(
+            losses[0],
+            losses[1],
+            abs(losses[0] - losses[1]),
+            gradient,
+            _largest_difference(ours.parameters(), published.parameters()),
+            _largest_difference(ours.buffers(), published.buffers()),
+        )
+
+
+def _gradients(training: Training) -> list[Tensor]:
+    gradients = []
+    for parameter in training.trainable():
+        if parameter.grad is None:
+            raise AssertionError("every trainable parameter has a gradient")
+        gradients.append(parameter.grad / training.scale)
+    return gradients
+
+
+@torch.no_grad()
+def _largest_difference(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    differences = [(x.double() - y.double()).abs().max() for x, y in zip(left, right, strict=True)]
+    return float(torch.stack(differences).max())  # NaN stays NaN, and fails every comparison
+
+
+def largest_differences(steps: Sequence[Step]) -> dict[str, float]:
+    """The largest difference over all steps, for each of `TOLERANCES`; NaN if one is."""
+    worst = {}
+    for name in TOLERANCES:
+        values = [asdict(step)[name] for step in steps]
+        worst[name] = math.nan if any(math.isnan(value) for value in values) else max(values)
+    return worst
+
+
+def is_recovered(steps: Sequence[Step]) -> bool:
+    """Whether every difference of every step is within its tolerance."""
+    return all(value <= TOLERANCES[name] for name, value in largest_differences(steps).items())
+
+
+def pair_loss(
+    pair: MultiViewPair, target: TargetRule, objective: KLObjective | None = None
+) -> Callable[[Views], Tensor]:
+    """Views to the objective's mean over images, in nats an image, as the training of this project computes it."""
+    elbo = (objective or KLObjective())(pair.model, target.guide(pair))
+
+    def loss(views: Views) -> Tensor:
+        with settings_for_training():
+            nats: Tensor = elbo(views)
+        return nats / len(views[0])
+
+    return loss
+
+
+def encoder_parts(encoder: nn.Module) -> list[nn.Module]:
+    """Backbone and projector."""
+    return [encoder.get_submodule("backbone"), encoder.get_submodule("projector")]
+
+
+def digit_views(steps: int, *, batch_size: int, seed: int, pixels: int = IMAGE_SIZE) -> Iterator[Views]:
+    """Two float64 views of a random batch of digits, `steps` times; the same for the same seed.
+
+    Views are drawn at 16×16 pixels and then averaged down to `pixels`, a divisor of 16.
+    """
+    images = load()[0].images
+    generator = torch.Generator().manual_seed(seed)
+    augment = DigitViews(generator)
+    for _ in range(steps):
+        batch = images[torch.randperm(len(images), generator=generator)[:batch_size]]
+        yield [adaptive_avg_pool2d(augment(batch).double(), pixels) for _ in range(2)]
+
+
+def log_vmf_normalizer(dim: int, concentration: float) -> float:
+    r"""$\log C(\kappa)$ of Eq. (7) from the power series of $I_\nu$ (DLMF 10.25.2), without the project's own code.
+
+    It is the constant by which the objective and a published loss differ.
+    """
+    order = dim / 2 - 1
+    term = total = 1.0
+    for k in range(1, 10_000):
+        term *= (concentration / 2) ** 2 / (k * (order + k))
+        total += term
+        if term < 1e-20 * total:
+            break
+    # ν log κ of the normaliser cancels that of (κ/2)^ν
+    return order * math.log(2) + math.lgamma(order + 1) - math.log(total) - dim / 2 * math.log(2 * math.pi)

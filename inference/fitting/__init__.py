@@ -1,0 +1,1 @@
+"""How a pair is fitted: the objective, target rules, weights, training."""

@@ -1,0 +1,236 @@
+r"""The paper's loss as an objective for Pyro: the divergence between guide and model, Eqs. (5), (9) and (12)."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import ELBO
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
+
+from inference.fitting.term_weights import TermWeight
+from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, stack_experts
+from ssl_as_inference.graphical_model import LATENT, SharedEncodings, ViewGivenLatent
+
+Pairs = Literal["cross", "all"]
+
+
+@dataclass(frozen=True)
+class ObjectiveTerms:
+    """What the objective is the sum of, for each image.
+
+    Attributes:
+        log_densities: For each view i the mean of log p_i(f_j) over the atoms j that count for it, shape `(images,)`;
+            where the objective has weights, of w_ij log p_i(f_j).
+        experts: The experts p_i, in the order of the views.
+        log_normalizer: log Z of their product, shape `(images,)`, where the objective is normalised.
+    """
+
+    log_densities: tuple[Tensor, ...]
+    experts: tuple[Any, ...]
+    log_normalizer: Tensor | None = None
+
+    def loss(self) -> Tensor:
+        """The objective: a scalar, a sum over images."""
+        loss = -functools.reduce(operator.add, self.log_densities)
+        return (loss if self.log_normalizer is None else loss + self.log_normalizer).sum()
+
+
+class KLObjective(ELBO):
+    r"""$\mathrm{KL}(q_\phi\,\|\,p_\psi)$ up to the constant entropy of q, exactly, by enumerating the guide's atoms.
+
+    With the views' experts $p_i = p_\psi(z\mid x_i)$ and the guide's atoms $f_j$:
+
+    - `pairs="all"`: $-\frac1M\sum_i\sum_j \log p_i(f_j)$. This is Eq. (9) for von Mises–Fisher experts and Eq. (12)
+      for Power Spherical ones, with the 1/M that Eq. (8) asks for and the sign of Eq. (12)'s second term corrected
+      (C12). It equals Pyro's `TraceEnum_ELBO` plus log M an image (C29).
+    - `pairs="cross"` (default): $-\sum_i \frac1{M-1}\sum_{j\ne i}\log p_i(f_j)$, Algorithm 1 for M = 2 and what the
+      paper trains. It is a sum of proper divergences: each expert against the guide over the *other* views (C13).
+
+    `normalized=True` adds $\log Z(\mathbb{X})$, so that the product of experts is a density (C4, C16). Under `"all"`
+    the result is then Eq. (5) itself up to the entropy of q.
+
+    `weight` multiplies each $\log p_i(f_j)$ by a number $w_{ij}$ behind a stop-gradient, such as those of
+    `inference.fitting.term_weights`. What is minimised is then no divergence any more, and the loss's value compares
+    nothing; its gradient is the weighted sum of the terms' gradients.
+
+    As everywhere in Pyro the loss is a sum over the plate of images; divide by their number for a mean. Nothing here
+    waits for the device, and densities are evaluated with autocast off on the float32 (or better) vectors that model
+    and guide provide. `KLObjective()(model, guide)` is an `nn.Module`; `SVI(model, guide, optim, loss=KLObjective())`
+    works as well.
+
+    Args:
+        pairs: Which (expert, atom) pairs count: `"cross"` or `"all"`.
+        normalized: Whether the product of experts is normalised.
+        weight: Expert of a view and the atoms that count for it to the terms' weights; `None` for 1.
+        max_plate_nesting: Number of nested plates around the latent, 1 for the plate of images.
+
+    Raises:
+        ValueError: At construction for unknown `pairs`, or for a weight with `normalized`; when called, if model, guide
+            or weight do not fit the objective.
+
+    Example:
+        >>> from ssl_as_inference.distributions import VonMisesFisher
+        >>> from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel
+        >>> class Predictor(nn.Module):
+        ...     def forward(self, projection):
+        ...         return VonMisesFisher(nn.functional.normalize(projection, dim=-1), torch.tensor(5.0))
+        >>> encoder = nn.Linear(4, 3)
+        >>> loss = KLObjective()(MultiViewModel(encoder, Predictor()), MultiViewGuide(encoder))
+        >>> views = [torch.randn(8, 4), torch.randn(8, 4)]
+        >>> mean_loss = loss(views) / 8
+        >>> mean_loss.backward()
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs = "cross",
+        *,
+        normalized: bool = False,
+        weight: TermWeight | None = None,
+        max_plate_nesting: int = 1,
+    ) -> None:
+        if pairs not in get_args(Pairs):
+            raise ValueError(f'pairs must be "cross" or "all", got {pairs!r}')
+        if normalized and weight is not None:
+            raise ValueError(
+                "weight must be None where normalized is True, for log Z belongs to all terms of an image together, "
+                f"got {weight!r}"
+            )
+        super().__init__(max_plate_nesting=max_plate_nesting)  # type: ignore[no-untyped-call]
+        self.pairs = pairs
+        self.normalized = normalized
+        self.weight = weight
+
+    def differentiable_loss(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss as a scalar tensor, a sum over images; `args` go to model and guide."""
+        terms = self.evaluate(model, guide, *args, **kwargs)
+        with full_precision(terms.log_densities[0]):
+            return terms.loss()
+
+    def evaluate(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> ObjectiveTerms:
+        """The terms that the loss is the sum of, with their gradient; `args` go to model and guide."""
+        model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
+        atoms = self._atoms(guide_trace)
+        sites = self._observed_views(model_trace)
+        if self.pairs == "cross" and min(len(sites), len(atoms)) < 2:
+            raise ValueError(
+                f'pairs="cross" compares different views and needs at least 2 of them, got {len(sites)} view(s) and '
+                f'{len(atoms)} atom(s); pairs="all" works with one'
+            )
+        experts = tuple(site["fn"].posterior for site in sites)
+        with full_precision(atoms):
+            log_densities = tuple(map(self._mean_over_atoms, range(len(sites)), sites))
+            log_normalizer = None
+            if self.normalized:
+                log_normalizer = _scaled(ProductOfExperts(stack_experts(experts)).log_normalizer(), sites[0])
+        return ObjectiveTerms(log_densities, experts, log_normalizer)
+
+    def _mean_over_atoms(self, view: int, site: dict[str, Any]) -> Tensor:
+        """Mean of log p_i(f_j) over the atoms j that count for view i, shape `(*plates,)`."""
+        likelihood: ViewGivenLatent = site["fn"]
+        expert, atoms = likelihood.posterior, likelihood.latent
+        if self.pairs == "cross":
+            # Atom j belongs to view j; views beyond the atoms (a guide over fewer views) keep every atom. The atom is
+            # left out before its density is evaluated: where that is −∞, even a discarded value has NaN as gradient.
+            atoms = _without(view, atoms)
+        single = len(atoms) == 1 and self.weight is None
+        if single:  # no mean to be taken: without their dimension the atom's density and its derivatives take less
+            atoms = atoms[0]
+        log_density = _scaled(expert.log_prob(atoms), site)  # of the view, up to a constant, as the likelihood says
+        if self.weight is not None:
+            log_density = log_density * self._weight_like(log_density, self.weight, expert, atoms)
+        return log_density if single else log_density.mean(0)
+
+    @staticmethod
+    def _weight_like(log_density: Tensor, weight: TermWeight, expert: Any, atoms: Tensor) -> Tensor:
+        with torch.no_grad():  # the stop-gradient: a weight says how much a term counts, and is not to be minimised
+            weights = weight(expert, atoms)
+        fits = len(weights.shape) <= log_density.dim() and all(
+            one in {1, other} for one, other in zip(weights.shape[::-1], log_density.shape[::-1], strict=False)
+        )
+        if not fits:
+            raise ValueError(
+                f"weight must return a shape that broadcasts with {tuple(log_density.shape)}, got "
+                f"{tuple(weights.shape)}"
+            )
+        return weights
+
+    @staticmethod
+    def _observed_views(model_trace: poutine.Trace) -> list[dict[str, Any]]:
+        if LATENT not in model_trace.nodes:
+            raise ValueError(f"model must sample a site named {LATENT!r}, got sites {_sample_sites(model_trace)}")
+        sites: list[Any] = [site for site in model_trace.nodes.values() if isinstance(site.get("fn"), ViewGivenLatent)]
+        if not sites:
+            raise ValueError("model must observe views (sites with a ViewGivenLatent distribution), got none")
+        return sites
+
+    @staticmethod
+    def _atoms(guide_trace: poutine.Trace) -> Tensor:
+        if LATENT not in guide_trace.nodes:
+            raise ValueError(f"guide must sample a site named {LATENT!r}, got sites {_sample_sites(guide_trace)}")
+        site: Any = guide_trace.nodes[LATENT]
+        if not isinstance(site["fn"], DeltaMixture) or site["infer"].get("enumerate") != "parallel":
+            raise ValueError(
+                f"guide must draw {LATENT!r} from a DeltaMixture with infer={{'enumerate': 'parallel'}}, "
+                f"got {type(site['fn']).__name__}: its atoms are what the expectation sums over"
+            )
+        atoms: Tensor = site["value"]
+        return atoms
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
+        """Traces of model and guide with the guide's atoms enumerated in a new leftmost dimension."""
+        outermost = -1 - int(self.max_plate_nesting)
+        with SharedEncodings():
+            # As contexts: wrapped around the functions instead, the handlers would take twice their time.
+            with poutine.enum(first_available_dim=outermost), poutine.trace() as guide_sites:
+                guide(*args, **kwargs)
+            with poutine.trace() as model_sites, poutine.replay(trace=guide_sites.trace):
+                model(*args, **kwargs)
+        return model_sites.trace, guide_sites.trace
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """The loss as a number."""
+        with torch.no_grad():
+            return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """The loss as a number, its gradient accumulated into the parameters: what `pyro.infer.SVI` calls."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return float(loss.detach())
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[None]:
+    """Autocast off for computations on this tensor's device; asking whether it is on costs less than to switch it."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def _without(atom: int, atoms: Tensor) -> Tensor:
+    """All atoms but one; a view of them where it can be, since a copy of many long vectors costs a step dear."""
+    if atom >= len(atoms):
+        return atoms
+    if atom == 0:
+        return atoms[1:]
+    if atom == len(atoms) - 1:
+        return atoms[:-1]
+    return torch.cat([atoms[:atom], atoms[atom + 1 :]])
+
+
+def _scaled(log_prob: Tensor, site: dict[str, Any]) -> Tensor:
+    """Apply the scale of a subsampled plate and the mask of the handlers around a site, as Pyro does."""
+    scaled: Tensor = scale_and_mask(log_prob, site["scale"], site["mask"])
+    return scaled
+
+
+def _sample_sites(trace: poutine.Trace) -> list[str]:
+    """Names of the sample sites, without those that Pyro makes for its plates."""
+    return [name for name, site in trace.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)]

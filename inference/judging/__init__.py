@@ -1,0 +1,1 @@
+"""How a fitted pair is judged: neighbours, probe, collapse, calibration, uncertainty, resampling."""

@@ -1,0 +1,290 @@
+"""Whether a predicted concentration κ means what it should: low where an image is hard, degraded, foreign or ambiguous.
+
+What is judged is an uncertainty u, a number an image: −κ, or what competes with it. Only its order matters here. What
+its value should be is the matter of `inference.judging.calibration`, what it is worth to a classifier that may abstain
+that of `inference.judging.selective_prediction`. Intervals come from `inference.judging.resampling`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+_MIN_LEVELS = 2
+_MIN_IMAGES = 2
+_ROUNDING = 1e-9  # relative size below which a residual of ranks is what rounding left of nothing
+
+
+def correctness_auroc(concentration: Tensor, is_right: Tensor) -> float:
+    """Probability that an image whose nearest neighbour is right has a larger κ than one whose neighbour is wrong.
+
+    The area under the receiver operating characteristic of κ as a score for being right, ties counting half: 1 if
+    κ ranks every right image above every wrong one, 0.5 if κ says nothing (or is constant), below 0.5 if κ misleads.
+    Only the order of κ matters.
+
+    With the nearest neighbour among the other images of the same set
+    (`inference.judging.evaluation.nearest_other_is_right`) this is the R-AUROC of the URL benchmark (arXiv:2307.03810,
+    Section 3).
+
+    Args:
+        concentration: κ, shape `(images,)`, finite.
+        is_right: Booleans, shape `(images,)`, as from `inference.judging.evaluation.nearest_neighbour_is_right`.
+
+    Returns:
+        The area, or NaN when all images are right or all are wrong: there is then nothing to rank, and no number
+        would be true. It is returned rather than raised so that a very good or very bad encoder still gets a report.
+
+    Raises:
+        ValueError: If the shapes disagree, κ is not finite or `is_right` is not boolean.
+
+    Example:
+        >>> right = torch.tensor([True, True, False])
+        >>> correctness_auroc(torch.tensor([5.0, 2.0, 3.0]), right)
+        0.5
+        >>> correctness_auroc(torch.tensor([5.0, 2.0]), torch.tensor([True, True]))
+        nan
+    """
+    if concentration.dim() != 1 or len(concentration) == 0:
+        raise ValueError(f"concentration must have shape (images,), got {tuple(concentration.shape)}")
+    if is_right.shape != concentration.shape:
+        raise ValueError(
+            f"is_right must have the shape of concentration, {tuple(concentration.shape)}, got {tuple(is_right.shape)}"
+        )
+    if is_right.dtype != torch.bool:
+        raise ValueError(f"is_right must be boolean, got {is_right.dtype}")
+    kappa = _finite_numpy("concentration", concentration)
+    right = is_right.cpu().numpy()
+    if right.all() or not right.any():
+        return math.nan
+    return _probability_of_greater(kappa[right], kappa[~right])
+
+
+def foreign_auroc(inside: Tensor, outside: Tensor) -> float:
+    """Probability that an image from outside has a larger uncertainty than one from the set that was trained on.
+
+    The area under the receiver operating characteristic of u as a detector of images that are out of distribution,
+    ties counting half.
+
+    Args:
+        inside: u of images of the training's kind (new ones), shape `(images,)`, finite.
+        outside: u of other images, shape `(other images,)`, finite.
+
+    Raises:
+        ValueError: If a shape is wrong, a set is empty or u is not finite.
+
+    Example:
+        >>> foreign_auroc(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0]))
+        0.875
+    """
+    _check_vector("inside", inside)
+    _check_vector("outside", outside)
+    return _probability_of_greater(_finite_numpy("outside", outside), _finite_numpy("inside", inside))
+
+
+def probability_of_increase(whole: Tensor, degraded: Tensor) -> float:
+    """Probability that an image's uncertainty is greater after it was degraded, such as by cropping.
+
+    Each image is compared with itself. Equal values count half, so that a constant u has ½; the URL benchmark
+    (arXiv:2307.03810) counts them as failures, which differs for no u that is continuous.
+
+    Args:
+        whole: u of the images as they are, shape `(images,)`, finite.
+        degraded: u of the same images, degraded.
+
+    Raises:
+        ValueError: If the shapes disagree or u is not finite.
+
+    Example:
+        >>> probability_of_increase(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.0]))
+        0.75
+    """
+    _check_vector("whole", whole)
+    if degraded.shape != whole.shape:
+        raise ValueError(f"degraded must have the shape of whole, {tuple(whole.shape)}, got {tuple(degraded.shape)}")
+    before, after = _finite_numpy("whole", whole), _finite_numpy("degraded", degraded)
+    return float((after > before).mean() + (after == before).mean() / 2)
+
+
+def severity_correlations(uncertainties: Tensor) -> Tensor:
+    r"""How faithfully u grows when an image is degraded more: Spearman's correlation with the level, for each image.
+
+    For each image, the rank correlation of $u_\ell$ with the level $\ell = 0, 1, \dots$; ties share their mean rank.
+    It is 1 if u grows at each step, −1 if it falls, 0 if u does not follow the degradation. An image whose u is the
+    same at all levels says nothing and counts as 0.
+
+    Args:
+        uncertainties: u, shape `(levels, images)`, with level 0 clean and each further level more degraded.
+
+    Returns:
+        Shape `(images,)`, float64.
+
+    Raises:
+        ValueError: If the shape is not `(levels, images)` with at least two levels and one image, or u is not finite.
+
+    Example:
+        >>> severity_correlations(torch.tensor([[0.0, 4.0], [5.0, 4.0], [9.0, 4.0]]))  # grows; is constant
+        tensor([1., 0.], dtype=torch.float64)
+    """
+    u = _check_levels("uncertainties", uncertainties)
+    levels = np.arange(len(u), dtype=np.float64)
+    return torch.from_numpy(_rank_correlations(u, levels[:, None]))
+
+
+def degradation_spearman(concentrations: Tensor) -> float:
+    r"""How faithfully κ falls when an image is degraded more: mean over images of Spearman(−κ, level).
+
+    The mean of `severity_correlations` of u = −κ. Comparing each image with itself leaves out that images differ in κ
+    before any degradation; for the correlation with that difference left in, see `degradation_spearman_pooled`.
+
+    Args:
+        concentrations: κ, shape `(levels, images)`, with level 0 clean and each further level more degraded.
+
+    Raises:
+        ValueError: If the shape is not `(levels, images)` with at least two levels and one image, or κ is not finite.
+
+    Example:
+        >>> kappa = torch.tensor([[9.0, 4.0], [5.0, 4.0], [1.0, 4.0]])  # the first falls, the second is constant
+        >>> degradation_spearman(kappa)
+        0.5
+    """
+    _check_levels("concentrations", concentrations)
+    return float(severity_correlations(-concentrations).mean())
+
+
+def degradation_spearman_pooled(concentrations: Tensor) -> float:
+    """Spearman correlation of −κ with the level over all pairs of a level and an image at once.
+
+    It asks more than `degradation_spearman`: that κ tells a degraded image from a clean one without knowing which
+    image it is. Levels tie (all images share one), so even a perfect ranking of levels gives less than 1 when κ also
+    differs within a level. A constant κ gives 0.
+
+    Args:
+        concentrations: κ, shape `(levels, images)`, as for `degradation_spearman`.
+
+    Raises:
+        ValueError: As for `degradation_spearman`.
+
+    Example:
+        >>> degradation_spearman_pooled(torch.tensor([[9.0, 9.0], [5.0, 5.0], [1.0, 1.0]]))
+        1.0
+    """
+    kappa = _check_levels("concentrations", concentrations)
+    levels = np.broadcast_to(np.arange(len(kappa), dtype=np.float64)[:, None], kappa.shape)
+    return float(_rank_correlations(-kappa.reshape(-1, 1), levels.reshape(-1, 1))[0])
+
+
+def spearman(x: Tensor, y: Tensor) -> float:
+    """Spearman's rank correlation of two numbers an image, 0 where one of them is constant.
+
+    Args:
+        x: Shape `(images,)`, at least two, finite.
+        y: The same.
+
+    Raises:
+        ValueError: If the shapes disagree, there are fewer than two images or a value is not finite.
+
+    Example:
+        >>> round(spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 9.0])), 6)
+        1.0
+    """
+    return partial_spearman(x, y, x.new_empty(len(x) if x.dim() else 0, 0))
+
+
+def partial_spearman(x: Tensor, y: Tensor, given: Tensor) -> float:
+    r"""Rank correlation of x and y that is left when what other numbers explain of both is taken away.
+
+    The correlation of the residuals of the ranks of x and y after linear regression on the ranks of `given`. For one
+    given number it is $(r_{xy}-r_{xz}r_{yz})/\sqrt{(1-r_{xz}^2)(1-r_{yz}^2)}$ with Spearman's correlations r. It
+    asks whether κ says more about correctness or about a degradation than an image's edges do already.
+
+    Args:
+        x: Shape `(images,)`, at least two, finite.
+        y: The same.
+        given: Shape `(images,)`, or `(images, numbers)` with any number of columns.
+
+    Returns:
+        The correlation; 0 where nothing of x or of y is left, as when one is constant or a function of `given` by rank.
+
+    Raises:
+        ValueError: If the shapes disagree, there are fewer than two images or a value is not finite.
+
+    Example:
+        >>> x, z = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 1.0, 2.0, 2.0])
+        >>> round(partial_spearman(x, torch.tensor([1.0, 2.0, 3.0, 4.0]), z), 6)
+        1.0
+        >>> partial_spearman(x, z, x)
+        0.0
+    """
+    _check_vector("x", x, at_least=_MIN_IMAGES)
+    given = given[:, None] if given.dim() == 1 else given
+    if y.shape != x.shape:
+        raise ValueError(f"y must have the shape of x, {tuple(x.shape)}, got {tuple(y.shape)}")
+    if given.dim() != 2 or len(given) != len(x):
+        raise ValueError(f"given must have shape ({len(x)},) or ({len(x)}, numbers), got {tuple(given.shape)}")
+    ranks = [
+        rankdata(_finite_numpy(name, values), axis=0) - (len(x) + 1) / 2
+        for name, values in (("x", x), ("y", y), ("given", given))
+    ]
+    explained = _orthonormal_basis(ranks[2])
+    left = []
+    for rank in ranks[:2]:
+        residual = rank - explained @ (explained.T @ rank)
+        scale = np.linalg.norm(residual)
+        if scale <= _ROUNDING * np.linalg.norm(rank):
+            return 0.0
+        left.append(residual / scale)
+    return float(np.clip(left[0] @ left[1], -1, 1))
+
+
+def _orthonormal_basis(columns: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A basis of what the columns span, of which some may be constant (zero) or depend on others."""
+    if columns.shape[1] == 0:
+        return columns
+    directions, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    basis: np.ndarray[Any, Any] = directions[:, sizes > _ROUNDING * max(sizes[0], 1.0)]
+    return basis
+
+
+def _probability_of_greater(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> float:
+    """P(a > b) + ½ P(a = b) for a of the first and b of the second: Mann and Whitney's U, from ranks."""
+    ranks = rankdata(np.concatenate([first, second]))[: len(first)]
+    pairs_won = ranks.sum() - len(first) * (len(first) + 1) / 2
+    return float(pairs_won / (len(first) * len(second)))
+
+
+def _rank_correlations(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Spearman's correlation down each column, 0 where a column of x is constant.
+
+    `scipy.stats.spearmanr` correlates every column with every other, which is quadratic in the images, and warns about
+    constant columns.
+    """
+    x, y = (rankdata(values, axis=0) - (len(values) + 1) / 2 for values in (x, y))
+    covariance = (x * y).sum(0)
+    scale = np.sqrt((x**2).sum(0) * (y**2).sum(0))
+    correlation: np.ndarray[Any, Any] = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 0)
+    return correlation
+
+
+def _check_levels(name: str, values: Tensor) -> np.ndarray[Any, Any]:
+    if values.dim() != 2 or len(values) < _MIN_LEVELS or values.size(1) == 0:
+        raise ValueError(
+            f"{name} must have shape (levels, images) with at least {_MIN_LEVELS} levels and one image, got "
+            f"{tuple(values.shape)}"
+        )
+    return _finite_numpy(name, values)
+
+
+def _check_vector(name: str, values: Tensor, *, at_least: int = 1) -> None:
+    if values.dim() != 1 or len(values) < at_least:
+        raise ValueError(f"{name} must have shape (images,) with at least {at_least}, got {tuple(values.shape)}")
+
+
+def _finite_numpy(name: str, values: Tensor) -> np.ndarray[Any, Any]:
+    if not values.isfinite().all():
+        raise ValueError(f"{name} must be finite, got {int((~values.isfinite()).sum())} NaN or infinite")
+    return values.detach().double().cpu().numpy()

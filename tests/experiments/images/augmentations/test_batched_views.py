@@ -1,0 +1,161 @@
+"""That a batch of views is, image by image, what torchvision's functions give, and that nothing waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from experiments.images.augmentations import BatchedViews, ViewParameters, ViewRecipe, center_view, draw_parameters
+
+TOLERANCE = 1e-5  # of values in [0, 1], before the division by the standard deviation
+
+BOTH_WAYS = pytest.mark.parametrize("as_matrices", [False, True], ids=["sums", "matrices"])
+
+
+def recipe_of(size: int, channels: int = 3) -> ViewRecipe:
+    return ViewRecipe(size=size) if channels == 3 else ViewRecipe(size=size, mean=(0.5,), std=(0.25,))
+
+
+def drawn(recipe: ViewRecipe, sizes: Tensor, seed: int = 0) -> ViewParameters:
+    return draw_parameters(recipe, sizes, torch.Generator().manual_seed(seed))
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [1, 8, 32, 64, 128])
+def test_every_view_is_torchvisions_chain_on_the_image_without_padding(
+    size: int,
+    channels: int,
+    as_matrices: bool,
+    make_canvas: Callable[..., Any],
+    torchvision_view: Callable[..., Tensor],
+) -> None:
+    canvas, recipe = make_canvas(channels, padding=255), recipe_of(size, channels)
+    make = BatchedViews(recipe, as_matrices=as_matrices)
+    for seed in range(8 if size <= 64 else 3):
+        parameters = drawn(recipe, canvas.sizes, seed)
+        views = make(canvas.images, canvas.sizes, parameters)
+        assert views.shape == (len(canvas.sizes), channels, size, size)
+        for index, view in enumerate(views):
+            expected = torchvision_view(canvas.alone(index), recipe, parameters, index)
+            error = (view - expected).abs() * torch.tensor(recipe.std)[:, None, None]
+            assert error.max() <= TOLERANCE
+
+
+@BOTH_WAYS
+def test_the_padding_is_never_read(as_matrices: bool, make_canvas: Callable[..., Any]) -> None:
+    recipe = recipe_of(32)
+    black, white = make_canvas(padding=0), make_canvas(padding=255)
+    make = BatchedViews(recipe, as_matrices=as_matrices)
+    parameters = drawn(recipe, black.sizes)
+    assert torch.equal(make(black.images, black.sizes, parameters), make(white.images, white.sizes, parameters))
+
+
+def test_a_view_does_not_depend_on_the_others_in_its_batch(make_canvas: Callable[..., Any]) -> None:
+    canvas, recipe = make_canvas(), recipe_of(32)
+    make, parameters = BatchedViews(recipe), drawn(recipe, canvas.sizes)
+    together = make(canvas.images, canvas.sizes, parameters)
+    for index in range(len(canvas.sizes)):
+        one = slice(index, index + 1)
+        alone = make(canvas.images[one], canvas.sizes[one], ViewParameters(*(tensor[one] for tensor in parameters)))
+        torch.testing.assert_close(together[one], alone, atol=1e-5, rtol=0)
+
+
+def test_autocast_changes_nothing(make_canvas: Callable[..., Any]) -> None:
+    canvas, recipe = make_canvas(), recipe_of(32)
+    make, parameters = BatchedViews(recipe, as_matrices=True), drawn(recipe, canvas.sizes)
+    plain = make(canvas.images, canvas.sizes, parameters)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = make(canvas.images, canvas.sizes, parameters)
+    assert cast.dtype == torch.float32
+    assert torch.equal(plain, cast)
+
+
+@BOTH_WAYS
+def test_channels_last_differs_in_memory_only(as_matrices: bool, make_canvas: Callable[..., Any]) -> None:
+    canvas, recipe = make_canvas(), recipe_of(32)
+    parameters = drawn(recipe, canvas.sizes)
+    plain = BatchedViews(recipe, as_matrices=as_matrices)(canvas.images, canvas.sizes, parameters)
+    last = BatchedViews(recipe, as_matrices=as_matrices, memory_format=torch.channels_last)
+    views = last(canvas.images, canvas.sizes, parameters)
+    assert plain.is_contiguous()
+    assert views.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(views, plain)
+
+
+def test_the_images_stay_as_they_are(make_canvas: Callable[..., Any]) -> None:
+    canvas, recipe = make_canvas(), recipe_of(32)
+    before = canvas.images.clone()
+    BatchedViews(recipe)(canvas.images, canvas.sizes, drawn(recipe, canvas.sizes))
+    assert torch.equal(canvas.images, before)
+
+
+DEFECTS: dict[str, Any] = dict.fromkeys(("noise_probability", "occlusion_probability", "downscale_probability"), 0.5)
+
+
+def test_drawing_parameters_and_making_views_need_nothing_from_the_device(
+    make_canvas: Callable[..., Any], waiting: Callable[[], AbstractContextManager[list[str]]]
+) -> None:
+    canvas, recipe = make_canvas(), ViewRecipe(size=32, **DEFECTS)
+    make, generator = BatchedViews(recipe, as_matrices=True), torch.Generator().manual_seed(0)
+    with waiting() as seen:
+        make(canvas.images, canvas.sizes, draw_parameters(recipe, canvas.sizes, generator))
+        center_view(canvas.images, canvas.sizes, recipe, as_matrices=True)
+    assert seen == []
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_nothing_synchronises_and_the_views_are_those_of_the_cpu(make_canvas: Callable[..., Any]) -> None:
+    canvas, recipe = make_canvas(), ViewRecipe(size=64, **DEFECTS)
+    make = BatchedViews(recipe, memory_format=torch.channels_last)
+    images, sizes = canvas.images.cuda(), canvas.sizes.cuda()
+    generators = [torch.Generator("cuda"), torch.Generator()]
+
+    def run() -> list[Tensor]:
+        drawings = [draw_parameters(recipe, sizes, generator.manual_seed(0)) for generator in generators]
+        return [*(make(images, sizes, drawing) for drawing in drawings), center_view(images, sizes, recipe)]
+
+    run()  # libraries set themselves up on first use, and may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            views = run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected = make(canvas.images, canvas.sizes, drawn(recipe, canvas.sizes))
+    torch.testing.assert_close(views[1].cpu(), expected, atol=TOLERANCE / 0.2, rtol=0)
+    centre = center_view(canvas.images, canvas.sizes, recipe)
+    torch.testing.assert_close(views[2].cpu(), centre, atol=TOLERANCE / 0.2, rtol=0)
+
+
+ERRORS: dict[str, tuple[Callable[[Tensor, Tensor, ViewParameters], tuple[Any, ...]], str]] = {
+    "images of numbers in [0, 1]": (lambda i, s, p: (i.float(), s, p), "images must be uint8"),
+    "one image": (lambda i, s, p: (i[0], s, p), "images must be uint8"),
+    "grey images": (lambda i, s, p: (i[:, :1], s, p), "the recipe's 3 channels"),
+    "sizes of fewer": (lambda i, s, p: (i, s[1:], p), r"sizes must be whole numbers of shape \(8, 2\)"),
+    "sizes with fractions": (lambda i, s, p: (i, s.float(), p), r"sizes must be whole numbers of shape \(8, 2\)"),
+    "parameters of fewer": (
+        lambda i, s, p: (i, s, ViewParameters(*(t[1:] for t in p))),
+        "parameters must be those of 8 images",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), ERRORS.values(), ids=ERRORS)
+def test_what_does_not_fit_is_refused(
+    change: Callable[..., tuple[Any, ...]], message: str, make_canvas: Callable[..., Any]
+) -> None:
+    canvas, recipe = make_canvas(), recipe_of(16)
+    arguments = change(canvas.images, canvas.sizes, drawn(recipe, canvas.sizes))
+    with pytest.raises(ValueError, match=message):
+        BatchedViews(recipe)(*arguments)
+
+
+def test_a_memory_format_of_other_tensors_is_refused() -> None:
+    with pytest.raises(ValueError, match="memory_format must be"):
+        BatchedViews(recipe_of(8), memory_format=torch.channels_last_3d)

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from experiments.images.decoding import MAX_PIXELS, read_image, read_size, refuse_lenient_decoding
+from experiments.images.errors import BrokenImageError, ImageSetError
+
+Save = Callable[..., Path]
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "RGB", "CMYK", "YCbCr", "LAB", "I;16", "I"])
+def test_every_common_mode_becomes_rgb_of_the_same_size(tmp_path: Path, mode: str) -> None:
+    file = tmp_path / f"image.{'png' if mode in {'1', 'L', 'P', 'LA', 'RGBA', 'RGB', 'I;16'} else 'tif'}"
+    if mode in {"I;16", "I"}:
+        saved = Image.fromarray(np.full((5, 7), 100 * 257, dtype=np.uint16 if mode == "I;16" else np.int32))
+    elif mode == "LAB":
+        saved = Image.merge("LAB", [Image.new("L", (7, 5), value) for value in (108, 128, 128)])
+    else:
+        saved = Image.new("RGB", (7, 5), (100, 100, 100)).convert(mode)
+    saved.save(file)
+    with Image.open(file) as stored:
+        assert stored.mode == mode
+    image = read_image(file)
+    assert (image.mode, image.size) == ("RGB", (7, 5))
+    assert read_size(file) == (5, 7)
+    if mode != "1":
+        assert np.abs(pixels(image) - 100).max() <= 2
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 257, 128 * 257, 65535 - 257, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    assert pixels(read_image(tmp_path / "deep.png"))[0, :, 0].tolist() == [0, 1, 128, 254, 255]
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("png", "RGBA"), ("png", "LA"), ("webp", "RGBA")])
+def test_transparent_pixels_show_white_whatever_colour_lies_under_them(tmp_path: Path, suffix: str, mode: str) -> None:
+    layers = np.zeros((2, 2, 4), dtype=np.uint8)
+    layers[0, :, 3] = 255  # the upper row is black, the lower one transparent black
+    Image.fromarray(layers).convert(mode).save(tmp_path / f"alpha.{suffix}", lossless=True)
+    assert pixels(read_image(tmp_path / f"alpha.{suffix}"))[:, :, 1].tolist() == [[0, 0], [255, 255]]
+
+
+def test_a_transparent_palette_entry_shows_white(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).convert("P")
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.save(tmp_path / "palette.gif", transparency=1)
+    assert pixels(read_image(tmp_path / "palette.gif")).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path, orientation: int) -> None:
+    upright = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10)
+    # What a camera stores so that a viewer that applies the tag shows the upright image.
+    stored = {
+        1: upright,
+        2: upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: upright.transpose(Image.Transpose.ROTATE_180),
+        4: upright.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: upright.transpose(Image.Transpose.TRANSPOSE),
+        6: upright.transpose(Image.Transpose.ROTATE_90),
+        7: upright.transpose(Image.Transpose.TRANSVERSE),
+        8: upright.transpose(Image.Transpose.ROTATE_270),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(pixels(read_image(tmp_path / "turned.png"))[:, :, 0], pixels(upright))
+    assert read_size(tmp_path / "turned.png") == (4, 6)
+
+
+def test_of_an_animation_the_first_image_is_taken(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (3, 2), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
+    assert pixels(read_image(tmp_path / "moving.gif"))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_an_image_of_one_pixel_is_read(save_image: Save, tmp_path: Path) -> None:
+    assert read_image(save_image(tmp_path / "dot.png", 1, 1)).size == (1, 1)
+
+
+def test_a_photograph_is_decoded_as_pillow_decodes_it(photograph: Path) -> None:
+    with Image.open(photograph) as image:
+        assert np.array_equal(pixels(read_image(photograph)), pixels(image))
+
+
+def truncated(file: Path, target: Path, fraction: float) -> Path:
+    contents = file.read_bytes()
+    target.write_bytes(contents[: int(len(contents) * fraction)])
+    return target
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_truncated_jpegs_are_found(photograph: Path, tmp_path: Path, fraction: float, progressive: bool) -> None:
+    with Image.open(photograph) as image:
+        image.save(tmp_path / "whole.jpg", progressive=progressive)
+    read_image(tmp_path / "whole.jpg")
+    with pytest.raises(BrokenImageError, match=r"cut\.jpg: "):
+        read_image(truncated(tmp_path / "whole.jpg", tmp_path / "cut.jpg", fraction))
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "webp", "tif", "bmp", "ppm"])
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.9])
+def test_truncated_files_of_other_formats_are_found(
+    photograph: Path, tmp_path: Path, suffix: str, fraction: float
+) -> None:
+    with Image.open(photograph) as image:
+        image.resize((60, 40)).save(tmp_path / f"whole.{suffix}")
+    read_image(tmp_path / f"whole.{suffix}")
+    with pytest.raises(BrokenImageError, match=rf"cut\.{suffix}: "):
+        read_image(truncated(tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}", fraction))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file that claims a size and holds no pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("contents", "reason"),
+    [
+        (b"", r"the file is empty \(0 bytes\)"),
+        (b"a page of text", "not an image that Pillow can read"),
+        (b"\xff\xd8\xff\xe0", "not an image that Pillow can read|truncated"),
+        (png_header(8200, 8200), f"8200 × 8200 pixels are more than the {MAX_PIXELS:,}"),
+        (png_header(20000, 20000), "400000000 pixels.*decompression bomb"),
+        (png_header(9800, 9800), "pixels"),
+        (png_header(4, 4), "truncated"),
+    ],
+    ids=["empty", "text", "stub", "large", "bomb", "between Pillow's limits", "no pixels"],
+)
+def test_what_is_no_image_is_named_with_the_reason(tmp_path: Path, contents: bytes, reason: str) -> None:
+    file = tmp_path / "broken.jpg"
+    file.write_bytes(contents)
+    with pytest.raises(BrokenImageError, match=rf"broken\.jpg: .*({reason})"):
+        read_image(file)
+
+
+def test_a_missing_file_and_a_link_to_nothing_are_named(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to(tmp_path / "nothing.png")
+    for name in ("missing.png", "link.png"):
+        for read in (read_image, read_size):
+            with pytest.raises(BrokenImageError, match=rf"{name}: No such file or directory"):
+                read(tmp_path / name)
+
+
+def test_a_file_without_permission_is_named(save_image: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = save_image(tmp_path / "locked.png")
+
+    def refuse(path: Path) -> bytes:  # a mode of 0 would not stop a test that root runs
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(BrokenImageError, match=r"locked\.png: Permission denied"):
+        read_image(file)
+
+
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "depth.tif")
+    with pytest.raises(BrokenImageError, match=r"depth\.tif: floating-point pixels.*expected 8 or 16 bits"):
+        read_image(tmp_path / "depth.tif")
+
+
+def test_lenient_decoding_set_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_lenient_decoding()
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(ImageSetError, match="LOAD_TRUNCATED_IMAGES must be False"):
+        refuse_lenient_decoding()

@@ -1,0 +1,236 @@
+"""A training by recorded steps takes the steps of one without, and keeps what a recording would overwrite."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import Tensor, nn
+
+from inference.fitting import graphed_learner
+from inference.fitting.cuda_graphs import WARM_UP, GraphedStep, RecordingError
+from inference.fitting.finiteness import NotFiniteError
+from inference.fitting.graphed_learner import GraphedLearner
+from inference.fitting.kl_objective import KLObjective
+from inference.fitting.row_rate import LastRowRate
+from inference.fitting.schedule import CosineSchedule
+from inference.fitting.stepwise import StepwiseLearner
+from inference.fitting.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
+from models.byol import BYOL
+from models.simsiam import SimSiam
+from models.vi_simsiam import VISimSiam
+from ssl_as_inference.graphical_model import MultiViewPair
+
+INPUTS, DIM, BATCH, STEPS = 7, 6, 8, 12
+METHODS = pytest.mark.parametrize("method", [SimSiam, BYOL, VISimSiam])
+
+
+class _Recording:
+    """Stands in for a CUDA graph: its inputs and its output stay where they are, and nothing else is handed to it."""
+
+    def __init__(self, taken: _Recorded, learner: GraphedLearner) -> None:
+        self.taken = taken
+        self.learner = learner
+        self.rate = learner._optimizer().param_groups[0]["lr"]
+        self.replays = 0
+
+    def replay(self) -> None:
+        assert self.learner._optimizer().param_groups[0]["lr"] is self.rate  # read where it was recorded
+        output = self.taken.step(*self.taken._inputs)
+        if self.taken._output is None:
+            self.taken._output = output
+        self.taken._output.copy_(output)
+        self.replays += 1
+
+
+class _Recorded(GraphedStep):
+    """A `GraphedStep` on a CPU: a recording computes nothing, a replay takes the step on the recorded inputs."""
+
+    learner: GraphedLearner
+
+    @staticmethod
+    def _can_record(inputs: Sequence[Tensor]) -> bool:
+        del inputs
+        return True
+
+    def _warm_up(self, inputs: Sequence[Tensor]) -> Tensor:
+        return self.step(*inputs).clone()
+
+    def _record(self, inputs: Sequence[Tensor]) -> None:
+        self._inputs = [one.clone() for one in inputs]
+        self._graph = _Recording(self, self.learner)
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[_Recorded]:
+    """Steps are recorded as on a GPU; the list receives what records them."""
+    made: list[_Recorded] = []
+
+    def make_recorded(step: Any) -> _Recorded:
+        made.append(_Recorded(step))
+        made[-1].learner = step.__self__
+        return made[-1]
+
+    monkeypatch.setattr(graphed_learner, "GraphedStep", make_recorded)
+    return made
+
+
+class Views:
+    """The views of the steps from `start` on."""
+
+    def __init__(self, start: int = 0, stop: int = STEPS, broken: int | None = None) -> None:
+        self.start, self.stop, self.broken = start, stop, broken
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        for step in range(self.start, self.stop):
+            draw = torch.Generator().manual_seed(step)
+            views = [torch.randn(BATCH, INPUTS, generator=draw) for _ in range(3)]
+            if step == self.broken:
+                views[1].fill_(math.nan)
+            yield views
+
+
+def make_pair(method: Any) -> MultiViewPair:
+    torch.manual_seed(5)
+    pair: MultiViewPair = method(nn.Linear(INPUTS, 8), 8, dim=DIM, hidden=4)
+    return pair
+
+
+def make(kind: type[StepwiseLearner], pair: MultiViewPair, **options: Any) -> StepwiseLearner:
+    target: TargetRule = ExponentialMovingAverage(0.9) if isinstance(pair, BYOL) else StopGradientCopy()
+    options = {"schedule": CosineSchedule(0.25, STEPS, 2), "gradient_clip": 1.0, **options}
+    if isinstance(pair, VISimSiam):
+        options["row_rate"] = LastRowRate(pair.concentration_rows, 3.0)
+    return kind(pair, KLObjective(normalized=isinstance(pair, SimSiam)), target, **options)
+
+
+def fit(learner: StepwiseLearner, views: Any, accelerator: str = "cpu") -> StepwiseLearner:
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        accelerator=accelerator,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice about workers
+        trainer.fit(learner, views)
+    return learner
+
+
+def require_same(one: StepwiseLearner, other: StepwiseLearner) -> None:
+    assert one.step == other.step
+    for name, tensor in one.pair.state_dict().items():
+        assert torch.equal(tensor, other.pair.state_dict()[name]), name
+    mine, its = one.optimizer_state(), other.optimizer_state()
+    for number, entry in mine.items():
+        assert torch.equal(entry["momentum_buffer"], its[number]["momentum_buffer"])
+
+
+@METHODS
+def test_recorded_steps_are_those_of_the_learner_that_records_nothing(method: Any, recorded: list[_Recorded]) -> None:
+    ours, theirs = make(GraphedLearner, make_pair(method)), make(StepwiseLearner, make_pair(method))
+    fit(ours, Views())
+    fit(theirs, Views())
+    (taken,) = recorded
+    assert taken._graph.replays == STEPS - WARM_UP
+    require_same(ours, theirs)
+    assert ours.read_steps() == theirs.read_steps()  # every replay overwrote the numbers of the one before
+
+
+@METHODS
+def test_on_a_cpu_nothing_is_recorded(method: Any) -> None:
+    ours, theirs = make(GraphedLearner, make_pair(method)), make(StepwiseLearner, make_pair(method))
+    require_same(fit(ours, Views()), fit(theirs, Views()))
+    assert ours.read_steps() == theirs.read_steps()
+
+
+@pytest.mark.parametrize("method", [BYOL, VISimSiam])
+@pytest.mark.parametrize("stop", [2, WARM_UP + 3])
+def test_a_resumed_training_records_anew_and_ends_with_the_same_bits(
+    method: Any, stop: int, recorded: list[_Recorded]
+) -> None:
+    whole = fit(make(StepwiseLearner, make_pair(method)), Views())
+    first = fit(make(GraphedLearner, make_pair(method)), Views(0, stop))
+    second = make(GraphedLearner, copy.deepcopy(first.pair))
+    second.resume(stop, first.optimizer_state())
+    fit(second, Views(stop, STEPS))
+    require_same(second, whole)
+    assert [taken.recorded for taken in recorded] == [stop > WARM_UP, STEPS - stop > WARM_UP]
+
+
+def test_every_fit_makes_a_recording_of_its_own(recorded: list[_Recorded]) -> None:
+    learner = make(GraphedLearner, make_pair(SimSiam))
+    for _ in range(2):
+        fit(learner, Views(0, WARM_UP + 1))
+    assert [taken._graph.replays for taken in recorded] == [1, 1]
+
+
+@METHODS
+@pytest.mark.parametrize("step", [1, WARM_UP + 2])
+def test_what_is_not_a_number_is_found_and_named(method: Any, step: int, recorded: list[_Recorded]) -> None:
+    learner = fit(make(GraphedLearner, make_pair(method)), Views(broken=step))
+    assert recorded[0].recorded
+    reasons = []
+    for one in (learner, fit(make(StepwiseLearner, make_pair(method)), Views(broken=step))):
+        with pytest.raises(NotFiniteError) as caught:
+            one.read_steps()
+        assert caught.value.step == step
+        reasons.append(str(caught.value))
+    assert reasons[0] == reasons[1]
+
+
+def test_views_of_another_size_are_refused(recorded: list[_Recorded]) -> None:
+    del recorded
+
+    class Ragged(Views):
+        def __iter__(self) -> Iterator[list[Tensor]]:
+            for step, views in enumerate(super().__iter__()):
+                yield [view[: 5 if step == STEPS - 1 else BATCH] for view in views]
+
+    with pytest.raises(ValueError, match=r"like those of the first call.*drop a last incomplete batch"):
+        fit(make(GraphedLearner, make_pair(SimSiam)), Ragged())
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make(GraphedLearner, make_pair(SimSiam))
+    monkeypatch.setattr(GraphedLearner, "trainer", property(lambda _: SimpleNamespace(world_size=2)))
+    with pytest.raises(ValueError, match="must be of one process, got 2: a recorded step does not average gradients"):
+        learner.on_train_start()
+
+
+@pytest.mark.gpu
+@METHODS
+def test_replays_on_a_gpu_give_the_weights_of_eager_steps(method: Any) -> None:
+    torch.backends.cudnn.deterministic = True
+    ours, theirs = make(GraphedLearner, make_pair(method)), make(StepwiseLearner, make_pair(method))
+    fit(ours, Views(), "gpu")
+    fit(theirs, Views(), "gpu")
+    for name, value in ours.pair.state_dict().items():
+        torch.testing.assert_close(value, theirs.pair.state_dict()[name], rtol=1e-5, atol=1e-6)
+    for mine, its in zip(ours.read_steps(), theirs.read_steps(), strict=True):
+        assert math.isclose(mine.loss, its.loss, rel_tol=1e-4)
+        assert math.isclose(mine.gradient_norm, its.gradient_norm, rel_tol=1e-3)
+
+
+@pytest.mark.gpu
+def test_a_step_that_waits_for_the_gpu_cannot_be_recorded() -> None:
+    class Waiting(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name for it
+            return super().forward(input) * float(input.sum() > -math.inf)
+
+    pair = SimSiam(Waiting(INPUTS, 8), 8, dim=DIM, hidden=4)
+    with pytest.raises(RecordingError, match="cannot be recorded as a CUDA graph"):
+        fit(make(GraphedLearner, pair), Views(), "gpu")
