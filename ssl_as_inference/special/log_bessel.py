@@ -6,7 +6,13 @@ sphere of $\mathbb{R}^d$. Its slope is $A(\kappa) = I_{\nu+1}(\kappa)/I_\nu(\kap
 
 Two representations cover every ν ≥ 0 and κ ≥ 0 with a number of operations that depends on d alone:
 
-* d ≤ 61 and κ < 30: the power series of ₀F₁, all of whose terms are positive.
+* d ≤ 61 and κ < 30: the power series of ₀F₁, all of whose terms are positive, and that of the variance
+
+  .. math:: A'(\kappa) = \frac1d\;{}_1F_2\bigl(\tfrac{d-1}2;\tfrac d2+1,d;\kappa^2\bigr)\Big/
+            {}_0F_1\bigl(;\tfrac d2;\tfrac{\kappa^2}4\bigr)^2 ,
+
+  which follows from $A' = 1 - A^2 - (2\nu+1)A/\kappa$ and the series of $I_\mu I_\nu$ (DLMF 10.31.3), subtracted term
+  by term.
 * otherwise: the *logarithm* of Olver's uniform expansion (DLMF 10.41.3) in $q = \sqrt{\nu^2+\kappa^2} \ge 30$. With
   $p = \nu/q$ the Riccati equation $A' = 1 - A^2 - (2\nu+1)A/\kappa$ is solved by
 
@@ -26,6 +32,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 import torch
@@ -37,6 +44,7 @@ from ssl_as_inference.sphere import log_surface_area
 SWITCH = 30.0  # the power series serves below, Olver's expansion from here on; also the least q of the expansion
 LAST_SERIES_DIM = 61  # from d = 62 on ν ≥ 30, so that the expansion serves at every κ
 _RELATIVE_ERROR = 2.0**-53
+_MOST_TERMS = 24
 
 
 def _order(dim: int) -> float:
@@ -62,18 +70,22 @@ def _expansion_terms(count: int) -> list[list[Fraction]]:
     return h
 
 
-def _term_count(nu: float) -> int:
-    """Number of terms such that the next one, which is largest at p = 0, stays below the rounding error."""
+def _term_count(nu: float, order: int) -> int:
+    """Number of terms such that the next one of ℰ^order h, largest at p = 0, stays below the rounding error."""
     q = max(SWITCH, nu)
-    h = _expansion_terms(16)
-    return next((k for k in range(4, 16) if max(0.5, abs(float(h[k + 1][0]))) < _RELATIVE_ERROR * q ** (k + 1)), 16)
+    h = _expansion_terms(_MOST_TERMS)
+    following = (max(0.5, abs(float(term[0]))) * k**order for k, term in enumerate(h))
+    return next(
+        (k for k, size in enumerate(following, start=-1) if k >= 4 and size < _RELATIVE_ERROR * q ** (k + 1)),
+        _MOST_TERMS,
+    )
 
 
 @functools.cache
-def _slope_coefficients(dim: int) -> tuple[Fraction, ...]:
-    """Coefficients η_m of h = −1/2 + Σ_{m≥1} η_m q^{-m} for this dimension, exact."""
+def _slope_coefficients(dim: int, order: int = 0) -> tuple[Fraction, ...]:
+    """Coefficients η_m of h = −1/2 + Σ_{m≥1} η_m q^{-m} for this dimension, exact; enough of them for ℰ^order h."""
     nu = Fraction(dim, 2) - 1
-    count = _term_count(_order(dim))
+    count = _term_count(_order(dim), order)
     eta = [Fraction(0)] * (3 * count + 1)
     for k, term in enumerate(_expansion_terms(count)):
         for j, value in enumerate(term):
@@ -95,7 +107,7 @@ def _cached_derivative_polynomial(dim: int, order: int) -> tuple[float, ...]:
     r"""Coefficients of $\mathcal{E}^{\text{order}} h$ in 1/q; for order −1 those of the tail T of the logarithm."""
     if order < 0:
         return _economized(_tail_coefficients(dim), dim)
-    return _economized([value * (-m) ** order for m, value in enumerate(_slope_coefficients(dim))], dim)
+    return _economized([value * (-m) ** order for m, value in enumerate(_slope_coefficients(dim, order))], dim)
 
 
 @functools.cache
@@ -109,16 +121,31 @@ def _cached_tail_quotient(dim: int) -> tuple[float, ...]:
     return tuple(float(value) for value in reversed(quotient[1:]))
 
 
-@functools.cache
-def _cached_series_factors(order: float) -> tuple[float, ...]:
-    """Ratios of neighbouring terms of ₀F₁(; order; x), as many as its sum needs at κ = 30 in float64."""
+def _needed(ratio: Callable[[int], float]) -> tuple[float, ...]:
+    """Ratios of neighbouring terms of a series in x = κ²/4, as many as its sum needs at κ = 30 in float64."""
     x, term, total = SWITCH**2 / 4, 1.0, 1.0
     factors: list[float] = []
     while term > _RELATIVE_ERROR / 4 * total or len(factors) < x**0.5:
-        factors.append(1 / ((len(factors) + 1) * (order + len(factors))))
+        factors.append(ratio(len(factors)))
         term *= x * factors[-1]
         total += term
     return tuple(factors)
+
+
+@functools.cache
+def _cached_series_factors(order: float) -> tuple[float, ...]:
+    """Those of ₀F₁(; order; x)."""
+    return _needed(lambda k: 1 / ((k + 1) * (order + k)))
+
+
+@functools.cache
+def _cached_variance_factors(dim: int, derivative: int) -> tuple[float, ...]:
+    """Those of ₁F₂((d−1)/2; d/2+1, d; 4x), or of its derivative in x relative to the derivative's first term."""
+    return _needed(
+        lambda k: (
+            4 * (dim + 2 * (k + derivative) - 1) / ((k + 1) * (dim + 2 * (k + derivative) + 2) * (dim + k + derivative))
+        )
+    )
 
 
 def _derivative_polynomial(dim: int, order: int) -> tuple[float, ...]:
@@ -138,16 +165,20 @@ def _series_factors(order: float) -> tuple[float, ...]:
     return _cached_series_factors(order)
 
 
+def _variance_factors(dim: int, derivative: int) -> tuple[float, ...]:
+    return _cached_variance_factors(dim, derivative)
+
+
 # torch.compile would trace into functools.cache and the rationals: it is told to take these results as constants. This
 # is all that torch.compiler.assume_constant_result does, which would import the whole compiler (2 s) to do it.
-for _function in (_derivative_polynomial, _tail_quotient, _series_factors):
+for _function in (_derivative_polynomial, _tail_quotient, _series_factors, _variance_factors):
     setattr(_function, "_dynamo_marked_constant", True)  # noqa: B010
 
 
-def _hypergeometric_excess(order: float, x: Tensor) -> Tensor:
-    """₀F₁(; order; x) − 1 for 0 ≤ x ≤ 225, by Horner's rule on the ratios of neighbouring terms."""
+def _hypergeometric_excess(ratios: tuple[float, ...], x: Tensor) -> Tensor:
+    """A hypergeometric series less its first term 1 for 0 ≤ x ≤ 225, by Horner's rule on the ratios of its terms."""
     one = torch.ones_like(x)
-    first, *others = _series_factors(order)
+    first, *others = ratios
     total = one
     for factor in reversed(others):
         total = torch.addcmul(one, x, total, value=factor)
@@ -161,13 +192,11 @@ class _Series:
         self.dim = dim
         self.kappa = kappa.clamp(max=SWITCH)
         self.x = self.kappa.square() / 4
-        self.excess = _hypergeometric_excess(dim / 2, self.x)
-
-    def _neighbour(self, step: int) -> Tensor:
-        return 1 + _hypergeometric_excess(self.dim / 2 + step, self.x)
+        self.excess = _hypergeometric_excess(_series_factors(dim / 2), self.x)
 
     def _ratio(self) -> Tensor:  # A/κ
-        return self._neighbour(1) / (self.dim * (1 + self.excess))
+        neighbour = 1 + _hypergeometric_excess(_series_factors(self.dim / 2 + 1), self.x)
+        return neighbour / (self.dim * (1 + self.excess))
 
     def log_normalizer(self) -> Tensor:
         return -log_surface_area(self.dim) - self.excess.log1p()
@@ -184,17 +213,16 @@ class _Series:
     def tangent_variance(self) -> Tensor:
         return self._ratio()
 
+    def _variance(self, derivative: int = 0) -> Tensor:
+        return 1 + _hypergeometric_excess(_variance_factors(self.dim, derivative), self.x)
+
     def resultant_slope(self) -> Tensor:
-        ratio = self._ratio()
-        return 1 - (self.kappa * ratio).square() - (self.dim - 1) * ratio
+        return self._variance() / (self.dim * (1 + self.excess).square())
 
     def resultant_curvature(self) -> Tensor:
-        """A″ = −2AA′ + (d−1)(A/κ)(A − I_{ν+2}/I_{ν+1}), from A′ = A/κ + A I_{ν+2}/I_{ν+1} − A²."""
-        upper = self._neighbour(1)
-        ratio = upper / (self.dim * (1 + self.excess))
-        resultant, following = self.kappa * ratio, self.kappa * self._neighbour(2) / ((self.dim + 2) * upper)
-        slope = 1 - resultant.square() - (self.dim - 1) * ratio
-        return (self.dim - 1) * ratio * (resultant - following) - 2 * resultant * slope
+        """A″ = A′(V′/V − 2A), V being the series of the variance."""
+        relative = 2 * (self.dim - 1) / (self.dim * (self.dim + 2)) * self._variance(1) / self._variance()
+        return self.kappa * self.resultant_slope() * (relative - 2 * self._ratio())
 
     def _precise_complement(self) -> Tensor:
         """1 − A from Gauss' continued fraction of 1 − I_{m+1}/I_m, m = ν+N … ν: relative error of a few roundings."""
@@ -224,7 +252,8 @@ class _Expansion:
     def __init__(self, dim: int, kappa: Tensor) -> None:
         self.dim = dim
         self.nu = nu = _order(dim)
-        self.kappa = kappa.clamp(min=SWITCH) if dim <= LAST_SERIES_DIM else kappa
+        # Not clamp, which has no derivative at the switch itself, where this representation serves.
+        self.kappa = torch.where(kappa < SWITCH, SWITCH, kappa) if dim <= LAST_SERIES_DIM else kappa
         self.q = torch.hypot(self.kappa, torch.full_like(self.kappa, nu))
         self.u = self.q.reciprocal()
         self.q_plus_nu = self.q + nu

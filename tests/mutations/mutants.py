@@ -94,8 +94,8 @@ MUTANTS = (
     ),
     Mutant(
         _BESSEL,
-        "return self._neighbour(1) / (self.dim * (1 + self.excess))",
-        "return self._neighbour(1) / ((self.dim - 1) * (1 + self.excess))",
+        "return neighbour / (self.dim * (1 + self.excess))",
+        "return neighbour / ((self.dim - 1) * (1 + self.excess))",
         "C6",
     ),
     Mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import mpmath
@@ -18,6 +19,7 @@ from ssl_as_inference.special import (
     von_mises_fisher_log_normalizer_plus_concentration,
     von_mises_fisher_mean_resultant_complement,
     von_mises_fisher_mean_resultant_length,
+    von_mises_fisher_tangent_variance,
 )
 
 QUANTITIES: dict[str, Callable[[int, Tensor], Tensor]] = {
@@ -118,8 +120,17 @@ def test_derivatives_of_the_resultant_are_exact_relative_to_themselves(dim: int)
     curvature = _derivative(von_mises_fisher_mean_resultant_length, dim, kappa, 2).tolist()
     for point, first, second in zip(kappas, slope, curvature, strict=True):
         exact = reference(dim, point)
-        assert abs(first - exact["A′"]) <= 1e-11 * abs(exact["A′"]), point
-        assert abs(second - exact["A″"]) <= 1e-9 * abs(exact["A″"]), point
+        assert abs(first - exact["A′"]) <= 5e-15 * abs(exact["A′"]), point
+        assert abs(second - exact["A″"]) <= 1e-13 * abs(exact["A″"]), point
+
+
+@pytest.mark.parametrize("dim", [2, 3, 17, 61])
+def test_derivatives_of_the_formulas_hold_at_the_switch_itself(dim: int) -> None:
+    kappa = torch.tensor([30.0, math.nextafter(30.0, 31.0)], dtype=torch.float64, requires_grad=True)
+    ratio = _derivative(von_mises_fisher_tangent_variance, dim, kappa, 1)
+    third = _derivative(von_mises_fisher_mean_resultant_length, dim, kappa, 3)
+    for tensor in (ratio, third):
+        assert tensor[0].item() == pytest.approx(tensor[1].item(), rel=1e-11)
 
 
 @pytest.mark.parametrize("dim", [2, 3, 61, 62, 2048, 65536])
