@@ -5,10 +5,29 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_listening: list[Interruption] = []
+
+
+def interrupt_all(wait_seconds: float = 0.0) -> bool:
+    """Ask the runs of this process to stop, from any thread: where a run is not in the main thread, signals miss it.
+
+    Args:
+        wait_seconds: How long to wait for them to save their states and end.
+
+    Returns:
+        Whether none is left.
+    """
+    for interruption in _listening:
+        interruption.received = signal.SIGTERM
+    until = time.monotonic() + wait_seconds
+    while _listening and time.monotonic() < until:
+        time.sleep(0.05)
+    return not _listening
 
 
 class Interruption:
@@ -25,12 +44,15 @@ class Interruption:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        # Only the main thread may set handlers; a run in another one is simply not interrupted this way.
+        _listening.append(self)
+        # Only the main thread may set handlers; a run in another one is stopped by `interrupt_all`.
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self in _listening:
+            _listening.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
