@@ -59,7 +59,7 @@ def fill_marked(text: str, records: Sequence[Record]) -> str:
         if record is None or not record.tables:
             return f"{match[1]}*{_NOTHING_YET}*\n{match[3]}"
         notes = " ".join(record.notes)
-        source = f"*`{record.command}`, {record.device}, {_seeds(record)}. {notes + ' ' if notes else ''}"
+        source = f"*`{record.command}`, {record.device}, {record.of_seeds}. {notes + ' ' if notes else ''}"
         return f"{match[1]}{record.tables[0].markdown()}\n\n{source}[Everything that was run]({PAGE}).*\n{match[3]}"
 
     return _MARKED.sub(fill, text)
@@ -95,28 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _section(record: Record, folder: Path, root: Path) -> str:
-    lines = [f"## {record.title}", ""]
-    if record.notes:
-        lines += [f"**{' '.join(record.notes)}**", ""]
     comment = folder / f"{record.name}.md"
-    if comment.exists():
-        lines += [comment.read_text(encoding="utf-8").strip(), ""]
-    for table in record.tables:
-        lines += [f"### {table.title}", "", table.markdown(), ""]
-        if table.note:
-            lines += [table.note, ""]
-    where = folder.relative_to(root).as_posix()
-    for figure in record.figures:
-        lines += [f"![{Path(figure).stem.replace('_', ' ')}]({where}/{figure})", ""]
-    versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())
-    made = f"{_seeds(record).capitalize()}; {record.device}; {versions}; commit {record.commit}; {record.finished}."
-    lines += [f"`{record.command}`", "", f"{made} [All numbers and settings]({where}/{record.name}.json).", ""]
-    return "\n".join(lines)
-
-
-def _seeds(record: Record) -> str:
-    numbers = ", ".join(str(seed) for seed in record.seeds)
-    return f"seed{'s' if len(record.seeds) > 1 else ''} {numbers}" if numbers else "no seeds"
+    text = comment.read_text(encoding="utf-8") if comment.exists() else ""
+    return record.page(comment=text, folder=f"{folder.relative_to(root).as_posix()}/", level=2)
 
 
 def _order(record: Record) -> tuple[int, str]:

@@ -1,15 +1,21 @@
-"""What an experiment leaves behind: one JSON file that says what was run, where, and what came out.
+"""The one way to report: cells make a table, tables make a record, and a record is a JSON file and a page.
 
-A record holds its numbers as tables, ready to be shown, each cell with its interval and the value of each seed. Pages
-are generated from records alone (`experiments.results`), so that a page cannot say what no run has measured.
+- `Cell`: a number with its interval, its digits or format, and the value of each seed; or a text.
+- `Table`: cells in named rows and columns; `markdown()` for a page, `aligned()` for the terminal.
+- `Record`: tables with the command, settings, seeds, device, versions and commit that they come from; `save(folder)`
+  writes NAME.json, `page()` is the record as Markdown, `save_page(folder)` writes both.
+- `markdown_table` and `aligned_table` show lines of text in the same form, where a table has no numbers to keep.
+
+Pages are generated from records alone (`experiments.results` for the published ones), so that a page cannot say what no
+run has measured.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +29,38 @@ FOLDER = Path(__file__).parents[1] / "results"
 _NOTHING = "–"
 
 
+def markdown_table(lines: Sequence[Sequence[str]], *, padded: bool = False) -> str:
+    """Lines of text as a Markdown table, the headings first.
+
+    Args:
+        lines: As many texts in each.
+        padded: Whether columns are as wide as their widest text, which also reads well on a terminal.
+
+    Example:
+        >>> print(markdown_table([["set", "images"], ["digits", "1,797"]], padded=True))
+        | set    | images |
+        |--------|--------|
+        | digits | 1,797  |
+    """
+    escaped = [[text.replace("|", r"\|").replace("\n", " ") for text in line] for line in lines]
+    widths = [max(map(len, column)) if padded else 0 for column in zip(*escaped, strict=True)]
+    shown = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in escaped]
+    shown.insert(1, "".join("|" + "-" * max(width + 2, 3) for width in widths) + "|")
+    return "\n".join(shown)
+
+
+def aligned_table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of text in columns for the terminal.
+
+    Example:
+        >>> print(aligned_table([["set", "images"], ["digits", "1,797"]]))
+        set     images
+        digits  1,797
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
 @dataclass(frozen=True)
 class Cell:
     """A number of a table.
@@ -33,6 +71,7 @@ class Cell:
         high: Upper end.
         each: The value of each seed, in the order of the record's seeds.
         text: Shown instead of the number, such as for what others published.
+        form: How Python formats these numbers, such as `.1e`, where it is not with the digits of the table.
     """
 
     value: float | None = None
@@ -40,21 +79,25 @@ class Cell:
     high: float | None = None
     each: tuple[float | None, ...] = ()
     text: str = ""
+    form: str = field(default="", repr=False)
 
     def show(self, digits: int) -> str:
-        """The cell as Markdown.
+        """The cell as text.
 
         Example:
             >>> Cell(0.8123, 0.7, 0.9).show(2), Cell(0.5).show(1), Cell().show(2), Cell(text="yes").show(2)
             ('0.81 (0.70 to 0.90)', '0.5', '–', 'yes')
+            >>> Cell(1.23e-9, form=".1e").show(2)
+            '1.2e−09'
         """
         if self.text:
             return self.text
         if self.value is None:
             return _NOTHING
-        shown = f"{self.value:.{digits}f}"
+        form = self.form or f".{digits}f"
+        shown = format(self.value, form)
         if self.low is not None and self.high is not None:
-            shown += f" ({self.low:.{digits}f} to {self.high:.{digits}f})"
+            shown += f" ({self.low:{form}} to {self.high:{form}})"
         return shown.replace("-", "−")
 
 
@@ -84,17 +127,24 @@ class Table:
             if unknown:
                 raise ValueError(f"rows must have cells in the columns {self.columns}, got {unknown} in row {name!r}")
 
+    def lines(self, with_intervals: int | None = None) -> list[list[str]]:
+        """Headings and rows as text, with intervals in the first so many columns; in all when not given."""
+        lines = [[self.corner, *self.columns]]
+        for name, cells in self.rows.items():
+            shown = [cells.get(column, Cell()) for column in self.columns]
+            if with_intervals is not None:
+                bare = [replace(cell, low=None, high=None) for cell in shown[with_intervals:]]
+                shown = [*shown[:with_intervals], *bare]
+            lines.append([name, *(cell.show(self.digits) for cell in shown)])
+        return lines
+
     def markdown(self) -> str:
         """The table as Markdown, without title and note."""
-        lines = [[self.corner, *self.columns]]
-        lines += [
-            [name, *(cells.get(column, Cell()).show(self.digits) for column in self.columns)]
-            for name, cells in self.rows.items()
-        ]
-        escaped = [[text.replace("|", r"\|") for text in line] for line in lines]
-        shown = ["| " + " | ".join(line) + " |" for line in escaped]
-        shown.insert(1, "|---" * len(escaped[0]) + "|")
-        return "\n".join(shown)
+        return markdown_table(self.lines())
+
+    def aligned(self, with_intervals: int | None = None) -> str:
+        """The table in aligned columns for the terminal; intervals in few columns keep its lines readable."""
+        return aligned_table(self.lines(with_intervals))
 
 
 @dataclass(frozen=True)
@@ -110,6 +160,7 @@ class Record:
         tables: What came out.
         figures: Files beside the record.
         notes: Sentences that belong to the numbers: labels such as "small scale", warnings such as collapse.
+        details: What the tables do not show, such as every single measurement, as plain JSON for programs.
         finished: When, UTC.
         device: What it ran on.
         versions: Of Python and of the packages.
@@ -124,6 +175,7 @@ class Record:
     tables: tuple[Table, ...]
     figures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
     finished: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
     device: str = field(default_factory=describe_device)
     versions: dict[str, str] = field(default_factory=installed_versions)
@@ -135,14 +187,38 @@ class Record:
 
     def save(self, folder: Path) -> Path:
         """Write `name.json`, replacing an older one in one piece."""
-        path = folder / f"{self.name}.json"
         text = json.dumps(_without_nan(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return write_text(folder / f"{self.name}.json", text)
 
-        def write(temporary: Path) -> None:
-            temporary.write_text(text, encoding="utf-8")
+    def page(self, *, comment: str = "", folder: str = "", level: int = 1) -> str:
+        """The record as Markdown: notes, tables, figures, and where the numbers come from.
 
-        replace_file(path, write)
-        return path
+        Args:
+            comment: What the numbers mean, below the notes.
+            folder: Where figures and JSON file lie, as seen from the page; with a slash at its end.
+            level: Of the heading.
+        """
+        parts = ["#" * level + f" {self.title}"]
+        parts += [f"**{' '.join(self.notes)}**"] if self.notes else []
+        parts += [comment.strip()] if comment else []
+        for table in self.tables:
+            parts += [f"{'#' * (level + 1)} {table.title}", table.markdown()]
+            parts += [table.note] if table.note else []
+        parts += [f"![{Path(figure).stem.replace('_', ' ')}]({folder}{figure})" for figure in self.figures]
+        versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        made = f"{self.of_seeds.capitalize()}; {self.device}; {versions}; commit {self.commit}; {self.finished}."
+        parts += [f"`{self.command}`", f"{made} [All numbers and settings]({folder}{self.name}.json)."]
+        return "\n\n".join(parts) + "\n"
+
+    def save_page(self, folder: Path) -> list[Path]:
+        """Write NAME.json and the page NAME.md beside it."""
+        return [self.save(folder), write_text(folder / f"{self.name}.md", self.page())]
+
+    @property
+    def of_seeds(self) -> str:
+        """Such as "seeds 0, 1, 2"."""
+        numbers = ", ".join(map(str, self.seeds))
+        return f"seed{'s' if len(self.seeds) > 1 else ''} {numbers}" if numbers else "no seeds"
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -162,6 +238,16 @@ class Record:
         if record.name != path.stem:
             raise ValueError(f"{path} must be named after its record, {record.name!r}")
         return record
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file, replacing an older one in one piece; returns its path."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    replace_file(path, write)
+    return path
 
 
 def load_records(folder: Path) -> list[Record]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,34 @@ def test_a_table_is_shown_with_intervals_dashes_and_true_minus_signs() -> None:
         "| SimSiam | 0.75 (0.70 to 0.80) | 0.90 |",
         r"| a \| b | −0.25 (−0.50 to 0.00) | – |",
     ]
+
+
+def test_on_the_terminal_columns_are_aligned_and_intervals_can_be_few() -> None:
+    assert TABLE.aligned(with_intervals=0).splitlines() == [
+        "method   top-1  top-5",
+        "SimSiam  0.75   0.90",
+        "a | b    −0.25  –",
+    ]
+    assert "0.75 (0.70 to 0.80)" in TABLE.aligned(with_intervals=1)
+    assert "0.75 (0.70 to 0.80)" in TABLE.aligned()
+
+
+def test_a_cell_can_have_a_form_of_its_own_which_is_saved(tmp_path: Path) -> None:
+    table = Table("t", ("x",), {"a": {"x": Cell(1.23e-9, 1e-9, 2e-9, form=".1e")}})
+    assert "| a | 1.2e−09 (1.0e−09 to 2.0e−09) |" in table.markdown()
+    assert Record.load(Record("r", "R", "c", {}, (), (table,)).save(tmp_path)).tables[0] == table
+
+
+def test_a_record_is_saved_with_a_page_of_its_tables_and_origin(tmp_path: Path) -> None:
+    record = replace(RECORD, notes=("Small.",), figures=("a_figure.png",), details={"seconds": [0.5]})
+    saved = record.save_page(tmp_path)
+    assert [path.name for path in saved] == ["table1.json", "table1.md"]
+    assert Record.load(saved[0]) == record
+    page = saved[1].read_text("utf-8")
+    assert page.startswith("# Table 1\n\n**Small.**\n\n## Accuracy\n\n| method |")
+    for expected in ("Fractions.", "![a figure](a_figure.png)", "`python -m experiments.table1`", "Seeds 0, 1; "):
+        assert expected in page
+    assert page.endswith("[All numbers and settings](table1.json).\n")
 
 
 def test_a_record_says_where_it_comes_from() -> None:
