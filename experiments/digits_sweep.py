@@ -21,10 +21,10 @@ from torch.nn.functional import softplus
 
 from experiments.command_line.parser import (
     CommandLineParser,
-    quiet_lightning_on_one_thread,
     whole_number,
     writable_folder,
 )
+from experiments.command_line.progress import quiet_lightning_on_one_thread
 from experiments.images.digits import LabelledImages, hold_out, load
 from experiments.studies.digits import HEADINGS, RECIPES, Measures, Recipe, train_and_measure
 from models.vi_simsiam import VISimSiam

@@ -9,29 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-import graphviz
-import pyro
-import torch
 
 from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
-from experiments.figures import data_flow_figure, interactive, loss_surface_figure, save_figure
-from models.networks import small_convolutional_backbone
-from models.vi_simsiam import VISimSiam
-
-
-def graphical_model(path: Path, views: int = 2) -> Path:
-    """Let Pyro draw VI-SimSiam's model, with its distributions, into a PNG file.
-
-    Raises:
-        graphviz.ExecutableNotFound: If Graphviz is not installed.
-    """
-    model = VISimSiam(small_convolutional_backbone(), features=128, dim=32).eval().model
-    images = [torch.rand(2, 1, 16, 16) for _ in range(views)]
-    graph = pyro.render_model(model, model_args=(images,), render_distributions=True)
-    graph.graph_attr.update(dpi="150", rankdir="TB")
-    return Path(graph.render(outfile=path, cleanup=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,29 +22,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--interactive", action="store_true", help="draw the figures that one can turn instead, a web page each"
     )
     options = parser.parse_args(arguments)
+    from experiments.figures import data_flow_figure, loss_surface_figure, save_figure  # noqa: PLC0415  # slow
+    from experiments.figures.graphical_model import ExecutableNotFound, graphical_model  # noqa: PLC0415
+    from experiments.figures.interactive import FIGURES, write  # noqa: PLC0415
+
     if options.interactive:
-        figures = (
-            interactive.density_on_the_sphere,
-            interactive.loss_over_cosine,
-            interactive.product_of_experts,
-            interactive.narrowing_guide,
-        )
-        for draw in figures:
-            print(interactive.write(draw(), options.out / f"{draw.__name__}.html"))
+        for name, draw in FIGURES.items():
+            print(write(draw(), options.out / f"{name}.html"))
         return 0
-    saved = [
-        save_figure(data_flow_figure(), options.out / "data_flow.png"),
-        save_figure(loss_surface_figure(options.dim), options.out / "loss_surface.png"),
-    ]
-    status = 0
+    print(save_figure(data_flow_figure(), options.out / "data_flow.png"))
+    print(save_figure(loss_surface_figure(options.dim), options.out / "loss_surface.png"))
     try:
-        saved.append(graphical_model(options.out / "graphical_model.png"))
-    except graphviz.ExecutableNotFound:
+        print(graphical_model(options.out / "graphical_model.png"))
+    except ExecutableNotFound:
         print("the graphical model is not drawn: Graphviz' program `dot` is not installed", file=sys.stderr)
-        status = 1
-    for path in saved:
-        print(path)
-    return status
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

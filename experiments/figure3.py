@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
-from experiments.figures import loss_surfaces_figure, save_figure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -14,6 +13,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dim", type=whole_number(2), default=2048, help="dimension d of the embeddings")
     parser.add_argument("--out", type=writable_folder, default="runs/figures", help="folder for figure3.png")
     options = parser.parse_args(arguments)
+    from experiments.figures import loss_surfaces_figure, save_figure  # noqa: PLC0415  # slow
+
     print(save_figure(loss_surfaces_figure(options.dim), options.out / "figure3.png"))
     return 0
 

@@ -21,10 +21,10 @@ import torch
 import ssl_as_inference
 from experiments.command_line.parser import (
     CommandLineParser,
-    quiet_lightning_on_one_thread,
     whole_number,
     writable_folder,
 )
+from experiments.command_line.progress import quiet_lightning_on_one_thread
 from experiments.figures import concentration_figure, loss_surface_figure, save_figure, training_curves_figure
 from experiments.images.digits import LabelledImages, load
 from experiments.studies.digits import (

@@ -1,18 +1,17 @@
-"""What the commands share on the command line: one clear line for a wrong argument, values that are checked."""
+"""What the commands share on the command line: one clear line for a wrong argument, values that are checked.
+
+Nothing here imports torch. A command parses first and imports what it runs after that, so that `--help` and a wrong
+argument take no seconds.
+"""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import math
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
-
-import torch
 
 
 class CommandLineParser(argparse.ArgumentParser):
@@ -72,24 +71,3 @@ def writable_folder(text: str) -> Path:
             f"expected a folder that can be written to, got {text!r}: {error.strerror}"
         ) from error
     return folder
-
-
-@contextmanager
-def quiet_lightning_on_one_thread() -> Iterator[None]:
-    """Run small trainings as they run best: on one thread, without Lightning's notes on devices and services.
-
-    The digits are so small that threads would wait for one another longer than they compute, and many times longer on a
-    machine that does other work as well.
-    """
-    logger = logging.getLogger("lightning.pytorch")
-    level, threads = logger.level, torch.get_num_threads()
-    logger.setLevel(logging.WARNING)
-    torch.set_num_threads(1)
-    try:
-        with warnings.catch_warnings():
-            # Lightning's own use of a helper that torch has since deprecated.
-            warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
-            yield
-    finally:
-        logger.setLevel(level)
-        torch.set_num_threads(threads)

@@ -1,8 +1,14 @@
-"""A progress bar over epochs."""
+"""What a small training shows while it runs: a progress bar over epochs, and nothing of Lightning's own."""
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import lightning
+import torch
 from tqdm import tqdm
 
 
@@ -43,3 +49,24 @@ class EpochBar(lightning.Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+@contextmanager
+def quiet_lightning_on_one_thread() -> Iterator[None]:
+    """Run small trainings as they run best: on one thread, without Lightning's notes on devices and services.
+
+    The digits are so small that threads would wait for one another longer than they compute, and many times longer on a
+    machine that does other work as well.
+    """
+    logger = logging.getLogger("lightning.pytorch")
+    level, threads = logger.level, torch.get_num_threads()
+    logger.setLevel(logging.WARNING)
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings():
+            # Lightning's own use of a helper that torch has since deprecated.
+            warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+            yield
+    finally:
+        logger.setLevel(level)
+        torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ import graphviz
 import pytest
 
 from experiments import draw
+from experiments.figures import graphical_model
 
 
 def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
@@ -17,7 +18,7 @@ def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
     def missing(path: Path, views: int = 2) -> Path:  # noqa: ARG001
         raise graphviz.ExecutableNotFound(["dot"])
 
-    monkeypatch.setattr(draw, "graphical_model", missing)
+    monkeypatch.setattr(graphical_model, "graphical_model", missing)
     assert draw.main(["--out", str(tmp_path), "--dim", "8"]) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"data_flow.png", "loss_surface.png"}
     assert "`dot` is not installed" in capsys.readouterr().err
@@ -25,7 +26,7 @@ def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="needs Graphviz")
 def test_the_graphical_model_is_drawn_from_the_program(tmp_path: Path) -> None:
-    path = draw.graphical_model(tmp_path / "graphical_model.png")
+    path = graphical_model.graphical_model(tmp_path / "graphical_model.png")
     assert path.read_bytes().startswith(b"\x89PNG")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from experiments import results
+from experiments.records import pages
+from experiments.records.pages import ROOT, fill_marked, generated, results_page
 from experiments.records.record import FOLDER, Cell, Record, Table, load_records
-from experiments.results import ROOT, fill_marked, generated, results_page
 
 TABLE = Table("Accuracy", ("top-1",), {"SimSiam": {"top-1": Cell(0.5, 0.4, 0.6)}}, note="A fraction.")
 RECORD = Record(
@@ -93,7 +94,7 @@ def test_the_command_writes_the_pages_and_checks_them(
     folder = tmp_path / "experiments" / "results"
     readme = tmp_path / "README.md"
     readme.write_text("# Name\n<!-- results: table1 -->\n<!-- end of results: table1 -->\n")
-    monkeypatch.setattr(results, "generated", lambda: generated(tmp_path, folder))
+    monkeypatch.setattr(pages, "generated", lambda: generated(tmp_path, folder))
     assert results.main([]) == 0
     assert "No record yet" in readme.read_text()
     assert results.main(["--check"]) == 0

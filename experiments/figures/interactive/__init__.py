@@ -6,4 +6,9 @@ from experiments.figures.interactive.narrowing_guide import narrowing_guide
 from experiments.figures.interactive.product_of_experts import product_of_experts
 from experiments.figures.interactive.style import write
 
-__all__ = ["density_on_the_sphere", "loss_over_cosine", "narrowing_guide", "product_of_experts", "write"]
+FIGURES = {
+    figure.__name__: figure for figure in (density_on_the_sphere, loss_over_cosine, product_of_experts, narrowing_guide)
+}
+"""All of them, by name."""
+
+__all__ = ["FIGURES", "density_on_the_sphere", "loss_over_cosine", "narrowing_guide", "product_of_experts", "write"]

@@ -1,0 +1,35 @@
+"""List the commands: what each does, grouped by what a person wants."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+GROUPS = {
+    "See it": ("quickstart", "draw", "figure3", "figure4"),
+    "Use it": ("pretrain", "evaluate", "embed"),
+    "Check it": ("verify", "recover_simsiam", "recover_byol", "recover_vi_simsiam", "benchmark"),
+    "Reproduce it": ("table1", "uncertainty", "recipes", "digits_sweep", "on_a_gpu", "results"),
+}
+"""The commands, in the order in which a newcomer would try them."""
+
+
+def purpose(command: str) -> str:
+    """The first line of a command's docstring, read without importing it."""
+    text = (Path(__file__).parent / f"{command}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(text)) or "").split("\n", maxsplit=1)[0]
+
+
+def main() -> int:
+    """Print the list; returns the exit status."""
+    width = max(len(name) for names in GROUPS.values() for name in names)
+    print("python -m experiments.COMMAND --help says what a command takes.")
+    for group, names in GROUPS.items():
+        print(f"\n{group}")
+        for name in names:
+            print(f"  {name:{width}}  {purpose(name)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

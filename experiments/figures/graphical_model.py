@@ -1,0 +1,27 @@
+"""Fig. 2 of arXiv:2203.11437v1: the graphical model, as Pyro draws it from the running program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyro
+import torch
+from graphviz import ExecutableNotFound
+
+from models.networks import small_convolutional_backbone
+from models.vi_simsiam import VISimSiam
+
+__all__ = ["ExecutableNotFound", "graphical_model"]
+
+
+def graphical_model(path: Path, views: int = 2) -> Path:
+    """Let Pyro draw VI-SimSiam's model, with its distributions, into a PNG file.
+
+    Raises:
+        ExecutableNotFound: If Graphviz is not installed.
+    """
+    model = VISimSiam(small_convolutional_backbone(), features=128, dim=32).eval().model
+    images = [torch.rand(2, 1, 16, 16) for _ in range(views)]
+    graph = pyro.render_model(model, model_args=(images,), render_distributions=True)
+    graph.graph_attr.update(dpi="150", rankdir="TB")
+    return Path(graph.render(outfile=path, cleanup=True))
