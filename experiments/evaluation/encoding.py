@@ -32,8 +32,7 @@ def training_recipe(config: PretrainConfig) -> ViewRecipe:
 
     Size and normalisation are those of the pretraining.
     """
-    channels = config.data.channels
-    mean, std = (values * channels if len(values) == 1 else values for values in (config.views.mean, config.views.std))
+    mean, std = config.views.normalization(config.data.channels)
     return ViewRecipe(
         config.views.size,
         crop_scale=(SMALLEST_CROP, 1.0),

@@ -11,14 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.figures.style import styled
-from experiments.images.augmentations import (
-    BatchedViews,
-    SampleViews,
-    ViewRecipe,
-    center_view,
-    draw_parameters,
-)
-from experiments.images.augmentations.per_sample import converted, to_tensor
+from experiments.images.augmentations.batched import BatchedViews
+from experiments.images.augmentations.evaluation import center_view
+from experiments.images.augmentations.parameters import draw_parameters
+from experiments.images.augmentations.per_sample import SampleViews, converted, to_tensor
+from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.randomness import derived_generator
 
 

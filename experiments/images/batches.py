@@ -35,8 +35,35 @@ from experiments.images.randomness import Stream, derived_generator, derived_see
 ViewGroups = Sequence[tuple[ViewRecipe, int]]
 """Recipes and how many views to draw by each, in the order of the views."""
 
+_AT_ONCE = 8
+"""Images that a worker holds decoded while it makes their views."""
 
-class ResidentBatches:
+
+class _Batches:
+    """What both paths share: the steps, the recipe of each view of a step, and that they fit the set."""
+
+    def __init__(self, images: ImageSet | DeviceImages, order: EpochOrder, groups: ViewGroups, steps: range) -> None:
+        if order.images != len(images):
+            raise ValueError(f"order must be of the {len(images)} images of the set, got one of {order.images}")
+        if not groups or any(count < 1 for _, count in groups):
+            raise ValueError(f"groups must hold recipes with at least one view each, got {tuple(groups)}")
+        if not 0 <= steps.start <= steps.stop:
+            raise ValueError(f"start and stop must satisfy 0 <= start <= stop, got {steps.start} and {steps.stop}")
+        for recipe, _ in groups:
+            if recipe.channels != images.channels:
+                raise ValueError(
+                    f"groups must hold recipes for images of {images.channels} channels (one mean and std each), got "
+                    f"one for {recipe.channels}"
+                )
+        self.order = order
+        self.steps = steps
+        self.recipes = [recipe for recipe, count in groups for _ in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+class ResidentBatches(_Batches):
     """Views of images that lie on the device, made there for a whole batch at a time, without synchronisation.
 
     The parameters of view v of the batch of step s on process r are drawn on the CPU, by a generator seeded with
@@ -65,41 +92,32 @@ class ResidentBatches:
         stop: int,
         compile_views: bool = False,
     ) -> None:
-        _check(len(images), images.canvas.size(1), order, groups, start, stop)
+        super().__init__(images, order, groups, range(start, stop))
         self.images = images
-        self.order = order
-        self.start = start
-        self.stop = stop
-        self._transforms: list[tuple[ViewRecipe, Callable[..., Tensor]]] = []
-        for recipe, count in groups:
-            transform: Callable[..., Tensor] = BatchedViews(recipe)
-            if compile_views:
-                transform = torch.compile(transform, dynamic=False)  # each size of view is a program of its own
-            self._transforms += [(recipe, transform)] * count
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+        transforms: dict[ViewRecipe, Callable[..., Tensor]] = {recipe: BatchedViews(recipe) for recipe in self.recipes}
+        if compile_views:  # each size of view is a program of its own
+            transforms = {recipe: torch.compile(make, dynamic=False) for recipe, make in transforms.items()}
+        self._transforms = transforms
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        for step in range(self.start, self.stop):
-            yield self.views(step)
+        return map(self.views, self.steps)
 
     def views(self, step: int) -> list[Tensor]:
         """All views of a step; a pure function of the step."""
-        device = self.images.canvas.device
+        device = self.images.device
         indices = self.order.batch(step)
         if device.type == "cuda":  # only a copy from pinned memory does not make the host wait
             indices = indices.pin_memory().to(device, non_blocking=True)
         images, sizes = self.images.canvas[indices], self.images.sizes[indices]
         views = []
-        for view, (recipe, transform) in enumerate(self._transforms):
+        for view, recipe in enumerate(self.recipes):
             key = (self.order.seed, Stream.BATCHED_VIEWS, step, self.order.rank, view)
             parameters = draw_parameters(recipe, sizes, derived_generator(*key))
-            views.append(transform(images, sizes, parameters))
+            views.append(self._transforms[recipe](images, sizes, parameters))
         return views
 
 
-class StreamedBatches:
+class StreamedBatches(_Batches):
     """Views of images that are read when they are needed, made one image at a time in worker processes.
 
     View v of image i in epoch e is seeded with `derived_seed(seed, Stream.SAMPLE_VIEWS, e, i, v)`, so the number of
@@ -133,22 +151,15 @@ class StreamedBatches:
         device: torch.device | str = "cpu",
         prefetch: int = 2,
     ) -> None:
-        _check(len(images), images.channels, order, groups, start, stop)
+        super().__init__(images, order, groups, range(start, stop))
         if workers < 0:
             raise ValueError(f"workers must be at least 0, got {workers}")
         if prefetch < 1:
             raise ValueError(f"prefetch must be at least 1, got {prefetch}")
-        self.images = images
-        self.order = order
-        self.start = start
-        self.stop = stop
         self.workers = workers
         self.device = torch.device(device)
         self.prefetch = prefetch
-        self._dataset = _BatchesOfViews(images, [recipe for recipe, count in groups for _ in range(count)], order.seed)
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+        self._dataset = _BatchesOfViews(images, self.recipes, order.seed)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         with warnings.catch_warnings():
@@ -165,8 +176,14 @@ class StreamedBatches:
 
     def views(self, step: int) -> list[Tensor]:
         """All views of a step, made by the calling process; a pure function of the step."""
-        views = self._dataset[self.order.epoch(step), self.order.batch(step).numpy()]
-        return [view.to(self.device) for view in views]
+        return [view.to(self.device) for view in self._dataset[self._request(step)]]
+
+    def _request(self, step: int) -> tuple[int, NDArray[np.int64]]:
+        """What a step asks of a worker: the epoch and the images.
+
+        The order stays in the main process, so that the workers hold nothing that grows with the set.
+        """
+        return self.order.epoch(step), self.order.batch(step).numpy()
 
     def _loader(self) -> DataLoader[list[Tensor]]:
         options: dict[str, Any] = {}
@@ -182,32 +199,13 @@ class StreamedBatches:
         return DataLoader(
             self._dataset,
             batch_size=None,
-            sampler=_Requests(self.order, self.start, self.stop),
+            sampler=map(self._request, self.steps),
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
             # Without one of its own the loader would draw from the global generator.
             generator=torch.Generator().manual_seed(0),
             **options,
         )
-
-
-class _Requests:
-    """What each step asks of the workers: the epoch, and the images.
-
-    The order stays in the main process, so that the workers hold nothing that grows with the set.
-    """
-
-    def __init__(self, order: EpochOrder, start: int, stop: int) -> None:
-        self._order = order
-        self._start = start
-        self._stop = stop
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def __iter__(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        for step in range(self._start, self._stop):
-            yield self._order.epoch(step), self._order.batch(step).numpy()
 
 
 class _BatchesOfViews(Dataset[list[Tensor]]):
@@ -219,29 +217,15 @@ class _BatchesOfViews(Dataset[list[Tensor]]):
     def __getitem__(self, request: tuple[int, NDArray[np.int64]]) -> list[Tensor]:
         epoch, indices = request
         views: list[list[Tensor]] = [[] for _ in self._transforms]
-        for index in indices.tolist():
-            image = self._images.read(index)
+        for start in range(0, len(indices), _AT_ONCE):
+            chosen = indices[start : start + _AT_ONCE].tolist()
+            images = [self._images.read(index) for index in chosen]
             for view, transform in enumerate(self._transforms):
-                seed = derived_seed(self._seed, Stream.SAMPLE_VIEWS, epoch, index, view)
-                views[view].append(transform(image, seed))
+                seeds = [derived_seed(self._seed, Stream.SAMPLE_VIEWS, epoch, index, view) for index in chosen]
+                views[view] += transform.of_each(images, seeds)
         return [torch.stack(view) for view in views]
 
 
 def _leave_interrupts_to_the_parent(_worker: int) -> None:
     # Ctrl-C reaches every process of a terminal; the workers end when the parent ends them, and print nothing.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _check(images: int, channels: int, order: EpochOrder, groups: ViewGroups, start: int, stop: int) -> None:
-    if order.images != images:
-        raise ValueError(f"order must be of the {images} images of the set, got one of {order.images}")
-    if not groups or any(count < 1 for _, count in groups):
-        raise ValueError(f"groups must hold recipes with at least one view each, got {tuple(groups)}")
-    for recipe, _ in groups:
-        if recipe.channels != channels:
-            raise ValueError(
-                f"groups must hold recipes for images of {channels} channels (one mean and std each), got one for "
-                f"{recipe.channels}"
-            )
-    if not 0 <= start <= stop:
-        raise ValueError(f"start and stop must satisfy 0 <= start <= stop, got {start} and {stop}")

@@ -40,6 +40,11 @@ class DeviceImages:
         return len(self.canvas)
 
     @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return self.canvas.size(1)
+
+    @property
     def device(self) -> torch.device:
         """Where the images lie."""
         return self.canvas.device

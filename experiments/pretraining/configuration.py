@@ -2,18 +2,354 @@
 
 The defaults are the recipe of Section 6.2 of arXiv:2203.11437v1 for VI-SimSiam on ImageNette, with the choices that the
 paper leaves open made and named. The docstrings, of the sections' classes too, are the help of the command line.
+Nothing here needs torch, so that the help and a mistake are quick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Self, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
-from experiments.pretraining.image_settings import DataConfig, ViewsConfig
-from experiments.pretraining.method_settings import BackboneConfig, MethodConfig, ObjectiveConfig, TrainingConfig
-from experiments.pretraining.requirement import require
-from experiments.pretraining.run_settings import CheckpointConfig, EngineConfig, MonitorConfig
+from experiments.images.augmentations.recipe import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Range
+
+
+def _require(section: str, config: object, names: str, allowed: Callable[[Any], bool], expected: str) -> None:
+    """Refuse values that are not allowed; those that are not given pass."""
+    for name in names.split():
+        value = getattr(config, name)
+        if value is not None and not allowed(value):
+            raise ValueError(f"{section}.{name} must be {expected}, got {value!r}")
+
+
+def _at_least(least: int, section: str, config: object, names: str) -> None:
+    _require(section, config, names, lambda value: value >= least, f">= {least}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Images.
+
+    Attributes:
+        name: imagenette, imagewoof, cifar10, digits (which need no files), or the path of any folder of images.
+        root: Folder that holds the named data sets.
+        download: Fetch a named data set that is missing; otherwise the run stops and says what to put where.
+        skip_broken: Leave out images that cannot be decoded, and count them, instead of stopping before the training.
+        channels: 3 for colour, 1 for grey images.
+        path: resident keeps all decoded images on the device and augments them there in batches; streamed reads and
+            augments them in worker processes, with the same distribution, for sets that outgrow the device's memory.
+        storage_size: Images larger than this on the shorter side are kept downscaled to it (resident path only); a
+            quarter more than views.size when not given.
+        cache: Folder for the decoded images, so that the next run starts at once (resident path only); none when not
+            given.
+        workers: Worker processes of each training process on the streamed path.
+        images: At most so many training images, of each class equally many: a fixed choice, the same for every seed;
+            all when not given.
+        held_out: Fraction of the training images of each class that is kept from the training and takes the place of
+            the validation images, which are then not opened: for choosing settings without looking at those. The
+            choice is the same for every seed.
+    """
+
+    name: str = "imagenette"
+    root: str = "data"
+    download: bool = False
+    skip_broken: bool = False
+    channels: Literal[1, 3] = 3
+    path: Literal["resident", "streamed"] = "resident"
+    storage_size: int | None = None
+    cache: str | None = None
+    workers: int = 8
+    images: int | None = None
+    held_out: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require("data", self, "name", bool, "a data set or a folder")
+        _at_least(1, "data", self, "storage_size images")
+        _at_least(0, "data", self, "workers")
+        _require("data", self, "held_out", lambda part: 0 <= part < 1, "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ViewsConfig(Augmentation):
+    """Augmented views of an image.
+
+    SimSiam's augmentations (arXiv:2011.10566). The paper trains with "multi-crop" and names neither sizes nor counts;
+    the choice here is SwAV's (arXiv:2006.09882) at 128 pixels with two small views less: two global views, which the
+    guide holds, and four local ones of half the size, which the model explains and the guide does not hold. Local
+    views cover less of an image than global ones.
+
+    Attributes:
+        size: Height and width of a global view, in pixels.
+        global_views: Number of global views; the guide is the mixture over them.
+        global_crop_scale: Smallest and largest fraction of the image that a global view covers.
+        local_views: Number of local views (multi-crop); 0 for none.
+        local_size: Height and width of a local view, in pixels.
+        local_crop_scale: Smallest and largest fraction of the image that a local view covers.
+        mean: Mean that is subtracted from each channel (values in [0, 1]); one number serves all channels.
+        std: Standard deviation that each channel is divided by; one number serves all channels.
+    """
+
+    prefix: ClassVar[str] = "views."
+
+    size: int = 128
+    global_views: int = 2
+    global_crop_scale: Range = (0.2, 1.0)
+    local_views: int = 4
+    local_size: int = 64
+    local_crop_scale: Range = (0.05, 0.2)
+    mean: float | tuple[float, ...] = IMAGENET_MEAN
+    std: float | tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(1, "views", self, "size local_size global_views")
+        _at_least(0, "views", self, "local_views")
+        self.require_range("global_crop_scale", to=1)
+        self.require_range("local_crop_scale", to=1)
+        for name, values in (("mean", self.normalization(1)[0]), ("std", self.normalization(1)[1])):
+            self.require(name, len(values) in {1, 3}, "one number or three")
+
+    @property
+    def count(self) -> int:
+        """Number M of views of an image."""
+        return self.global_views + self.local_views
+
+    def normalization(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel; one number serves all of them."""
+        mean, std = (value if isinstance(value, tuple) else (value,) for value in (self.mean, self.std))
+        return (mean * channels if len(mean) == 1 else mean), (std * channels if len(std) == 1 else std)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The network that is pretrained, always from random weights.
+
+    Attributes:
+        name: Any torchvision or timm model, such as resnet18 or vit_tiny_patch16_224, without its classifier
+            (torchvision's where both have it; timm/resnet18 asks for timm's); small_convolutional and
+            strided_convolutional are networks of four and five convolutions, for images of about 16 and 32 pixels.
+        small_image_stem: Give a ResNet a first convolution of 3 by 3 without stride and no max-pooling, which images of
+            about 32 pixels need; when not given, where views.size is at most 64.
+    """
+
+    name: str = "resnet18"
+    small_image_stem: bool | None = None
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Model and guide.
+
+    Attributes:
+        name: simsiam, byol or vi_simsiam.
+        dim: Dimension of the latent space (BYOL's own is 256).
+        hidden: Width of the predictor's hidden layer, and of BYOL's projector; when not given, a quarter of dim, and
+            for BYOL 4096.
+        concentration: The constant concentration κ of SimSiam, of BYOL, and of VI-SimSiam with concentration_map
+            constant.
+        concentration_map: How VI-SimSiam's κ is made positive. relative predicts κ/(dim − 1), bounded; softplus, of
+            the raw output and without a scale, is the literal reading of the paper, which names none. constant
+            predicts no κ: Power Spherical experts of the constant method.concentration, a control; with nats per
+            dimension a κ of the order of dim − 1 belongs to it.
+        concentration_gradient: Where the gradient of VI-SimSiam's κ goes. through the whole network, as in the paper,
+            or to the head alone, which is κ's own row of the predictor's last layer: what comes before then learns
+            from the mean direction only, with κ as a weight.
+        momentum: BYOL's momentum of the moving average.
+    """
+
+    name: Literal["simsiam", "byol", "vi_simsiam"] = "vi_simsiam"
+    dim: int = 2048
+    hidden: int | None = None
+    concentration: float = 1.0
+    concentration_map: Literal["relative", "softplus", "constant"] = "relative"
+    concentration_gradient: Literal["through", "head"] = "through"
+    momentum: float = 0.996
+
+    def __post_init__(self) -> None:
+        _at_least(2, "method", self, "dim")
+        _at_least(1, "method", self, "hidden")
+        _require("method", self, "concentration", lambda kappa: 0 < kappa < math.inf, "positive and finite")
+        _require("method", self, "momentum", lambda momentum: 0 <= momentum <= 1, "in [0, 1]")
+        if not self.predicts_concentration:
+            through = f"through for {self.name} with a constant κ"
+            _require("method", self, "concentration_gradient", lambda gradient: gradient == "through", through)
+
+    @property
+    def predicts_concentration(self) -> bool:
+        """Whether κ depends on the image."""
+        return self.name == "vi_simsiam" and self.concentration_map != "constant"
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised, a mean over images.
+
+    Attributes:
+        pairs: cross compares each view's expert with the guide over the other views (Algorithm 1); all includes the
+            view's own (Eqs. 9 and 12).
+        normalized: Whether the product of experts is normalised.
+        nats_per: Unit of the loss: nats for an image, as printed, or for a dimension of the sphere (dim − 1 of them):
+            κ, and with it the gradient, grows with dim, and with nats per dimension one learning rate serves every dim.
+            image leaves the loss undivided, which the weight pull asks for.
+        over_views: sum over the views, as in Algorithm 1, or their mean; with SimSiam, κ = 1 and two views the mean is
+            SimSiam's published loss up to a constant. With M views the sum is M times the mean, and so is its gradient.
+        weight: What each term, a view's expert at another view's representation, is multiplied by, behind a
+            stop-gradient. one is the likelihood. pull is 1/κ for SimSiam and BYOL and (1 + cosine)/κ for VI-SimSiam:
+            the mean direction then learns as in SimSiam, and κ from weighted likelihoods; the loss is in the unit of
+            SimSiam's, not in nats, and nats_per must be image. concentration is (κ/(dim − 1))^−beta.
+        beta: Exponent β of the weight concentration, from 0 (the likelihood) to 1 (κ no longer decides how hard a view
+            pulls on the mean direction), as in β-NLL (arXiv:2203.09168).
+    """
+
+    pairs: Literal["cross", "all"] = "cross"
+    normalized: bool = False
+    nats_per: Literal["image", "dimension"] = "dimension"
+    over_views: Literal["sum", "mean"] = "sum"
+    weight: Literal["one", "pull", "concentration"] = "one"
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require("objective", self, "beta", lambda beta: 0 <= beta <= 1, "in [0, 1]")
+        if self.weight == "pull":
+            image = "image with objective.weight pull, under which the loss is in no nats and does not grow with dim"
+            _require("objective", self, "nats_per", lambda unit: unit == "image", image)
+        if self.normalized:
+            one = "one with objective.normalized, whose normaliser belongs to all terms of an image together"
+            _require("objective", self, "weight", lambda weight: weight == "one", one)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The recipe of Section 6.2: momentum SGD with a cosine schedule.
+
+    Attributes:
+        epochs: Passes over the images.
+        batch_size: Images of a step, of all devices together: each takes an equal part.
+        learning_rate: At the start of the cosine schedule, which ends at zero. It belongs to batch_size and is used as
+            it stands: it is not rescaled with the batch or the number of devices.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay of SGD, on every parameter.
+        warmup_epochs: Epochs over which the rate first rises linearly.
+        gradient_clip: Largest norm of the gradient; no clipping when not given. The gradient of a Power Spherical
+            expert is unbounded (κ/(1 + cosine)).
+        concentration_rate: Factor on the learning rate of κ's own row of VI-SimSiam's last layer, the same as if the
+            row were in a parameter group of its own.
+        concentration_decay: Weight decay of that row; weight_decay when not given.
+    """
+
+    epochs: int = 200
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_epochs: float = 0.0
+    gradient_clip: float | None = 1.0
+    concentration_rate: float = 1.0
+    concentration_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(1, "training", self, "epochs")
+        _require("training", self, "batch_size", lambda size: size >= 2, ">= 2 (batch normalisation needs it)")
+        for names, allowed, expected in (
+            ("learning_rate gradient_clip concentration_rate", lambda x: 0 < x < math.inf, "positive and finite"),
+            ("weight_decay concentration_decay", lambda x: 0 <= x < math.inf, "finite and >= 0"),
+            ("momentum", lambda x: 0 <= x < 1, "in [0, 1)"),
+            ("warmup_epochs", lambda x: 0 <= x < self.epochs, "in [0, epochs)"),
+        ):
+            _require("training", self, names, allowed, expected)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """The machine.
+
+    Attributes:
+        accelerator: gpu, cpu, or auto for a GPU where there is one.
+        devices: GPUs (or CPU processes) of each machine.
+        nodes: Machines; the command is then started on each by torchrun or srun.
+        precision: bf16-mixed runs the networks in bfloat16; the objective is in float32 either way.
+        channels_last: Keep images and convolutions with the channels last, as tensor cores want them.
+        compile: Compile encoder, predictor and the augmentation on the device with torch.compile.
+        cuda_graphs: Record the training step once and replay it as one launch, which leaves out all of Python: on one
+            GPU, with one process. The same operations in the same order; a network that waits for the GPU within a
+            step cannot be recorded. (Tried on a CPU, where the recording is stood in for; not yet on a GPU.)
+        threads: Threads of each process for computations on the CPU; torch's choice when not given.
+    """
+
+    accelerator: Literal["auto", "gpu", "cpu"] = "auto"
+    devices: int = 1
+    nodes: int = 1
+    precision: Literal["32", "bf16-mixed"] = "32"
+    channels_last: bool = True
+    compile: bool = False
+    cuda_graphs: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(1, "engine", self, "devices nodes threads")
+        if self.cuda_graphs:
+            none = "false with engine.accelerator cpu, which has none"
+            _require("engine", self, "cuda_graphs", lambda _: self.accelerator != "cpu", none)
+            one = f"false with engine.devices × engine.nodes = {self.processes}: a recorded step averages no gradients"
+            _require("engine", self, "cuda_graphs", lambda _: self.processes == 1, one)
+
+    @property
+    def processes(self) -> int:
+        """Of the whole run."""
+        return self.devices * self.nodes
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the state of the run is saved; the end always is.
+
+    Attributes:
+        every_steps: Save every so many steps, wherever in an epoch; not in between when not given.
+        every_epochs: Save at the end of every so many epochs.
+        seconds_apart: Pass over a save that is due sooner than this after the one before: where an epoch takes a
+            second, saving would take longer than training.
+    """
+
+    every_steps: int | None = 1000
+    every_epochs: int = 1
+    seconds_apart: float = 20.0
+
+    def __post_init__(self) -> None:
+        _at_least(1, "checkpoints", self, "every_steps every_epochs")
+        _at_least(0, "checkpoints", self, "seconds_apart")
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """What is watched during the training; nothing here changes the weights.
+
+    Attributes:
+        every_steps: Steps between two rows of metrics.csv (loss, gradient, images a second); the loss is also checked
+            for NaN and infinity then.
+        every_epochs: Epochs between evaluations on held-out images (nearest neighbours, collapse, κ); the last is
+            always evaluated.
+        neighbours: Training images among which neighbours are sought, at most; the first ones of a fixed random order.
+        images: Held-out images that are evaluated, at most; chosen likewise.
+        k: Neighbours that vote.
+        tensorboard: Whether to write TensorBoard's files too.
+        curves: Whether to draw training_curves.png at the end.
+        progress: Whether to show a progress bar.
+    """
+
+    every_steps: int = 50
+    every_epochs: int = 10
+    neighbours: int = 10_000
+    images: int = 4_000
+    k: int = 20
+    tensorboard: bool = True
+    curves: bool = True
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        _at_least(1, "monitor", self, "every_steps every_epochs neighbours k")
+        _at_least(2, "monitor", self, "images")
 
 
 @dataclass(frozen=True)
@@ -47,39 +383,29 @@ class PretrainConfig:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     def __post_init__(self) -> None:
-        require("seed", self.seed, 0 <= self.seed < 2**32, "a whole number from 0 to 4294967295")
-        processes = self.engine.devices * self.engine.nodes
-        require(
-            "training.batch_size",
-            self.training.batch_size,
-            self.training.batch_size % processes == 0 and self.training.batch_size >= 2 * processes,
-            f"a multiple of engine.devices × engine.nodes = {processes} with at least 2 images each",
-        )
-        if self.objective.pairs == "cross":
-            require("views.global_views", self.views.global_views, self.views.global_views >= 2, '>= 2 for "cross"')
-        require(
-            "objective.normalized",
-            self.objective.normalized,
-            not (self.objective.normalized and self.method.name == "vi_simsiam" and self.views.count > 2),
-            f"false for vi_simsiam with {self.views.count} views: the normaliser is known for 2",
-        )
-        if not self.method.predicts_concentration:
-            rate, weight, constant = self.training.concentration_rate, self.objective.weight, "with a constant κ"
-            require("training.concentration_rate", rate, rate == 1, f"1 for {self.method.name} {constant}")
-            decay = self.training.concentration_decay
-            require(
-                "training.concentration_decay", decay, decay is None, f"not given for {self.method.name} {constant}"
-            )
-            require(
-                "objective.weight", weight, weight != "concentration", f"one or pull for {self.method.name} {constant}"
-            )
-        for name in ("mean", "std"):
-            value = getattr(self.views, name)
-            require(f"views.{name}", value, len(value) in {1, self.data.channels}, f"1 or {self.data.channels} numbers")
+        method, objective, training, views = self.method, self.objective, self.training, self.views
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be a whole number from 0 to 4294967295, got {self.seed}")
+        processes = self.engine.processes
+        of_each = f"a multiple of engine.devices × engine.nodes = {processes} with at least 2 images each"
+        _require("training", training, "batch_size", lambda n: n % processes == 0 and n >= 2 * processes, of_each)
+        if objective.pairs == "cross":
+            _require("views", views, "global_views", lambda count: count >= 2, '>= 2 for "cross"')
+        if method.name == "vi_simsiam" and views.count > 2:
+            plain = f"false for vi_simsiam with {views.count} views: the normaliser is known for 2"
+            _require("objective", objective, "normalized", lambda normalized: not normalized, plain)
+        if not method.predicts_concentration:
+            constant = f"for {method.name} with a constant κ"
+            _require("training", training, "concentration_rate", lambda rate: rate == 1, f"1 {constant}")
+            _require("training", training, "concentration_decay", lambda _: False, f"not given {constant}")
+            _require("objective", objective, "weight", lambda w: w != "concentration", f"one or pull {constant}")
+        for name, values in zip(("mean", "std"), views.normalization(self.data.channels), strict=True):
+            expected = "one number" + (" or three" if self.data.channels == 3 else " with data.channels 1")
+            views.require(name, len(values) == self.data.channels, expected)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionaries of numbers, texts, lists and None."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -119,12 +445,6 @@ _NO_EFFECT_ON_WEIGHTS = (
 )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for entry in fields(config):
         value = getattr(config, entry.name)
@@ -135,7 +455,8 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _from_dict(cls: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    types = get_type_hints(cls)
+    hints = get_type_hints(cls)
+    types = {entry.name: hints[entry.name] for entry in fields(cls)}
     unknown = sorted(set(values) - set(types))
     if unknown:
         raise ValueError(f"configuration has unknown entries: {', '.join(prefix + name for name in unknown)}")

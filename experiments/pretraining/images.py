@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from experiments.images.augmentations.evaluation import center_view
-from experiments.images.augmentations.recipe import ViewRecipe
+from experiments.images.augmentations.recipe import Augmentation, ViewRecipe
 from experiments.images.batches import ResidentBatches, StreamedBatches, ViewGroups
 from experiments.images.device_images import DeviceImages
 from experiments.images.errors import ImageSetError, MissingSplitError
@@ -19,8 +19,7 @@ from experiments.images.image_sets import ImageSet
 from experiments.images.opening import open_images
 from experiments.images.order import EpochOrder
 from experiments.images.randomness import derived_generator
-from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.image_settings import DataConfig, ViewsConfig
+from experiments.pretraining.configuration import DataConfig, PretrainConfig
 from inference.judging.linear_probe import hold_out
 
 _WATCHED, _CHOSEN = 4, 6  # streams of random numbers, beside those of experiments.images.randomness
@@ -29,45 +28,15 @@ _BATCH = 256
 
 
 def view_groups(config: PretrainConfig) -> ViewGroups:
-    """How the views of an image are drawn: global ones first, then the local ones of a multi-crop.
-
-    Raises:
-        ValueError: If a setting of the views is out of its range.
-    """
+    """How the views of an image are drawn: global ones first, then the local ones of a multi-crop."""
     views = config.views
-    shared = {
-        name: getattr(views, name)
-        for name in (
-            "crop_ratio",
-            "brightness",
-            "contrast",
-            "saturation",
-            "hue",
-            "jitter_probability",
-            "grey_probability",
-            "blur_probability",
-            "blur_sigma",
-            "flip_probability",
-            "downscale_probability",
-            "downscale_factor",
-            "noise_probability",
-            "noise_std",
-            "occlusion_probability",
-            "occlusion_scale",
-        )
-    }
-    shared.update(zip(("mean", "std"), _normalization(views, config.data.channels), strict=True))
-    groups = [(ViewRecipe(size=views.size, crop_scale=views.global_crop_scale, **shared), views.global_views)]
-    if views.local_views:
-        groups.append(
-            (ViewRecipe(size=views.local_size, crop_scale=views.local_crop_scale, **shared), views.local_views)
-        )
-    return tuple(groups)
-
-
-def _normalization(views: ViewsConfig, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    mean, std = (value * channels if len(value) == 1 else value for value in (views.mean, views.std))
-    return mean, std
+    shared: dict[str, Any] = {entry.name: getattr(views, entry.name) for entry in fields(Augmentation)}
+    mean, std = views.normalization(config.data.channels)
+    kinds = (
+        (views.size, views.global_crop_scale, views.global_views),
+        (views.local_size, views.local_crop_scale, views.local_views),
+    )
+    return tuple((ViewRecipe(size, scale, mean, std, **shared), count) for size, scale, count in kinds if count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,15 +94,11 @@ class TrainingImages:
 
         Raises:
             ImageSetError: If they are missing, broken, too few, or of other channels than configured.
-            ValueError: If a setting of the views is out of its range.
         """
-        view_groups(config)  # a wrong setting shows before any image is read
         train = open_part(config.data, "train")
         least = config.training.batch_size
         train.require(f"a training with training.batch_size {least}", images=least)
-        resident = None
-        if config.data.path == "resident":
-            resident = _to_device(train, config, device)
+        resident = _to_device(train, config, device) if config.data.path == "resident" else None
         neighbours, held_out = _watched(config, train, resident, device) if watch else (None, None)
         return cls(config, train, resident, device, neighbours, held_out)
 
@@ -231,35 +196,24 @@ def _watched(
     but the number is then one of images that were seen.
     """
     recipe = view_groups(config)[0][0]
-    monitor = config.monitor
-    order = torch.randperm(len(train), generator=derived_generator(config.seed, _WATCHED, 0))
+    # Where the training images are streamed because they outgrow the device, these stay in the machine's memory.
+    place = device if config.data.path == "resident" else torch.device("cpu")
+
+    def watch(images: ImageSet, indices: Tensor) -> WatchedImages:
+        if images is train and resident is not None:
+            return WatchedImages(resident, indices, recipe)
+        return WatchedImages(_to_device(images.select(indices), config, place), torch.arange(len(indices)), recipe)
+
+    order, chosen = (derived_generator(config.seed, _WATCHED, stream) for stream in (0, 1))
+    voters = torch.randperm(len(train), generator=order)
     try:
         held_out = open_part(config.data, "val")
     except MissingSplitError:
-        count = min(monitor.images, max(2, len(train) // 4))
-        rest = order[count:][: monitor.neighbours]
-        watched = _watch(config, train, order[:count], resident, device, recipe)
-        return (
-            _watch(config, train, rest, resident, device, recipe) if train.labelled and len(rest) else None
-        ), watched
-    held_out.require("the evaluation of held-out images", images=2)
-    chosen = torch.randperm(len(held_out), generator=derived_generator(config.seed, _WATCHED, 1))[: monitor.images]
-    watched = _watch(config, held_out, chosen, None, device, recipe)
-    if not (train.labelled and held_out.labelled):
-        return None, watched
-    return _watch(config, train, order[: monitor.neighbours], resident, device, recipe), watched
-
-
-def _watch(
-    config: PretrainConfig,
-    images: ImageSet,
-    indices: Tensor,
-    resident: DeviceImages | None,
-    device: torch.device,
-    recipe: ViewRecipe,
-) -> WatchedImages:
-    if resident is not None:
-        return WatchedImages(resident, indices, recipe)
-    # Where the training images are streamed because they outgrow the device, these stay in the machine's memory.
-    where = device if config.data.path == "resident" else torch.device("cpu")
-    return WatchedImages(_to_device(images.select(indices), config, where), torch.arange(len(indices)), recipe)
+        count = min(config.monitor.images, max(2, len(train) // 4))
+        held_out, seen, voters = train, voters[:count], voters[count:]
+    else:
+        held_out.require("the evaluation of held-out images", images=2)
+        seen = torch.randperm(len(held_out), generator=chosen)[: config.monitor.images]
+    voters = voters[: config.monitor.neighbours]
+    vote = train.labelled and held_out.labelled and len(voters) > 0
+    return watch(train, voters) if vote else None, watch(held_out, seen)

@@ -14,8 +14,7 @@ from scipy import stats
 from experiments import pretrain
 from experiments.images.image_sets import ArraySource, ImageSet
 from experiments.pretraining import images as pretraining_images
-from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.image_settings import DataConfig
+from experiments.pretraining.configuration import DataConfig, PretrainConfig
 from experiments.pretraining.images import open_part
 from experiments.studies.intervals import mean_interval, paired_differences
 from experiments.studies.planning import TUNING_SEED, Plan, chosen_rate, differing

@@ -24,10 +24,15 @@ from experiments.evaluation.uncertainty.subject import Subject, middles
 from experiments.images.device_images import DeviceImages
 from experiments.images.opening import open_images
 from experiments.pretraining.building import build_pair
-from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.configuration import (
+    BackboneConfig,
+    DataConfig,
+    MethodConfig,
+    PretrainConfig,
+    TrainingConfig,
+    ViewsConfig,
+)
 from experiments.pretraining.export import save_pretrained
-from experiments.pretraining.image_settings import DataConfig, ViewsConfig
-from experiments.pretraining.method_settings import BackboneConfig, MethodConfig, TrainingConfig
 from experiments.records.record import Record, load_records
 from experiments.results import results_page
 from inference.judging.evaluation import fit_linear_probe, nearest_other_is_right

@@ -19,9 +19,7 @@ from experiments.evaluation.uncertainty.measures import measure
 from experiments.evaluation.uncertainty.observations import FreshViews, Observations
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, Uncertainties
 from experiments.evaluation.uncertainty.seeds import over_seeds, seeds_table
-from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.method_settings import TrainingConfig
-from experiments.pretraining.run_settings import EngineConfig
+from experiments.pretraining.configuration import EngineConfig, PretrainConfig, TrainingConfig
 from experiments.records.record import Cell, Table
 from ssl_as_inference.distributions import PowerSpherical
 

@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from experiments.figures import views_figure
-from experiments.images.augmentations import ViewRecipe
+from experiments.images.augmentations.recipe import ViewRecipe
 
 RECIPE = ViewRecipe(size=32)
 GREY_RECIPE = ViewRecipe(size=32, mean=(0.5,), std=(0.25,))

@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from experiments.images.augmentations import BatchedViews, ViewRecipe, center_view, draw_parameters
+from experiments.images.augmentations.batched import BatchedViews
+from experiments.images.augmentations.evaluation import center_view
+from experiments.images.augmentations.parameters import draw_parameters
+from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.device_images import DeviceImages
 from experiments.images.randomness import derived_generator
 from experiments.pretraining.configuration import PretrainConfig

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from experiments.images.augmentations.defects import (
-    DEFECT_DRAWS,
-    DETAIL_DRAWS,
-    Defects,
-    defects_from_draws,
-    no_defects,
-)
+from experiments.images.augmentations.defects import DEFECT_DRAWS, DETAIL_DRAWS, Defects, defects_from_draws, no_defects
 from experiments.images.augmentations.recipe import ViewRecipe
-
-Number = TypeVar("Number", float, Tensor)
 
 CROP_ATTEMPTS = 10
 """How often torchvision's RandomResizedCrop looks for a crop that fits before it takes the largest in the middle."""
@@ -26,26 +18,6 @@ CROP_ATTEMPTS = 10
 JITTER_OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 
 _DRAWS = 2 * CROP_ATTEMPTS + 2 + 2 * len(JITTER_OPERATIONS) + 5
-
-
-class SampleParameters(NamedTuple):
-    """All that is random in one view of one image, as plain numbers; the names are those of `ViewParameters`."""
-
-    box: tuple[int, int, int, int]
-    factors: tuple[float, ...]
-    order: tuple[int, ...]
-    jitter: bool
-    grey: bool
-    blur: bool
-    sigma: float
-    flip: bool
-    noise: bool = False
-    noise_std: float = 0.0
-    noise_key: int = 0
-    occlusion: bool = False
-    cover: tuple[int, int, int, int] = (0, 0, 0, 0)
-    downscale: bool = False
-    pixels: int = 0
 
 
 class ViewParameters(NamedTuple):
@@ -94,9 +66,14 @@ class ViewParameters(NamedTuple):
         """Copy to another device without waiting for it."""
         return ViewParameters(*(_to_device(tensor, torch.device(device)) for tensor in self))
 
-    def of(self, image: int) -> SampleParameters:
-        """The parameters of one image; waits for the device."""
-        return SampleParameters(**_row(self._asdict(), image))
+    def of(self, image: int) -> Any:
+        """The parameters of one image, under the same names as plain numbers and tuples of them; waits for the device.
+
+        `Any`, as the type of a field is no tensor there.
+        """
+        values = [tensor[image].tolist() for tensor in self]
+        plain: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
+        return ViewParameters(*plain)
 
 
 def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generator) -> ViewParameters:
@@ -158,7 +135,7 @@ def parameters_from_draws(
     return ViewParameters(
         box=_boxes(recipe, sizes, areas, ratios, place),
         factors=torch.stack([_uniform(factors[:, i], *bounds) for i, bounds in enumerate(ranges)], dim=1),
-        order=keys.argsort(dim=1),
+        order=keys.argsort(dim=1, stable=True),
         jitter=jitter < recipe.jitter_probability,
         grey=grey < recipe.grey_probability,
         blur=blur < recipe.blur_probability,
@@ -168,13 +145,16 @@ def parameters_from_draws(
     )
 
 
-def draw_sample_parameters(recipe: ViewRecipe, size: tuple[int, int], generator: torch.Generator) -> SampleParameters:
-    """Draw the parameters of one view of one image, as `draw_parameters` does for a batch of one, at less cost.
+def draw_sample_parameters(recipe: ViewRecipe, size: tuple[int, int], generator: torch.Generator) -> Any:
+    """Draw the parameters of one view of one image, as `draw_parameters` does for a batch of one, in double precision.
 
     Args:
         recipe: Ranges and probabilities.
         size: Height and width of the image, at least 1.
         generator: Source of randomness, on the CPU.
+
+    Returns:
+        As `ViewParameters.of`.
 
     Raises:
         ValueError: If the image has no pixels.
@@ -185,24 +165,23 @@ def draw_sample_parameters(recipe: ViewRecipe, size: tuple[int, int], generator:
     """
     if min(size) < 1:
         raise ValueError(f"size must be a height and width of at least 1, got {size}")
-    draws: list[float] = torch.rand(_DRAWS, generator=generator).tolist()
-    defect_draws = _defect_draws(recipe, 1, generator, torch.device("cpu"))
-    # The few that have defects are made as a batch of one is.
-    defects = {} if defect_draws is None else _row(defects_from_draws(recipe, defect_draws)._asdict(), 0)
-    rest = draws[2 * CROP_ATTEMPTS :]
-    keys = rest[6:10]
-    jitter, grey, blur, sigma, flip = rest[10:]
-    return SampleParameters(
-        box=_box(recipe, size, draws[: 2 * CROP_ATTEMPTS], (rest[0], rest[1])),
-        factors=tuple(_uniform(draw, *bounds) for draw, bounds in zip(rest[2:6], _factor_ranges(recipe), strict=True)),
-        order=tuple(sorted(range(4), key=keys.__getitem__)),
-        jitter=jitter < recipe.jitter_probability,
-        grey=grey < recipe.grey_probability,
-        blur=blur < recipe.blur_probability,
-        sigma=_uniform(sigma, *recipe.blur_sigma),
-        flip=flip < recipe.flip_probability,
-        **defects,
-    )
+    return draw_parameters_of_each(recipe, [size], [generator]).of(0)
+
+
+def draw_parameters_of_each(
+    recipe: ViewRecipe, sizes: Sequence[tuple[int, int]], generators: Sequence[torch.Generator]
+) -> ViewParameters:
+    """Draw the parameters of images that have generators of their own; the others' presence changes no bit.
+
+    Args:
+        recipe: Ranges and probabilities.
+        sizes: Height and width of each image, at least 1.
+        generators: Of each image, on the CPU.
+    """
+    draws = torch.stack([torch.rand(_DRAWS, generator=generator) for generator in generators]).double()
+    defect_draws = [_defect_draws(recipe, 1, generator, draws.device) for generator in generators]
+    drawn = [draw for draw in defect_draws if draw is not None]
+    return parameters_from_draws(recipe, torch.tensor(sizes), draws, torch.cat(drawn) if drawn else None)
 
 
 def _defect_draws(recipe: ViewRecipe, images: int, generator: torch.Generator, device: torch.device) -> Tensor | None:
@@ -211,23 +190,6 @@ def _defect_draws(recipe: ViewRecipe, images: int, generator: torch.Generator, d
     counts = (DEFECT_DRAWS, DETAIL_DRAWS) if recipe.loses_detail else (DEFECT_DRAWS,)
     parts = [torch.rand(images, count, generator=generator, device=generator.device) for count in counts]
     return _to_device(torch.cat(parts, dim=1), device)
-
-
-def _box(
-    recipe: ViewRecipe, size: tuple[int, int], attempts: list[float], place: tuple[float, float]
-) -> tuple[int, int, int, int]:
-    """What `_boxes` gives, one attempt after the other."""
-    height, width = size
-    low, high = recipe.crop_ratio
-    for area_draw, ratio_draw in zip(attempts[:CROP_ATTEMPTS], attempts[CROP_ATTEMPTS:], strict=True):
-        area = height * width * _uniform(area_draw, *recipe.crop_scale)
-        ratio = math.exp(_uniform(ratio_draw, math.log(low), math.log(high)))
-        h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
-        if 1 <= h <= height and 1 <= w <= width:
-            return int(place[0] * (height - h + 1)), int(place[1] * (width - w + 1)), h, w
-    h = max(1, round(width / low)) if width / height < low else height
-    w = max(1, round(height * high)) if width / height > high else width
-    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def _factor_ranges(recipe: ViewRecipe) -> list[tuple[float, float]]:
@@ -264,14 +226,8 @@ def _boxes(recipe: ViewRecipe, sizes: Tensor, areas: Tensor, ratios: Tensor, pla
     return torch.cat([start, torch.where(found, box, middle)], dim=1).long()
 
 
-def _uniform(draw: Number, low: float, high: float) -> Number:
+def _uniform(draw: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * draw
-
-
-def _row(parameters: Mapping[str, Tensor], image: int) -> dict[str, Any]:
-    """The parameters of one image as plain numbers and tuples of them."""
-    values = {name: tensor[image].tolist() for name, tensor in parameters.items()}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:

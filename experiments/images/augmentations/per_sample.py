@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,18 +11,13 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from experiments.images.augmentations.defects import Defects, add_defects, lose_detail
-from experiments.images.augmentations.parameters import JITTER_OPERATIONS, SampleParameters, draw_sample_parameters
+from experiments.images.augmentations.parameters import JITTER_OPERATIONS, draw_parameters_of_each
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.augmentations.taps import blur_taps, sum_taps
 
 transforms: Any = v2.functional  # Any: its functions are typed as if they took tensors only
 
-_ADJUST = {
-    "brightness": transforms.adjust_brightness,
-    "contrast": transforms.adjust_contrast,
-    "saturation": transforms.adjust_saturation,
-    "hue": transforms.adjust_hue,
-}
+_ADJUST = [getattr(transforms, f"adjust_{operation}") for operation in JITTER_OPERATIONS]
 
 
 class SampleViews:
@@ -57,16 +53,23 @@ class SampleViews:
         Returns:
             Normalised, float32, shape `(channels, size, size)`.
         """
-        generator = torch.Generator().manual_seed(seed)
-        return self.apply(image, draw_sample_parameters(self.recipe, (image.height, image.width), generator))
+        (view,) = self.of_each([image], [seed])
+        return view
 
-    def apply(self, image: Image.Image, parameters: SampleParameters) -> Tensor:
-        """Make the view with given parameters."""
+    def of_each(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
+        """Views of several images, each the one of its image and seed alone; drawing for many at once is quicker."""
+        sizes = [(image.height, image.width) for image in images]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        parameters = draw_parameters_of_each(self.recipe, sizes, generators)
+        return [self.apply(image, parameters.of(number)) for number, image in enumerate(images)]
+
+    def apply(self, image: Image.Image, parameters: Any) -> Tensor:
+        """Make the view with given parameters, as `ViewParameters.of` gives them."""
         size = self.recipe.size
         view = transforms.resized_crop(converted(image, self.recipe), *parameters.box, [size, size])
         if parameters.jitter:
             for operation in parameters.order:
-                view = _ADJUST[JITTER_OPERATIONS[operation]](view, parameters.factors[operation])
+                view = _ADJUST[operation](view, parameters.factors[operation])
         if parameters.grey:
             view = transforms.rgb_to_grayscale(view, self.recipe.channels)
         if parameters.flip:
@@ -86,7 +89,7 @@ class SampleViews:
         return sum_taps(rows.transpose(1, 3), taps)[0].permute(1, 2, 0)
 
 
-def _with_defects(tensor: Tensor, parameters: SampleParameters) -> Tensor:
+def _with_defects(tensor: Tensor, parameters: Any) -> Tensor:
     defects = Defects(*(torch.tensor([getattr(parameters, name)]) for name in Defects._fields))
     return torch.cat(list(add_defects(lose_detail(tensor[None].unbind(1), defects), defects)))
 

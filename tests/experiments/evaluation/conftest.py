@@ -13,10 +13,8 @@ from torch.optim.swa_utils import update_bn
 
 from experiments.images.digits import load
 from experiments.pretraining.building import build_pair
-from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.configuration import BackboneConfig, DataConfig, MethodConfig, PretrainConfig, ViewsConfig
 from experiments.pretraining.export import EXPORTED, Pretrained, save_pretrained
-from experiments.pretraining.image_settings import DataConfig, ViewsConfig
-from experiments.pretraining.method_settings import BackboneConfig, MethodConfig
 
 MakePretrained = Callable[..., Pretrained]
 

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.image_settings import DataConfig, ViewsConfig
-from experiments.pretraining.method_settings import BackboneConfig, MethodConfig, TrainingConfig
-from experiments.pretraining.run_settings import CheckpointConfig, EngineConfig, MonitorConfig
+from experiments.pretraining.configuration import (
+    BackboneConfig,
+    CheckpointConfig,
+    DataConfig,
+    EngineConfig,
+    MethodConfig,
+    MonitorConfig,
+    PretrainConfig,
+    TrainingConfig,
+    ViewsConfig,
+)
 
 IMAGES, BATCH, EPOCHS = 26, 8, 8  # 3 steps an epoch, the last 2 images of each left out
 

@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from experiments.pretraining.building import build_objective, build_pair, build_row_rate
-from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.configuration import MethodConfig, ObjectiveConfig, PretrainConfig, TrainingConfig
 from experiments.pretraining.export import load_pretrained, save_pretrained
-from experiments.pretraining.method_settings import MethodConfig, ObjectiveConfig, TrainingConfig
 from experiments.pretraining.training import pretrain
 from inference.fitting.term_weights import tempered_concentration, unit_pull
 from inference.judging.representation import embed

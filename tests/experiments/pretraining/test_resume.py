@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.configuration import BackboneConfig, DataConfig, PretrainConfig, TrainingConfig
 from experiments.pretraining.export import FORMAT, load_pretrained
-from experiments.pretraining.image_settings import DataConfig
-from experiments.pretraining.method_settings import BackboneConfig, TrainingConfig
 from experiments.pretraining.metrics import read_rows
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import pretrain

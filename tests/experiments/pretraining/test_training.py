@@ -20,15 +20,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from experiments.images.errors import ImageSetError
 from experiments.pretraining.building import build_pair
-from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.configuration import (
+    DataConfig,
+    EngineConfig,
+    MethodConfig,
+    ObjectiveConfig,
+    PretrainConfig,
+    TrainingConfig,
+    ViewsConfig,
+)
 from experiments.pretraining.export import EXPORTED, FORMAT, load_pretrained, save_pretrained
-from experiments.pretraining.image_settings import DataConfig, ViewsConfig
 from experiments.pretraining.images import TrainingImages, view_groups
 from experiments.pretraining.loop import PretrainingLoop
-from experiments.pretraining.method_settings import MethodConfig, ObjectiveConfig, TrainingConfig
 from experiments.pretraining.metrics import COLUMNS, history, read_rows
 from experiments.pretraining.run_folder import RunFolder
-from experiments.pretraining.run_settings import EngineConfig
 from experiments.pretraining.training import TrainingFailedError, TrainingInterruptedError, pretrain
 from inference.fitting.checkpointing import CheckpointError, load_checkpoint
 from inference.fitting.schedule import CosineSchedule

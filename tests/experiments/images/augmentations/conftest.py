@@ -13,7 +13,8 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torchvision.transforms import v2
 
-from experiments.images.augmentations import ViewParameters, ViewRecipe
+from experiments.images.augmentations.parameters import ViewParameters
+from experiments.images.augmentations.recipe import ViewRecipe
 
 functional: Any = v2.functional
 

@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.images.augmentations import BatchedViews, ViewParameters, ViewRecipe, center_view, draw_parameters
+from experiments.images.augmentations.batched import BatchedViews
+from experiments.images.augmentations.evaluation import center_view
+from experiments.images.augmentations.parameters import ViewParameters, draw_parameters
+from experiments.images.augmentations.recipe import ViewRecipe
 
 TOLERANCE = 1e-5  # of values in [0, 1], before the division by the standard deviation
 

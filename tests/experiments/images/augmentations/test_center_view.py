@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from experiments.images.augmentations import ViewRecipe, center_view, sample_center_view
-from experiments.images.augmentations.evaluation import shorter_side
+from experiments.images.augmentations.evaluation import center_view, sample_center_view, shorter_side
+from experiments.images.augmentations.recipe import ViewRecipe
 
 functional: Any = v2.functional
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.images.augmentations import BatchedViews, ViewRecipe, draw_parameters
-from experiments.images.augmentations.parameters import parameters_from_draws
+from experiments.images.augmentations.batched import BatchedViews
+from experiments.images.augmentations.parameters import draw_parameters, parameters_from_draws
+from experiments.images.augmentations.recipe import ViewRecipe
 
 BOTH_WAYS = pytest.mark.parametrize("as_matrices", [False, True], ids=["sums", "matrices"])
 

@@ -14,16 +14,11 @@ from PIL import Image
 from scipy import stats
 from torch import Tensor
 
-from experiments.images.augmentations import (
-    BatchedViews,
-    SampleParameters,
-    SampleViews,
-    ViewParameters,
-    ViewRecipe,
-    draw_parameters,
-    draw_sample_parameters,
-)
+from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.defects import lose_detail, no_defects, noise_pattern
+from experiments.images.augmentations.parameters import ViewParameters, draw_parameters, draw_sample_parameters
+from experiments.images.augmentations.per_sample import SampleViews
+from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.degradations import downscale
 
 PLAIN = ViewRecipe(size=32)
@@ -185,7 +180,7 @@ def test_lost_detail_is_what_pytorch_makes_of_a_smaller_view_enlarged_again(size
     assert torch.equal(torch.stack(list(lose_detail(views.unbind(1), kept)), dim=1), views)
 
 
-def with_defects(clean: Tensor, parameters: SampleParameters) -> Tensor:
+def with_defects(clean: Tensor, parameters: Any) -> Tensor:
     """By NumPy, of a view in [0, 1]; the pattern alone is ours."""
     if parameters.downscale:
         clean = downscale(clean[None], clean.size(-1) / parameters.pixels)[0]

@@ -16,8 +16,13 @@ from numpy.typing import NDArray
 from scipy import stats
 from torchvision.transforms import ColorJitter, GaussianBlur, RandomResizedCrop
 
-from experiments.images.augmentations import ViewParameters, ViewRecipe, draw_parameters, draw_sample_parameters
-from experiments.images.augmentations.parameters import parameters_from_draws
+from experiments.images.augmentations.parameters import (
+    ViewParameters,
+    draw_parameters,
+    draw_sample_parameters,
+    parameters_from_draws,
+)
+from experiments.images.augmentations.recipe import ViewRecipe
 
 RECIPE = ViewRecipe(size=32)
 DRAWN = 20_000

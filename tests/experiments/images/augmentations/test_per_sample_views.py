@@ -13,7 +13,10 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import v2
 
-from experiments.images.augmentations import BatchedViews, SampleParameters, SampleViews, ViewRecipe, draw_parameters
+from experiments.images.augmentations.batched import BatchedViews
+from experiments.images.augmentations.parameters import draw_parameters
+from experiments.images.augmentations.per_sample import SampleViews
+from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.randomness import Stream, derived_seed
 
 functional: Any = v2.functional
@@ -106,7 +109,8 @@ def test_a_view_of_an_image_of_one_pixel_or_line_is_finite(size: tuple[int, int]
 def test_the_blur_of_one_image_is_torchvisions_on_numbers_with_fractions(make_canvas: Callable[..., Any]) -> None:
     recipe = ViewRecipe(size=48, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     picture = make_canvas().pictures[0]
-    still = SampleParameters((5, 9, 120, 90), (1.0, 1.0, 1.0, 0.0), (0, 1, 2, 3), False, False, False, 1.3, False)
+    still = draw_parameters(recipe, torch.tensor([[200, 200]]), torch.Generator().manual_seed(0)).of(0)
+    still = still._replace(box=(5, 9, 120, 90), jitter=False, grey=False, sigma=1.3, flip=False)
     sharp, blurred = (SampleViews(recipe).apply(picture, still._replace(blur=blur)) for blur in (False, True))
     expected = functional.gaussian_blur(sharp, [recipe.blur_kernel_size] * 2, [1.3, 1.3])
     torch.testing.assert_close(blurred, expected, atol=1e-5, rtol=0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from experiments.images.augmentations import ViewRecipe
+from experiments.images.augmentations.recipe import ViewRecipe
 
 
 def test_the_default_recipe_is_the_published_one() -> None:
@@ -43,17 +43,17 @@ ERRORS: dict[str, dict[str, Any]] = {
     "contrast must be": {"contrast": math.nan},
     "saturation must be": {"saturation": math.inf},
     "hue must be": {"hue": 0.6},
-    "jitter_probability must lie": {"jitter_probability": 1.1},
-    "flip_probability must lie": {"flip_probability": math.nan},
-    "noise_probability must lie": {"noise_probability": -0.1},
-    "occlusion_probability must lie": {"occlusion_probability": 1.1},
-    "downscale_probability must lie": {"downscale_probability": 1.1},
-    "downscale_factor must be (smallest, largest), positive and finite": {"downscale_factor": (0.0, 2.0)},
-    "downscale_factor must be at least 1": {"downscale_factor": (0.5, 2.0)},
+    "jitter_probability must be in [0, 1]": {"jitter_probability": 1.1},
+    "flip_probability must be in [0, 1]": {"flip_probability": math.nan},
+    "noise_probability must be in [0, 1]": {"noise_probability": -0.1},
+    "occlusion_probability must be in [0, 1]": {"occlusion_probability": 1.1},
+    "downscale_probability must be in [0, 1]": {"downscale_probability": 1.1},
+    "downscale_factor must be (smallest, largest), at least 1 and finite": {"downscale_factor": (0.0, 2.0)},
+    "downscale_factor must be (smallest, largest), at least 1": {"downscale_factor": (0.5, 2.0)},
     "noise_std must be (smallest, largest), at least 0 and finite": {"noise_std": (-0.1, 0.3)},
     "noise_std must be": {"noise_std": (0.3, 0.1)},
     "noise_std must": {"noise_std": (0.1, math.inf)},
-    "occlusion_scale must be (smallest, largest), at least 0 and at most 1.0": {"occlusion_scale": (0.1, 1.5)},
+    "occlusion_scale must be (smallest, largest), at least 0 and at most 1": {"occlusion_scale": (0.1, 1.5)},
     "occlusion_scale must be": {"occlusion_scale": (0.1, math.nan)},
     "occlusion_scale must": {"occlusion_scale": (0.5,)},
     "mean and std must have one entry": {"mean": (0.5, 0.5), "std": (0.5, 0.5)},
