@@ -205,31 +205,10 @@ class VonMisesFisherHead(_ConstantHead):
         concentration: The constant κ > 0. It scales the gradient and nothing else (C9).
     """
 
-    def __init__(self, network: nn.Module, concentration: float = 1.0) -> None:
-        super().__init__(network, concentration)
-        self._first: VonMisesFisher | None = None
-        self._made_with: Tensor | None = None
-        self._made_of: tuple[object, ...] = ()
-
     def forward(self, projection: Tensor) -> VonMisesFisher:
         """The expert vMF(μ, κ)."""
         mean_direction = normalize(self.network(projection))
-        if torch.compiler.is_compiling() or self.concentration.is_inference():
-            return VonMisesFisher(mean_direction, self.concentration.to(mean_direction.dtype))
-        return self._expert(mean_direction).around(mean_direction)
-
-    def _expert(self, like: Tensor) -> VonMisesFisher:
-        """An expert that knows log C(κ), which is a constant here: made anew only when κ, d, dtype or device change."""
-        kappa = self.concentration
-        # The counter of writes tells of load_state_dict, and a move to another device puts another tensor in its place.
-        made_of = (kappa._version, like.size(-1), like.dtype)  # noqa: SLF001
-        if self._first is None or kappa is not self._made_with or made_of != self._made_of:
-            with torch.inference_mode(mode=False), torch.no_grad():  # so that training can use what evaluation made
-                pole = like.new_zeros(like.size(-1))
-                pole[0] = 1
-                self._first = VonMisesFisher(pole.expand_as(like), kappa.to(like.dtype))
-            self._made_with, self._made_of = kappa, made_of
-        return self._first
+        return VonMisesFisher(mean_direction, self.concentration.to(mean_direction.dtype))
 
 
 class PowerSphericalHead(nn.Module):
@@ -267,7 +246,7 @@ class ConstantPowerSphericalHead(_ConstantHead):
 
     Args:
         network: Projection to an unnormalised mean direction, shape `(images, dim)`.
-        concentration: The constant κ > 0. log C(κ) is a scalar a step here, too little to keep.
+        concentration: The constant κ > 0.
     """
 
     def forward(self, projection: Tensor) -> PowerSpherical:

@@ -5,7 +5,7 @@ and Pyro (`ssl_as_inference.distributions`) and the model/guide pair whose Kullb
 SimSiam, BYOL and VI-SimSiam (`ssl_as_inference.graphical_model`).
 """
 
-from ssl_as_inference import divergences  # noqa: F401  # registers the divergences with torch.distributions
+from ssl_as_inference import divergences, reparam  # noqa: F401  # they register with torch.distributions
 from ssl_as_inference.cross_entropies import cross_entropy, register_cross_entropy
 
 __all__ = ["cross_entropy", "register_cross_entropy"]

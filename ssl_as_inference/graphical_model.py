@@ -6,7 +6,10 @@ r"""The graphical model of the paper (Fig. 2) as a Pyro model/guide pair.
 The paper parametrises the posterior of one view, $p_\psi(z\mid x_i)$, instead of the likelihood $p(x_i\mid z)$ of a
 generative model. By Bayes' rule the two say the same about z: $p(x_i\mid z) = p_\psi(z\mid x_i)\,p(x_i)/p(z)$, where
 $p(x_i)$ does not depend on z and p(z) is uniform. Conditional independence of the views then gives the product of
-experts of Eqs. (6) and (10). The guide is the mixture of Dirac measures at the target network's outputs, Eq. (8).
+experts of Eqs. (6) and (10). The rule asks for a condition that nothing in the training enforces: a uniform prior is
+the average of its posteriors, so $\mathrm{E}_x\,p_\psi(z\mid x)$ must be uniform. Where a trained encoder does not
+spread its images over the sphere, the experts are still densities and the objective is still a divergence, but they
+are posteriors of no one prior. The guide is the mixture of Dirac measures at the target network's outputs, Eq. (8).
 
 Equations are those of arXiv:2203.11437v1; C-numbers refer to the claims that the project verifies.
 """
@@ -19,13 +22,13 @@ from typing import Any, ClassVar, Self
 import pyro
 import torch
 from pyro.distributions import TorchDistribution, constraints
-from pyro.nn import PyroModule
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, SphericalUniform, stack_experts
+from ssl_as_inference.parameter_store import announce_parameters
 from ssl_as_inference.sphere import normalize
 
 LATENT = "z"
@@ -89,10 +92,7 @@ class ViewGivenLatent(TorchDistribution):
         self.posterior = posterior
         self.latent = latent
         sample_shape = latent.shape[: latent.dim() - posterior.event_dim]
-        if sample_shape[len(sample_shape) - len(posterior.batch_shape) :] == posterior.batch_shape:  # nearly always
-            batch_shape = sample_shape
-        else:
-            batch_shape = torch.broadcast_shapes(posterior.batch_shape, sample_shape)  # ten times the time
+        batch_shape = torch.broadcast_shapes(posterior.batch_shape, sample_shape)
         super().__init__(batch_shape, torch.Size(view_shape), validate_args=False)
 
     @constraints.dependent_property
@@ -103,8 +103,6 @@ class ViewGivenLatent(TorchDistribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         """Return the same likelihood broadcast to `batch_shape`."""
         batch_shape = torch.Size(batch_shape)
-        if batch_shape == self.batch_shape:  # Pyro expands every site to its plates, which it already has
-            return self
         latent = self.latent.expand(batch_shape + self.latent.shape[self.latent.dim() - self.posterior.event_dim :])
         return type(self)(self.posterior, latent, self.event_shape)
 
@@ -117,32 +115,7 @@ class ViewGivenLatent(TorchDistribution):
         raise NotImplementedError("a view can be observed, not sampled: the model has no generator of images")
 
 
-class _PyroNetwork(PyroModule):
-    """A PyroModule that runs under Pyro's setting `module_local_params`, on or off, whichever is in force when called.
-
-    Pyro prepares a module for the setting at its construction and fails under the other one. Off suits `SVI`, which
-    finds parameters in Pyro's global store; on suits torch's optimisers.
-    """
-
-    def __init__(self) -> None:
-        with pyro.settings.context(module_local_params=True):
-            super().__init__()
-
-    def __getattr__(self, name: str) -> Any:
-        """A parameter or submodule, announced to Pyro where that is of use.
-
-        Each time a submodule is read, Pyro makes a site of each of its parameters: SVI finds them so. With
-        `module_local_params` it makes the same sites, and leaves the parameters where they are whatever the handlers
-        answer. For the 62 parameters of ResNet-18 that is 1 ms, for nothing.
-        """
-        modules: dict[str, nn.Module | None] = self.__dict__.get("_modules", {})
-        module = modules.get(name)
-        if module is not None and not isinstance(module, PyroModule) and pyro.settings.get("module_local_params"):
-            return module
-        return super().__getattr__(name)
-
-
-class MultiViewModel(_PyroNetwork):
+class MultiViewModel(nn.Module):
     r"""$p_\psi$: a uniform latent unit vector and M observed views, each with its expert $p_\psi(z\mid x_i)$.
 
     Args:
@@ -166,6 +139,8 @@ class MultiViewModel(_PyroNetwork):
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """Draw z, observe the views. `views`: M tensors of shape `(images, …)`."""
+        announce_parameters(self.encoder, "encoder")
+        announce_parameters(self.predictor, "predictor")
         images = _count_images(views)
         experts = [self.expert(view) for view in views]
         with _plate_of(images):
@@ -182,7 +157,7 @@ class MultiViewModel(_PyroNetwork):
         return z
 
 
-class MultiViewGuide(_PyroNetwork):
+class MultiViewGuide(nn.Module):
     r"""$q_\phi(z\mid\mathbb{X}) = \frac1M\sum_j\delta(z - f_\phi(x_j))$, Eq. (8), with the stop-gradient on f.
 
     With `views=G` the mixture has the first G views alone: with multi-crop, the global crops, which the local crops are
@@ -206,6 +181,7 @@ class MultiViewGuide(_PyroNetwork):
 
     def locations(self, views: Sequence[Tensor]) -> Tensor:
         """Unit vectors f(x_j) of the guide's views, shape `(images, G, dim)`, with their gradient."""
+        announce_parameters(self.network, "encoder")
         if self.views is not None and len(views) < self.views:
             raise ValueError(f"views must be at least the {self.views} that the guide is over, got {len(views)}")
         network = self.network

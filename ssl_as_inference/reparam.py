@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pyro
 from pyro.distributions import Delta, Normal, constraints
 from pyro.infer.reparam.reparam import Reparam, ReparamMessage, ReparamResult
+from torch.distributions import biject_to
 
 from ssl_as_inference.sphere import log_surface_area, normalize
 
@@ -54,3 +57,15 @@ class SphericalReparam(Reparam):
         relative = law.log_prob(value) + log_surface_area(law.event_shape[-1])
         pyro.factor(f"{name}_density", relative.sum(tuple(range(-(event_dim - 1), 0))) if event_dim > 1 else relative)
         return {"fn": Delta(value, event_dim=event_dim).mask(False), "value": value, "is_observed": True}
+
+
+def _no_chart(constraint: constraints.Constraint) -> NoReturn:  # noqa: ARG001
+    """Name the remedy where NUTS or an automatic guide asks for unconstrained coordinates of a sphere."""
+    raise ValueError(
+        "a latent site is on a sphere, which has no unconstrained coordinates: reparametrise it, with "
+        "pyro.poutine.reparam(model, config={NAME OF THE SITE: SphericalReparam()}) from ssl_as_inference.reparam, or "
+        "with Pyro's ProjectedNormalReparam if its distribution is Pyro's ProjectedNormal"
+    )
+
+
+biject_to.register(type(constraints.sphere), _no_chart)

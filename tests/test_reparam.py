@@ -106,3 +106,14 @@ def test_observed_sites_and_other_supports_are_refused() -> None:
     )
     with pytest.raises(ValueError, match="must have a distribution on the sphere, got Normal"):
         normal()
+
+
+@pytest.mark.parametrize("infer", ["NUTS", "AutoNormal"])
+@pytest.mark.parametrize("name", LAWS)
+def test_continuous_inference_on_a_sphere_names_the_remedy(name: str, infer: str) -> None:
+    def model() -> None:
+        pyro.sample("z", LAWS[name]())  # type: ignore[no-untyped-call]
+
+    run = AutoNormal(model) if infer == "AutoNormal" else MCMC(NUTS(model), 1, 1, disable_progbar=True).run
+    with pytest.raises(ValueError, match=r"poutine\.reparam\(model, config=.*SphericalReparam\(\)"):
+        run()

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -44,7 +45,7 @@ class ObjectiveTerms:
 
 
 class KLObjective(ELBO):
-    r"""$\mathrm{KL}(q_\phi\,\|\,p_\psi)$ up to the constant entropy of q, exactly, by enumerating the guide's atoms.
+    r"""The paper's divergence between guide and model, up to the constant entropy of q, by enumerating the guide's atoms.
 
     With the views' experts $p_i = p_\psi(z\mid x_i)$ and the guide's atoms $f_j$:
 
@@ -52,10 +53,13 @@ class KLObjective(ELBO):
       for Power Spherical ones, with the 1/M that Eq. (8) asks for and the sign of Eq. (12)'s second term corrected
       (C12). It equals Pyro's `TraceEnum_ELBO` plus log M an image (C29).
     - `pairs="cross"` (default): $-\sum_i \frac1{M-1}\sum_{j\ne i}\log p_i(f_j)$, Algorithm 1 for M = 2 and what the
-      paper trains. It is a sum of proper divergences: each expert against the guide over the *other* views (C13).
+      paper trains. It is a sum of M divergences, one an expert: each from the guide over the *other* views (C13).
 
-    `normalized=True` adds $\log Z(\mathbb{X})$, so that the product of experts is a density (C4, C16). Under `"all"`
-    the result is then Eq. (5) itself up to the entropy of q.
+    Neither is the divergence of q from the model's posterior, because the product of the experts is a density only
+    up to its integral $Z(\mathbb{X})$. `normalized=True` adds $\log Z(\mathbb{X})$ (C4, C16); under `"all"` the result
+    is then $\mathrm{KL}(q_\phi\,\|\,p_\psi)$ of Eq. (5) itself, up to the entropy of q. The difference is not small:
+    in high dimension the normaliser changes the direction of the gradient, and it weakens the pull between views that
+    disagree.
 
     `weight` multiplies each $\log p_i(f_j)$ by a number $w_{ij}$ behind a stop-gradient, such as those of
     `inference.fitting.term_weights`. What is minimised is then no divergence any more, and the loss's value compares
@@ -111,12 +115,14 @@ class KLObjective(ELBO):
 
     def differentiable_loss(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """The loss as a scalar tensor, a sum over images; `args` go to model and guide."""
-        terms = self.evaluate(model, guide, *args, **kwargs)
-        with full_precision(terms.log_densities[0]):
-            return terms.loss()
+        return _in_full_precision(self.evaluate(model, guide, *args, **kwargs))
 
     def evaluate(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> ObjectiveTerms:
         """The terms that the loss is the sum of, with their gradient; `args` go to model and guide."""
+        with pyro.settings.context(module_local_params=True):  # Pyro's global store of parameters stays as it is
+            return self._evaluate(model, guide, args, kwargs)
+
+    def _evaluate(self, model: nn.Module, guide: nn.Module, args: Any, kwargs: Any) -> ObjectiveTerms:
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
         atoms = self._atoms(guide_trace)
         sites = self._observed_views(model_trace)
@@ -165,8 +171,7 @@ class KLObjective(ELBO):
 
     @staticmethod
     def _observed_views(model_trace: poutine.Trace) -> list[dict[str, Any]]:
-        if LATENT not in model_trace.nodes:
-            raise ValueError(f"model must sample a site named {LATENT!r}, got sites {_sample_sites(model_trace)}")
+        _latent_site(model_trace, "model")
         sites: list[Any] = [site for site in model_trace.nodes.values() if isinstance(site.get("fn"), ViewGivenLatent)]
         if not sites:
             raise ValueError("model must observe views (sites with a ViewGivenLatent distribution), got none")
@@ -174,9 +179,7 @@ class KLObjective(ELBO):
 
     @staticmethod
     def _atoms(guide_trace: poutine.Trace) -> Tensor:
-        if LATENT not in guide_trace.nodes:
-            raise ValueError(f"guide must sample a site named {LATENT!r}, got sites {_sample_sites(guide_trace)}")
-        site: Any = guide_trace.nodes[LATENT]
+        site = _latent_site(guide_trace, "guide")
         if not isinstance(site["fn"], DeltaMixture) or site["infer"].get("enumerate") != "parallel":
             raise ValueError(
                 f"guide must draw {LATENT!r} from a DeltaMixture with infer={{'enumerate': 'parallel'}}, "
@@ -192,20 +195,31 @@ class KLObjective(ELBO):
             # As contexts: wrapped around the functions instead, the handlers would take twice their time.
             with poutine.enum(first_available_dim=outermost), poutine.trace() as guide_sites:
                 guide(*args, **kwargs)
+            _latent_site(guide_sites.trace, "guide")
             with poutine.trace() as model_sites, poutine.replay(trace=guide_sites.trace):
                 model(*args, **kwargs)
         return model_sites.trace, guide_sites.trace
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The loss as a number."""
+        """The loss as a number: what `pyro.infer.SVI` calls to evaluate."""
         with torch.no_grad():
-            return float(self.differentiable_loss(model, guide, *args, **kwargs))
+            return float(self._loss_for_svi(model, guide, args, kwargs))
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """The loss as a number, its gradient accumulated into the parameters: what `pyro.infer.SVI` calls."""
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss = self._loss_for_svi(model, guide, args, kwargs)
         loss.backward()
         return float(loss.detach())
+
+    def _loss_for_svi(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Tensor:
+        # SVI optimises what Pyro's global store knows (ssl_as_inference.parameter_store).
+        with pyro.settings.context(module_local_params=False):
+            return _in_full_precision(self._evaluate(model, guide, args, kwargs))
+
+
+def _in_full_precision(terms: ObjectiveTerms) -> Tensor:
+    with full_precision(terms.log_densities[0]):
+        return terms.loss()
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[None]:
@@ -229,6 +243,18 @@ def _scaled(log_prob: Tensor, site: dict[str, Any]) -> Tensor:
     """Apply the scale of a subsampled plate and the mask of the handlers around a site, as Pyro does."""
     scaled: Tensor = scale_and_mask(log_prob, site["scale"], site["mask"])
     return scaled
+
+
+def _latent_site(trace: poutine.Trace, role: str) -> dict[str, Any]:
+    if LATENT not in trace.nodes:
+        raise ValueError(f"{role} must sample a site named {LATENT!r}, got sites {_sample_sites(trace)}")
+    site: Any = trace.nodes[LATENT]
+    if site["is_observed"]:
+        raise ValueError(
+            f"{role} must sample {LATENT!r}, got one that is conditioned on a value of {LATENT!r}: the objective sums "
+            "over the guide's atoms"
+        )
+    return site  # type: ignore[no-any-return]
 
 
 def _sample_sites(trace: poutine.Trace) -> list[str]:

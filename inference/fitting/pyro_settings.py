@@ -8,7 +8,6 @@ from typing import Any
 import pyro
 
 _FOR_TRAINING: dict[str, Any] = {
-    "module_local_params": True,
     "validate_distributions_pyro": False,
     "validate_distributions_torch": False,
     "validate_infer": False,
@@ -17,16 +16,16 @@ _FOR_TRAINING: dict[str, Any] = {
 
 
 def settings_for_training() -> AbstractContextManager[None]:
-    """Parameters stay in their modules instead of Pyro's global store, and Pyro's checks are off.
+    """Pyro's checks are off.
 
-    The checks wait for the device at every site, and what they would check comes from our own networks. Where all is so
+    They wait for the device at every site, and what they would check comes from our own networks. Where all is so
     already, nothing is changed: enter it around a training, too, and what its steps do is to look. To change the checks
     of distributions in each step would make Python forget what it knows of some hundred classes.
 
     Example:
         >>> with settings_for_training():
-        ...     pyro.settings.get("module_local_params"), pyro.settings.get("validate_distributions_torch")
-        (True, False)
+        ...     pyro.settings.get("validate_infer"), pyro.settings.get("validate_distributions_torch")
+        (False, False)
     """
     changed = {name: value for name, value in _FOR_TRAINING.items() if pyro.settings.get(name) is not value}
     return pyro.settings.context(**changed) if changed else nullcontext()

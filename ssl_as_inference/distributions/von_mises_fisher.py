@@ -12,7 +12,6 @@ from ssl_as_inference.distributions.von_mises_fisher_log_density import von_mise
 from ssl_as_inference.distributions.von_mises_fisher_sampling import draw_gap
 from ssl_as_inference.special import (
     von_mises_fisher_entropy,
-    von_mises_fisher_log_normalizer_plus_concentration,
     von_mises_fisher_mean_resultant_length,
     von_mises_fisher_resultant_slope,
     von_mises_fisher_tangent_variance,
@@ -81,39 +80,6 @@ class VonMisesFisher(RotationallySymmetric):
         """Differential entropy with respect to the surface measure, shape `batch_shape`."""
         return von_mises_fisher_entropy(self.dim, self.concentration)
 
-    _log_peak: Tensor | None = None
-    """log C(κ) + κ where `around` has computed it already."""
-
-    def around(self, mean_direction: Tensor) -> Self:
-        """The distribution of the same concentration around other mean directions.
-
-        log C(κ) is computed once for all distributions made by one, which for a constant κ and a few directions takes
-        longer than the rest of `log_prob`.
-
-        Args:
-            mean_direction: Unit vectors μ, shape `(*batch, dim)` with the same dim.
-
-        Raises:
-            ValueError: As at construction, or if dim is another one or κ has a derivative, which would be lost.
-
-        Example:
-            >>> one = VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), 5.0)
-            >>> one.around(torch.eye(3)).log_prob(torch.tensor([0.0, 0.0, 1.0]))
-            tensor([-5.2284, -5.2284, -0.2284])
-        """
-        if mean_direction.size(-1) != self.dim:
-            raise ValueError(
-                f"mean_direction must have last dimension {self.dim}, got shape {tuple(mean_direction.shape)}"
-            )
-        concentration = self._own_concentration
-        if concentration.requires_grad:
-            raise ValueError("concentration must be a constant without derivative, got one that requires grad")
-        if self._log_peak is None:
-            self._log_peak = von_mises_fisher_log_normalizer_plus_concentration(self.dim, concentration)
-        new = type(self)(mean_direction, concentration, validate_args=self.__dict__.get("_validate_args"))
-        new._log_peak = self._log_peak  # noqa: SLF001  # of the same class
-        return new
-
     def log_prob(self, value: Tensor) -> Tensor:
         r"""Log density with respect to the surface measure, as $(\log C + \kappa) - \tfrac\kappa2\lVert z-\mu\rVert^2$.
 
@@ -125,10 +91,7 @@ class VonMisesFisher(RotationallySymmetric):
         """
         if self._validate_args:
             self._validate_sample(value)
-        concentration = self._own_concentration
-        if self._log_peak is not None:
-            return self._log_peak - concentration * half_squared_chord(value, self.mean_direction)
-        return von_mises_fisher_log_density(value, self.mean_direction, concentration)
+        return von_mises_fisher_log_density(value, self.mean_direction, self._own_concentration)
 
     def cosine_cdf(self, cosine: Tensor) -> Tensor:
         r"""$P(\mu^\top z \le t)$, for t in [−1, 1] that broadcasts with `batch_shape`.

@@ -9,6 +9,7 @@ from typing import Any
 import pyro
 import pytest
 import torch
+from pyro import poutine
 from torch import Tensor, nn
 
 from inference.fitting.kl_objective import KLObjective
@@ -225,3 +226,15 @@ def test_a_batch_of_one_image_is_refused_in_training_and_served_in_evaluation(
         KLObjective().loss(pair.model, guide, views)
     pair.eval()
     assert math.isfinite(KLObjective().loss(pair.model, guide, views))
+
+
+@pytest.mark.parametrize("part", ["model", "guide"])
+def test_a_latent_that_is_conditioned_on_is_refused(
+    part: str, make_pair: Callable[..., MultiViewPair], make_views: Callable[..., list[Tensor]]
+) -> None:
+    pair, views = make_pair("ps"), make_views(2)
+    parts = {"model": pair.model, "guide": pair.guide}
+    atom = normalize(torch.ones(6, 5, dtype=torch.float64))
+    parts[part] = poutine.condition(parts[part], data={"z": atom})
+    with pytest.raises(ValueError, match=rf"{part} must sample 'z', got one that is conditioned on a value of 'z'"):
+        KLObjective().loss(parts["model"], parts["guide"], views)

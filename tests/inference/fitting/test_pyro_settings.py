@@ -1,4 +1,4 @@
-"""Pyro's settings for a training: in force inside, put back outside, untouched where they are in force already."""
+"""Pyro's checks in a training: in force inside, put back outside, untouched where they are in force already."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ def settings_are_put_back() -> Iterator[None]:
 
 
 def in_force() -> dict[str, Any]:
-    return {name: pyro.settings.get(name) for name in ["module_local_params", *CHECKS]}
+    return {name: pyro.settings.get(name) for name in CHECKS}
 
 
-def test_parameters_stay_in_their_modules_and_nothing_is_checked() -> None:
-    pyro.settings.set(module_local_params=False)
+def test_nothing_is_checked() -> None:
     pyro.enable_validation(True)
     before = in_force()
     with settings_for_training():
-        assert in_force() == {"module_local_params": True, **dict.fromkeys(CHECKS, False)}
+        assert in_force() == dict.fromkeys(CHECKS, False)
         assert not torch.distributions.Distribution._validate_args
         assert not pyro.distributions.Normal(0.0, 1.0)._validate_args
     assert in_force() == before
@@ -39,7 +38,7 @@ def test_parameters_stay_in_their_modules_and_nothing_is_checked() -> None:
     assert in_force() == before
 
 
-@pytest.mark.parametrize("name", ["module_local_params", *CHECKS])
+@pytest.mark.parametrize("name", CHECKS)
 def test_what_is_set_already_is_left_and_put_back(name: str) -> None:
     pyro.enable_validation(True)
     with settings_for_training():
