@@ -59,7 +59,7 @@ def _bregman(
     first: Tensor,
     step: Tensor,
     curvature: Callable[[Tensor], Tensor],
-    far: Callable[[Tensor, Tensor], Tensor],
+    far: Callable[[Tensor], Tensor],
     scale: Tensor,
 ) -> Tensor:
     """B_F(κ + δ; κ) for κ = first, δ = step, from F″ if δ is small against `scale` and from `far` otherwise."""
@@ -69,7 +69,7 @@ def _bregman(
     weight = torch.tensor(_WEIGHTS, dtype=first.dtype, device=first.device)
     nodes = first.unsqueeze(-1) + short.unsqueeze(-1) * t
     integral = short.square() * (curvature(nodes) * weight).sum(-1)
-    return torch.where(near, integral, far(first, step))
+    return torch.where(near, integral, far(step))
 
 
 def von_mises_fisher_concentration_divergence(dim: int, first: Tensor, second: Tensor) -> Tensor:
@@ -87,10 +87,10 @@ def von_mises_fisher_concentration_divergence(dim: int, first: Tensor, second: T
     """
     first, second = torch.broadcast_tensors(first.double(), second.double())
 
-    def far(start: Tensor, step: Tensor) -> Tensor:
+    def far(step: Tensor) -> Tensor:
         # F = κ − u − const, u = log C + κ
-        complement = von_mises_fisher_mean_resultant_complement(dim, start)
-        return complement * step - von_mises_fisher_peak_difference(dim, start + step, step)
+        complement = von_mises_fisher_mean_resultant_complement(dim, first)
+        return complement * step - von_mises_fisher_peak_difference(dim, second, step, remaining=first)
 
     # The zeros of I_ν are imaginary, the first of them beyond ν.
     scale = torch.hypot(torch.minimum(first, second).detach(), first.new_full((), dim / 2 + 1))
@@ -113,11 +113,11 @@ def power_spherical_concentration_divergence(dim: int, first: Tensor, second: Te
     first, second = torch.broadcast_tensors(first.double(), second.double())
     b = (dim - 1) / 2
 
-    def far(start: Tensor, step: Tensor) -> Tensor:
+    def far(step: Tensor) -> Tensor:
         # F = κ log 2 − peak, peak = log C + κ log 2 with the slope ψ(a+b) − ψ(a)
-        rise = power_spherical_log_normalizer_plus_peak(dim, start + step)
-        rise = rise - power_spherical_log_normalizer_plus_peak(dim, start)
-        return -step * polygamma_difference(0, start + b, b, lower=b) - rise
+        rise = power_spherical_log_normalizer_plus_peak(dim, second)
+        rise = rise - power_spherical_log_normalizer_plus_peak(dim, first)
+        return -step * polygamma_difference(0, first + b, b, lower=b) - rise
 
     scale = torch.minimum(first, second).detach() + b  # of the pole of ψ′
     return _bregman(first, second - first, lambda x: polygamma_difference(1, x + b, b, lower=b), far, scale)

@@ -13,7 +13,11 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ssl_as_inference.distributions import PowerSpherical, SphericalUniform, VonMisesFisher
-from ssl_as_inference.special import power_spherical_kl_to_uniform, von_mises_fisher_kl_to_uniform
+from ssl_as_inference.special import (
+    power_spherical_kl_to_uniform,
+    von_mises_fisher_kl_to_uniform,
+    von_mises_fisher_mean_resultant_length,
+)
 from ssl_as_inference.sphere import normalize
 
 FAMILIES = {"vmf": VonMisesFisher, "ps": PowerSpherical}
@@ -68,6 +72,27 @@ def test_divergence_between_close_concentrations_keeps_its_relative_accuracy(fam
         near = kappa * (1 + share)
         got = kl_divergence(_law(family, mu, kappa), _law(family, mu, near)).item()
         assert got == pytest.approx(_bregman(family, dim, kappa, near), rel=1e-11), (kappa, share)
+
+
+FAR_APART = torch.tensor([0.0, 1e-3, 0.02, 2e4, 1e20], dtype=torch.float64)
+
+
+@FAMILY
+@pytest.mark.parametrize("dim", [2, 3, 62, 2048])
+def test_divergence_from_much_concentration_to_none_is_that_to_uniform(family: str, dim: int) -> None:
+    mu, zero = _direction(dim), torch.zeros((), dtype=torch.float64)
+    to_uniform = {"vmf": von_mises_fisher_kl_to_uniform, "ps": power_spherical_kl_to_uniform}[family]
+    divergence = kl_divergence(FAMILIES[family](mu, FAR_APART), FAMILIES[family](mu, zero))
+    torch.testing.assert_close(divergence, to_uniform(dim, FAR_APART), rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 62, 2048])
+def test_slope_in_the_second_concentration_keeps_its_digits_far_from_the_first(dim: int) -> None:
+    second = FAR_APART.clone().requires_grad_()
+    q = VonMisesFisher(_direction(dim), torch.tensor(2e4, dtype=torch.float64))
+    (slope,) = torch.autograd.grad(kl_divergence(q, VonMisesFisher(_direction(dim), second)).sum(), second)
+    expected = von_mises_fisher_mean_resultant_length(dim, FAR_APART) - q.mean_resultant_length
+    torch.testing.assert_close(slope, expected, rtol=1e-14, atol=1e-15)
 
 
 @PAIRS

@@ -192,39 +192,24 @@ class _Series:
         self.dim = dim
         self.kappa = kappa.clamp(max=SWITCH)
         self.x = self.kappa.square() / 4
-        self.excess = _hypergeometric_excess(_series_factors(dim / 2), self.x)
 
-    def _ratio(self) -> Tensor:  # A/κ
+    def _excess(self) -> Tensor:
+        return _hypergeometric_excess(_series_factors(self.dim / 2), self.x)
+
+    def _ratio(self, excess: Tensor) -> Tensor:  # A/κ
         neighbour = 1 + _hypergeometric_excess(_series_factors(self.dim / 2 + 1), self.x)
-        return neighbour / (self.dim * (1 + self.excess))
+        return neighbour / (self.dim * (1 + excess))
 
     def log_normalizer(self) -> Tensor:
-        return -log_surface_area(self.dim) - self.excess.log1p()
+        return -log_surface_area(self.dim) - self._excess().log1p()
 
     def log_normalizer_plus_concentration(self) -> Tensor:
-        return self.kappa - log_surface_area(self.dim) - self.excess.log1p()
+        return self.kappa - log_surface_area(self.dim) - self._excess().log1p()
 
     def resultant(self) -> Tensor:
-        return self.kappa * self._ratio()
+        return self.kappa * self._ratio(self._excess())
 
     def resultant_complement(self) -> Tensor:
-        return 1 - self.kappa * self._ratio()
-
-    def tangent_variance(self) -> Tensor:
-        return self._ratio()
-
-    def _variance(self, derivative: int = 0) -> Tensor:
-        return 1 + _hypergeometric_excess(_variance_factors(self.dim, derivative), self.x)
-
-    def resultant_slope(self) -> Tensor:
-        return self._variance() / (self.dim * (1 + self.excess).square())
-
-    def resultant_curvature(self) -> Tensor:
-        """A″ = A′(V′/V − 2A), V being the series of the variance."""
-        relative = 2 * (self.dim - 1) / (self.dim * (self.dim + 2)) * self._variance(1) / self._variance()
-        return self.kappa * self.resultant_slope() * (relative - 2 * self._ratio())
-
-    def _precise_complement(self) -> Tensor:
         """1 − A from Gauss' continued fraction of 1 − I_{m+1}/I_m, m = ν+N … ν: relative error of a few roundings."""
         steps, decay = 0, 0.0
         while decay < 17.5:  # an error at the start shrinks by (I_{m+1}/I_m)² ≈ exp{−2 asinh((m+½)/κ)} a step
@@ -237,9 +222,26 @@ class _Series:
             complement = numerator / (numerator + self.kappa)
         return complement
 
+    def tangent_variance(self) -> Tensor:
+        return self._ratio(self._excess())
+
+    def _variance(self, derivative: int = 0) -> Tensor:
+        return 1 + _hypergeometric_excess(_variance_factors(self.dim, derivative), self.x)
+
+    def resultant_slope(self) -> Tensor:
+        return self._variance() / (self.dim * (1 + self._excess()).square())
+
+    def resultant_curvature(self) -> Tensor:
+        """A″ = A′(V′/V − 2A), V being the series of the variance."""
+        excess, variance = self._excess(), self._variance()
+        relative = 2 * (self.dim - 1) / (self.dim * (self.dim + 2)) * self._variance(1) / variance
+        slope = variance / (self.dim * (1 + excess).square())
+        return self.kappa * slope * (relative - 2 * self._ratio(excess))
+
     def kl_to_uniform(self) -> Tensor:
-        ratio, log_sum = self._ratio(), self.excess.log1p()
-        concentrated = (self.kappa - log_sum) - self.kappa * self._precise_complement()
+        excess = self._excess()
+        ratio, log_sum = self._ratio(excess), excess.log1p()
+        concentrated = (self.kappa - log_sum) - self.kappa * self.resultant_complement()
         return torch.where(ratio * self.kappa < 0.5, self.kappa.square() * ratio - log_sum, concentrated)
 
     def entropy(self) -> Tensor:

@@ -19,9 +19,14 @@ from ssl_as_inference.special.polynomials import polynomial_difference
 from ssl_as_inference.special.von_mises_fisher import von_mises_fisher_mean_resultant_complement as complement
 
 
-def _expansion_difference(dim: int, kappa: Tensor, delta: Tensor) -> Tensor:
+def _log_growth(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
+    """Log of end/start, step = end − start, without a sum that cancels where one is far below the other."""
+    size = (step.abs() / torch.minimum(start, end)).log1p()
+    return torch.where(step < 0, -size, size)
+
+
+def _expansion_difference(dim: int, kappa: Tensor, lower: Tensor, delta: Tensor) -> Tensor:
     nu = dim / 2 - 1
-    lower = kappa - delta
     if dim <= LAST_SERIES_DIM:  # the expansion holds from κ' = 30 on; below, its value is not used
         outside = torch.minimum(kappa, lower) < SWITCH
         kappa = torch.where(outside, SWITCH, kappa)
@@ -31,41 +36,41 @@ def _expansion_difference(dim: int, kappa: Tensor, delta: Tensor) -> Tensor:
     q, q_lower = torch.hypot(kappa, order), torch.hypot(lower, order)
     step = delta * ((kappa + lower) / (q + q_lower))  # q − q'
     inverse, inverse_lower = q.reciprocal(), q_lower.reciprocal()
-    growth = nu * (step / (nu + q_lower)).log1p() + (step * inverse_lower).log1p() / 2
+    growth = nu * _log_growth(nu + q_lower, nu + q, step) + _log_growth(q_lower, q, step) / 2
     growth = growth + (nu / (kappa + q)) * (nu / (lower + q_lower)) * (delta + step)
     tail = polynomial_difference(tail_polynomial(dim), inverse_lower, inverse, step * inverse * inverse_lower)
     return growth + tail
 
 
 class _PeakDifference(torch.autograd.Function):
-    """u(κ) − u(κ−δ); its derivatives are 1 − A at the two ends."""
+    """u(κ) − u(κ'), δ = κ − κ' being given as well; the derivatives are 1 − A at the two ends."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(kappa: Tensor, delta: Tensor, dim: int) -> Tensor:
-        large = _expansion_difference(dim, kappa, delta)
+    def forward(kappa: Tensor, lower: Tensor, delta: Tensor, dim: int) -> Tensor:
+        large = _expansion_difference(dim, kappa, lower, delta)
         if dim > LAST_SERIES_DIM:
             return large
         name = "log_normalizer_plus_concentration"
-        lower = kappa - delta
         small = evaluate(name, dim, kappa) - evaluate(name, dim, lower)
         return torch.where(torch.minimum(kappa, lower) < SWITCH, small, large)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
         ctx.save_for_backward(*inputs[:2])
-        ctx.dim = inputs[2]
+        ctx.dim = inputs[3]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        kappa, delta = ctx.saved_tensors
-        low = complement(ctx.dim, kappa - delta)
-        change = complement(ctx.dim, kappa) - low
-        return (grad * change).sum_to_size(kappa.shape), (grad * low).sum_to_size(delta.shape), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        kappa, lower = ctx.saved_tensors
+        high, low = grad * complement(ctx.dim, kappa), -grad * complement(ctx.dim, lower)
+        return high.sum_to_size(kappa.shape), low.sum_to_size(lower.shape), None, None
 
 
-def von_mises_fisher_peak_difference(dim: int, concentration: Tensor, decrement: Tensor) -> Tensor:
+def von_mises_fisher_peak_difference(
+    dim: int, concentration: Tensor, decrement: Tensor, remaining: Tensor | None = None
+) -> Tensor:
     r"""$u(\kappa) - u(\kappa-\delta)$ with $u(\kappa) = \log C(\kappa)+\kappa$, whose slope is $1 - A(\kappa)$.
 
     Relative error some 1e-15 for d ≥ 62 or κ, κ−δ ≥ 30; otherwise the same, absolute, times max(1, |u|).
@@ -74,6 +79,8 @@ def von_mises_fisher_peak_difference(dim: int, concentration: Tensor, decrement:
         dim: Dimension d ≥ 2 of the space around the sphere.
         concentration: κ ≥ 0, float64.
         decrement: δ ≤ κ, of either sign, float64, broadcastable with `concentration`.
+        remaining: κ − δ ≥ 0, for where the caller knows it to more digits than the difference has; derivatives are
+            then those in κ and κ − δ.
 
     Returns:
         Broadcast shape, float64.
@@ -83,5 +90,6 @@ def von_mises_fisher_peak_difference(dim: int, concentration: Tensor, decrement:
         >>> von_mises_fisher_peak_difference(3, kappa, delta)  # u = log(κ/2π) in space, u' = 1/κ
         tensor(1.0000e-15, dtype=torch.float64)
     """
-    value: Tensor = _PeakDifference.apply(concentration, decrement, dim)
+    lower = concentration - decrement if remaining is None else remaining
+    value: Tensor = _PeakDifference.apply(concentration, lower, decrement, dim)
     return value

@@ -88,14 +88,14 @@ MUTANTS = (
     Mutant(_BESSEL, "return dim / 2 - 1", "return dim / 2", "C6"),
     Mutant(
         _BESSEL,
-        "return -log_surface_area(self.dim) - self.excess.log1p()",
-        "return -log_surface_area(self.dim) - self.excess",
+        "return -log_surface_area(self.dim) - self._excess().log1p()",
+        "return -log_surface_area(self.dim) - self._excess()",
         "C6",
     ),
     Mutant(
         _BESSEL,
-        "return neighbour / (self.dim * (1 + self.excess))",
-        "return neighbour / ((self.dim - 1) * (1 + self.excess))",
+        "return neighbour / (self.dim * (1 + excess))",
+        "return neighbour / ((self.dim - 1) * (1 + excess))",
         "C6",
     ),
     Mutant(
