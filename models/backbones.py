@@ -23,7 +23,12 @@ _SMALL_SIZE = 64  # up to it, a stem that halves the size twice leaves too littl
 
 
 def named_backbone(
-    name: str, *, channels: int = 3, sizes: Sequence[int] = (128,), small_image_stem: bool | None = None
+    name: str,
+    *,
+    channels: int = 3,
+    sizes: Sequence[int] = (128,),
+    small_image_stem: bool | None = None,
+    zero_init_residual: bool = False,
 ) -> tuple[nn.Module, int]:
     """Build a model of torchvision or timm with random weights, which gives features instead of classes.
 
@@ -35,13 +40,17 @@ def named_backbone(
             if timm's model can resample its position embedding).
         small_image_stem: Replace the first convolution of a ResNet by one of 3×3 without stride and drop its
             max-pooling, for images of about 32×32; `None` does so to a ResNet whose first size is at most 64.
+        zero_init_residual: Let the last batch normalisation of each residual block begin at zero, so that the blocks
+            begin as identities: part of SimSiam's published recipe (its code for arXiv:2011.10566). timm's ResNets
+            begin so in any case, torchvision's do not.
 
     Returns:
         The network, images `(images, channels, height, width)` to features `(images, width)`, and the width.
 
     Raises:
         ValueError: If there is no such model (with the nearest names), it does not take such images, or its stem is not
-            a ResNet's where `small_image_stem` is asked for.
+            a ResNet's where `small_image_stem` is asked for, or it has no residual blocks of a ResNet where
+            `zero_init_residual` is.
 
     Example:
         >>> network, width = named_backbone("resnet18", channels=1, sizes=(32,))
@@ -65,8 +74,20 @@ def named_backbone(
     if small_image_stem or (small_image_stem is None and sizes[0] <= _SMALL_SIZE and _has_resnet_stem(network)):
         network.conv1 = nn.Conv2d(channels, network.conv1.out_channels, kernel_size=3, padding=1, bias=False)  # type: ignore[union-attr, arg-type]
         network.maxpool = nn.Identity()
+    if zero_init_residual:
+        _zero_last_normalizations(network, name)
     widths = [_width(network, name, channels, size) for size in sizes]
     return network, widths[0]
+
+
+def _zero_last_normalizations(network: nn.Module, name: str) -> None:
+    lasts = {torchvision.models.resnet.BasicBlock: "bn2", torchvision.models.resnet.Bottleneck: "bn3"}
+    lasts |= {timm.models.resnet.BasicBlock: "bn2", timm.models.resnet.Bottleneck: "bn3"}
+    found = [block.get_submodule(lasts[type(block)]) for block in network.modules() if type(block) in lasts]
+    if not found:
+        raise ValueError(f"backbone.zero_init_residual is for ResNets; {name} has none of their blocks")
+    for normalization in found:
+        nn.init.zeros_(normalization.get_parameter("weight"))
 
 
 def _has_resnet_stem(network: nn.Module) -> bool:

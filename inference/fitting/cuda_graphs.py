@@ -186,7 +186,7 @@ def learning_rate_on_device(optimizer: Optimizer) -> Callable[[float], None]:
     take a tensor, as torch's fused ones do.
 
     Args:
-        optimizer: Its groups get one tensor in common.
+        optimizer: Its first group gets the tensor.
 
     Returns:
         A function of the new learning rate; it does not wait for the device.
@@ -198,10 +198,8 @@ def learning_rate_on_device(optimizer: Optimizer) -> Callable[[float], None]:
         >>> optimizer.param_groups[0]["lr"]
         tensor(0.2500)
     """
-    groups = optimizer.param_groups
-    rate = torch.full((), float(groups[0]["lr"]), device=groups[0]["params"][0].device)
-    for group in groups:
-        group["lr"] = rate
+    group = optimizer.param_groups[0]
+    rate = group["lr"] = torch.full((), float(group["lr"]), device=group["params"][0].device)
 
     def set_learning_rate(value: float) -> None:
         rate.fill_(value)

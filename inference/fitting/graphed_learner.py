@@ -11,6 +11,7 @@ from inference.fitting.cuda_graphs import GraphedStep, learning_rate_on_device
 from inference.fitting.finiteness import StepRecord
 from inference.fitting.kl_objective import full_precision
 from inference.fitting.stepwise import StepwiseLearner
+from inference.fitting.targets import ExponentialMovingAverage
 
 
 class GraphedLearner(StepwiseLearner):
@@ -32,7 +33,7 @@ class GraphedLearner(StepwiseLearner):
 
     Raises:
         ValueError: As for `StepwiseLearner`; when the fit starts, if there are several processes, whose gradients a
-            recorded step does not average; in the fit, if views are not like those of the first step.
+            recorded step does not average, or the target's momentum rises; in the fit, if views are not like those of the first step.
         RecordingError: In the fit, if a network does what cannot be recorded.
     """
 
@@ -49,6 +50,10 @@ class GraphedLearner(StepwiseLearner):
             raise ValueError(
                 f"a training by CUDA graphs must be of one process, got {self.trainer.world_size}: a recorded step "
                 "does not average gradients"
+            )
+        if isinstance(self.target, ExponentialMovingAverage) and self.target.steps is not None:
+            raise ValueError(
+                "target must have a constant momentum in a recorded step, got one that rises with the steps"
             )
         self._set_learning_rate = learning_rate_on_device(self._optimizer())
         self._replayed = GraphedStep(self._whole_step)

@@ -45,7 +45,7 @@ class ObjectiveTerms:
 
 
 class KLObjective(ELBO):
-    r"""The paper's divergence between guide and model, up to the constant entropy of q, by enumerating the guide's atoms.
+    r"""The paper's divergence between guide and model, up to the constant entropy of q: a sum over the guide's atoms.
 
     With the views' experts $p_i = p_\psi(z\mid x_i)$ and the guide's atoms $f_j$:
 

@@ -40,6 +40,8 @@ class StepwiseLearner(SelfSupervisedLearner):
         over_views: As for `SelfSupervisedLearner`.
         row_rate: Rows of the pair's parameters that learn at a rate of their own; `None` for one rate. The norm of the
             gradient, and its clipping, do not see the factor, as they would not see a rate.
+        predictor_rate: Learning rate of the predictor's parameters, the same in every step; `None` for the schedule's.
+            SimSiam's published recipe has the schedule's first one (Section 4.2 of arXiv:2011.10566, "fix lr").
 
     Attributes:
         step: Number of steps taken: also the number, counted from 0, of the next one.
@@ -61,6 +63,7 @@ class StepwiseLearner(SelfSupervisedLearner):
         nats_per: Unit = "image",
         over_views: OverViews = "sum",
         row_rate: LastRowRate | None = None,
+        predictor_rate: float | None = None,
     ) -> None:
         super().__init__(
             pair,
@@ -74,7 +77,10 @@ class StepwiseLearner(SelfSupervisedLearner):
         )
         if gradient_clip is not None and not 0 < gradient_clip < float("inf"):
             raise ValueError(f"gradient_clip must be positive and finite or None, got {gradient_clip}")
+        if predictor_rate is not None and not 0 < predictor_rate < float("inf"):
+            raise ValueError(f"predictor_rate must be positive and finite or None, got {predictor_rate}")
         self.schedule = schedule
+        self.predictor_rate = predictor_rate
         self.gradient_clip = gradient_clip
         self.row_rate = row_rate
         self.step = 0
@@ -106,8 +112,7 @@ class StepwiseLearner(SelfSupervisedLearner):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Give the optimiser the step's learning rate."""
-        for group in self._optimizer().param_groups:
-            group["lr"] = self.schedule(self.step)
+        self._optimizer().param_groups[0]["lr"] = self.schedule(self.step)
 
     def configure_gradient_clipping(
         self,
@@ -133,11 +138,19 @@ class StepwiseLearner(SelfSupervisedLearner):
         super().optimizer_step(*args, **kwargs)
         self.step += 1
 
+    def _number(self) -> int:
+        return self.step
+
     def configure_optimizers(self) -> Optimizer:  # type: ignore[override]
-        """Momentum SGD over the trainable parameters."""
+        """Momentum SGD over the trainable parameters; a predictor with a rate of its own is the second group."""
         trainable = [parameter for parameter in self.pair.parameters() if parameter.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": trainable}]
+        if self.predictor_rate is not None:
+            own = list(self.pair.model.predictor.parameters())
+            rest = [parameter for parameter in trainable if all(parameter is not one for one in own)]
+            groups = [{"params": rest}, {"params": own, "lr": self.predictor_rate}]
         optimizer = torch.optim.SGD(
-            trainable,
+            groups,
             lr=self.schedule(self.step),
             momentum=self.momentum,
             weight_decay=self.weight_decay,

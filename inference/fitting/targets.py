@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -20,8 +21,13 @@ class TargetRule(ABC):
             ValueError: If the pair's guide does not suit the rule.
         """
 
-    def update(self, pair: MultiViewPair) -> None:  # noqa: B027  # most rules have nothing to update
-        """Bring the guide's network up to date after a step of the optimiser; nothing to do by default."""
+    def update(self, pair: MultiViewPair, step: int = 0) -> None:  # noqa: B027  # most rules have nothing to update
+        """Bring the guide's network up to date after a step of the optimiser; nothing to do by default.
+
+        Args:
+            pair: Whose guide.
+            step: Number of the step that was taken, counted from 0.
+        """
 
 
 class StopGradientCopy(TargetRule):
@@ -48,14 +54,32 @@ class ExponentialMovingAverage(TargetRule):
     Momentum 0 is SimSiam, momentum 1 a target that never moves (C26). The parameters are averaged; the target's batch
     normalisation keeps running statistics of its own, as in BYOL.
 
+    With `steps=K` the momentum rises to 1 over the training, as in BYOL (Section 3.2 of arXiv:2006.07733):
+    $m_k = 1 - (1-m)(\cos(\pi k/K) + 1)/2$ after step k.
+
     Args:
         momentum: m in [0, 1]; BYOL starts at 0.996.
+        steps: K ≥ 1, the steps of the training; `None` for a constant momentum.
+
+    Example:
+        >>> rule = ExponentialMovingAverage(0.996, steps=100)
+        >>> [round(rule.momentum_after(step), 4) for step in (0, 50, 100)]
+        [0.996, 0.998, 1.0]
     """
 
-    def __init__(self, momentum: float = 0.996) -> None:
+    def __init__(self, momentum: float = 0.996, steps: int | None = None) -> None:
         if not 0.0 <= momentum <= 1.0:
             raise ValueError(f"momentum must be in [0, 1], got {momentum}")
+        if steps is not None and steps < 1:
+            raise ValueError(f"steps must be at least 1 or None, got {steps}")
         self.momentum = momentum
+        self.steps = steps
+
+    def momentum_after(self, step: int) -> float:
+        """m after the step of this number, counted from 0."""
+        if self.steps is None:
+            return self.momentum
+        return 1 - (1 - self.momentum) * (math.cos(math.pi * step / self.steps) + 1) / 2
 
     def guide(self, pair: MultiViewPair) -> MultiViewGuide:
         """The pair's own guide, whose network must be separate from the model's encoder."""
@@ -66,10 +90,10 @@ class ExponentialMovingAverage(TargetRule):
             )
         return pair.guide
 
-    def update(self, pair: MultiViewPair) -> None:
+    def update(self, pair: MultiViewPair, step: int = 0) -> None:
         """Move the target's parameters towards the online encoder's."""
         # Made here, not kept: a function of torch's that cannot be pickled for another process.
-        average = get_ema_multi_avg_fn(self.momentum)
+        average = get_ema_multi_avg_fn(self.momentum_after(step))
         average(list(pair.guide.network.parameters()), list(pair.model.encoder.parameters()), 0)
 
 

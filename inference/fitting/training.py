@@ -122,7 +122,11 @@ class SelfSupervisedLearner(lightning.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the target rule follow."""
         super().optimizer_step(*args, **kwargs)
-        self.target.update(self.pair)
+        self.target.update(self.pair, self._number())
+
+    def _number(self) -> int:
+        """Of the step that is being taken, counted from 0."""
+        return self.trainer.global_step
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Momentum SGD and a cosine schedule over all steps, as in Section 6.2."""

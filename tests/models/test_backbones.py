@@ -47,6 +47,20 @@ def test_the_stem_follows_the_size_unless_asked_otherwise(size: int, asked: bool
     assert isinstance(network.maxpool, nn.Identity if kernel == 3 else nn.MaxPool2d)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "timm/resnet18", "timm/resnet50"])
+def test_residual_blocks_begin_as_identities_when_asked(name: str) -> None:
+    torch.manual_seed(0)
+    asked, _ = named_backbone(name, sizes=(32,), zero_init_residual=True)
+    last = "bn3" if name.endswith("50") else "bn2"
+    scales = [value for path, value in asked.named_parameters() if path.endswith(f"{last}.weight")]
+    assert len(scales) == {"18": 8, "50": 16}[name[-2:]]
+    assert not any(scale.any() for scale in scales)
+    torch.manual_seed(0)
+    plain, _ = named_backbone(name, sizes=(32,))
+    others = [path for path, _ in plain.named_parameters() if not path.endswith(f"{last}.weight")]
+    assert all(torch.equal(asked.get_parameter(path), plain.get_parameter(path)) for path in others)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -55,6 +69,7 @@ def test_the_stem_follows_the_size_unless_asked_otherwise(size: int, asked: bool
         ("squeezenet1_0", {}, "must be a model with a linear classifier to remove"),
         ("vit_b_16", {"sizes": (32, 16)}, r"vit_b_16 does not take images of 16×16 pixels: Wrong image height"),
         ("mobilenet_v3_small", {"small_image_stem": True}, "small_image_stem is for ResNets"),
+        ("mobilenet_v3_small", {"zero_init_residual": True}, "zero_init_residual is for ResNets"),
     ],
 )
 def test_a_model_that_cannot_serve_is_refused(name: str, options: dict[str, object], message: str) -> None:

@@ -230,6 +230,34 @@ def test_no_step_reads_a_number_from_the_device(monkeypatch: pytest.MonkeyPatch)
     assert len(read) == at_two  # what reads there are belong to the beginning, not to the steps
 
 
+def test_a_predictor_with_a_fixed_rate_takes_the_steps_of_sgd_with_two_groups() -> None:
+    learner, plain = make(batch_normalized(), predictor_rate=0.1, weight_decay=1e-4), batch_normalized()
+    fit(learner)
+    loss = KLObjective()(plain.model, plain.guide)
+    rest = list(plain.model.encoder.parameters())
+    groups = [{"params": rest}, {"params": list(plain.model.predictor.parameters())}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=1e-4)
+    for step, views in enumerate(Views()):
+        optimizer.param_groups[0]["lr"] = CosineSchedule(0.1, STEPS)(step)
+        optimizer.zero_grad()
+        (loss(views) / BATCH).backward()
+        optimizer.step()
+    for ours, theirs in zip(learner.pair.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-13)
+
+
+def test_a_rising_momentum_is_that_of_the_step() -> None:
+    seen: list[int] = []
+
+    class Rule(ExponentialMovingAverage):
+        def update(self, pair: MultiViewPair, step: int = 0) -> None:
+            seen.append(step)
+            super().update(pair, step)
+
+    fit(make(batch_normalized(BYOL), Rule(0.9, STEPS)))
+    assert seen == list(range(STEPS))
+
+
 @pytest.mark.gpu
 def test_a_step_on_a_gpu_never_waits_for_it() -> None:
     learner = make(batch_normalized().float(), gradient_clip=1.0).cuda()
@@ -252,6 +280,7 @@ def test_a_step_on_a_gpu_never_waits_for_it() -> None:
     ("options", "message"),
     [
         ({"gradient_clip": 0.0}, "gradient_clip must be positive and finite or None, got 0.0"),
+        ({"predictor_rate": -0.1}, "predictor_rate must be positive and finite or None, got -0.1"),
         ({"over_views": "product"}, 'over_views must be "sum" or "mean", got \'product\''),
     ],
 )

@@ -163,3 +163,22 @@ def test_a_momentum_outside_the_unit_interval_is_refused(momentum: float) -> Non
 def test_a_rule_refuses_a_pair_that_does_not_suit_it(rule: TargetRule, pair: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rule.guide(pair())
+
+
+def test_the_momentum_rises_as_in_byol_and_the_average_follows_it() -> None:
+    rule = ExponentialMovingAverage(0.9, steps=8)
+    for step in range(9):
+        expected = 1 - (1 - 0.9) * (math.cos(math.pi * step / 8) + 1) / 2
+        assert rule.momentum_after(step) == pytest.approx(expected, abs=1e-15)
+        pair = byol_pair()
+        with torch.no_grad():
+            for parameter in pair.model.encoder.parameters():
+                parameter.normal_()
+        before = [parameter.clone() for parameter in pair.guide.network.parameters()]
+        rule.update(pair, step)
+        for target, old, new in zip(
+            pair.guide.network.parameters(), before, pair.model.encoder.parameters(), strict=True
+        ):
+            torch.testing.assert_close(target, expected * old + (1 - expected) * new, rtol=0, atol=1e-15)
+    with pytest.raises(ValueError, match="steps must be at least 1 or None, got 0"):
+        ExponentialMovingAverage(0.9, steps=0)
