@@ -81,7 +81,10 @@ def named_backbone(
 
 
 def _zero_last_normalizations(network: nn.Module, name: str) -> None:
-    lasts = {torchvision.models.resnet.BasicBlock: "bn2", torchvision.models.resnet.Bottleneck: "bn3"}
+    lasts: dict[type[nn.Module], str] = {
+        torchvision.models.resnet.BasicBlock: "bn2",
+        torchvision.models.resnet.Bottleneck: "bn3",
+    }
     lasts |= {timm.models.resnet.BasicBlock: "bn2", timm.models.resnet.Bottleneck: "bn3"}
     found = [block.get_submodule(lasts[type(block)]) for block in network.modules() if type(block) in lasts]
     if not found:

@@ -233,7 +233,7 @@ def test_a_latent_that_is_conditioned_on_is_refused(
     part: str, make_pair: Callable[..., MultiViewPair], make_views: Callable[..., list[Tensor]]
 ) -> None:
     pair, views = make_pair("ps"), make_views(2)
-    parts = {"model": pair.model, "guide": pair.guide}
+    parts: dict[str, Any] = {"model": pair.model, "guide": pair.guide}
     atom = normalize(torch.ones(6, 5, dtype=torch.float64))
     parts[part] = poutine.condition(parts[part], data={"z": atom})
     with pytest.raises(ValueError, match=rf"{part} must sample 'z', got one that is conditioned on a value of 'z'"):
