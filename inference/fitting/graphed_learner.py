@@ -33,7 +33,8 @@ class GraphedLearner(StepwiseLearner):
 
     Raises:
         ValueError: As for `StepwiseLearner`; when the fit starts, if there are several processes, whose gradients a
-            recorded step does not average, or the target's momentum rises; in the fit, if views are not like those of the first step.
+            recorded step does not average, or the target's momentum rises; in the fit, if views are not like those of
+            the first step.
         RecordingError: In the fit, if a network does what cannot be recorded.
     """
 

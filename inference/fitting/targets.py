@@ -76,7 +76,7 @@ class ExponentialMovingAverage(TargetRule):
         self.steps = steps
 
     def momentum_after(self, step: int) -> float:
-        """M after the step of this number, counted from 0."""
+        """The momentum after the step of this number, counted from 0."""
         if self.steps is None:
             return self.momentum
         return 1 - (1 - self.momentum) * (math.cos(math.pi * step / self.steps) + 1) / 2
