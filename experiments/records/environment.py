@@ -16,6 +16,7 @@ PACKAGES = (
     "torch",
     "torchvision",
     "pyro-ppl",
+    "sympy",
     "lightning",
     "timm",
     "scikit-learn",

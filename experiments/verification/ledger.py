@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import pyro
 import torch
 
 from experiments.verification import (
     claims_distributions,
-    claims_guide,
-    claims_multimodal_vi,
+    claims_inference,
     claims_product_of_experts,
     claims_simsiam,
-    claims_ssl_loss,
     claims_vi_simsiam,
     errata,
+    trajectories,
 )
-from experiments.verification.claim import Claim, Outcome, Settings
+from experiments.verification.claim import Claim, Outcome
+from experiments.verification.lab import Lab
 
-_TRAJECTORIES = "experiments.verification.trajectories"
+_MODULES = (
+    claims_simsiam,
+    claims_inference,
+    claims_product_of_experts,
+    claims_distributions,
+    claims_vi_simsiam,
+    trajectories,
+)
 
 
 @dataclass(frozen=True)
@@ -57,40 +65,41 @@ def equation_number(claim: Claim) -> int:
     return int(match.group(1)) if match else 0
 
 
-def _trajectories() -> tuple[Claim, ...]:
-    if importlib.util.find_spec(_TRAJECTORIES) is None:
-        return ()
-    found: tuple[Claim, ...] = tuple(importlib.import_module(_TRAJECTORIES).CLAIMS)
-    return found
+def claims_of(module: ModuleType) -> list[Claim]:
+    """The claims of a module, in the order in which they are written."""
+    return [value for value in vars(module).values() if isinstance(value, Claim)]
 
 
 def claims() -> tuple[Claim, ...]:
     """Every claim, by number; those of one number in the order in which they are written."""
-    modules = (
-        claims_ssl_loss,
-        claims_multimodal_vi,
-        claims_product_of_experts,
-        claims_distributions,
-        claims_guide,
-        claims_simsiam,
-        claims_vi_simsiam,
-        errata,
-    )
-    found = [claim for module in modules for claim in module.CLAIMS]
-    return tuple(sorted((*found, *_trajectories()), key=number))
+    found = [claim for module in _MODULES for claim in claims_of(module)]
+    return tuple(sorted((*found, *errata.CLAIMS), key=number))
 
 
-def run(claim: Claim, settings: Settings) -> Result:
+def selected(every: Sequence[Claim], *, only: Sequence[str] | None, long: bool) -> list[Claim]:
+    """The claims to run: those of `only`, or all, the long ones where asked for.
+
+    Raises:
+        ValueError: If a claim of `only` does not exist.
+    """
+    known = dict.fromkeys(claim.id for claim in every)
+    unknown = [name for name in only or () if name not in known]
+    if unknown:
+        raise ValueError(f"--only must name claims of the ledger ({', '.join(known)}), got {', '.join(unknown)}")
+    return [claim for claim in every if (claim.id in only if only else long or not claim.long)]
+
+
+def run(claim: Claim, lab: Lab) -> Result:
     """Run one check from its seed, leaving the state of the random number generators as it was.
 
     A check that raises an exception has failed; the ledger goes on.
     """
     begin = time.perf_counter()
-    devices = [settings.device] if settings.device.type == "cuda" else []
+    devices = [lab.device] if lab.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), pyro.get_param_store().scope():
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(lab.seed)
         try:
-            outcome = claim.check(settings)
+            outcome = claim.check(Lab(lab.device, lab.seed))  # its generator starts anew
         except Exception as error:  # noqa: BLE001  # whatever it is, the claim is not verified
             outcome = Outcome(math.inf, f"{type(error).__name__}: {error}")
     return Result(claim, outcome, time.perf_counter() - begin)

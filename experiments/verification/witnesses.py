@@ -12,16 +12,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import mpmath
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import quad
-from scipy.special import gammaln, logsumexp
+from scipy.special import binom, digamma, eval_gegenbauer, gammaln, ive, logsumexp
 
 Array = NDArray[np.float64]
 LogHeight = Callable[[Array, Array], Array]
 """A logarithm of a function of the cosine, given 1 − t and 1 + t."""
 
+FISHER, POWER = "von Mises–Fisher", "Power Spherical"
 _FALL = 50.0
 _REACH = 45.0
 
@@ -84,14 +84,45 @@ def power_spherical_height(kappa: float) -> LogHeight:
 
 
 HEIGHTS: dict[str, Callable[[float], LogHeight]] = {
-    "von Mises–Fisher": von_mises_fisher_height,
-    "Power Spherical": power_spherical_height,
+    FISHER: von_mises_fisher_height,
+    POWER: power_spherical_height,
 }
 
 
 def log_peak(family: str, dim: int, kappa: float) -> float:
     """Log density at the mode, log C + κ or log C + κ log 2, by quadrature."""
     return -cosine_law(dim, HEIGHTS[family](kappa))[3]
+
+
+def mean_gap(family: str, dim: int, kappa: float) -> float:
+    """1 − mean resultant length, by quadrature."""
+    gap, _, weight, _ = cosine_law(dim, HEIGHTS[family](kappa))
+    return float(weight @ gap)
+
+
+def log_integral_of_product(mu: Array, kappa: Array | float) -> float:
+    r"""$\log\int\prod_iC(\kappa_i)e^{\kappa_i\mu_i^\top z}dz$ by quadrature over the cosine of z with Σκμ."""
+    count, dim = mu.shape
+    kappas = np.broadcast_to(kappa, (count,))
+    resultant = float(np.linalg.norm(kappas @ mu))
+    singles = sum(log_peak(FISHER, dim, k) - k for k in kappas)
+    return float(singles + cosine_law(dim, von_mises_fisher_height(resultant))[3] + resultant)
+
+
+def two_directions(dim: int, cosine: float) -> Array:
+    """Two unit vectors with this cosine, `(2, d)`."""
+    found = np.zeros((2, dim))
+    found[0, 0], found[1, :2] = 1, (cosine, math.sqrt(1 - cosine**2))
+    return found
+
+
+def sphere_grid(points: int) -> tuple[Array, Array]:
+    """Nodes and weights of a product rule on the sphere in space: Gauss–Legendre in height, equal angles around."""
+    height, weight = np.polynomial.legendre.leggauss(points)
+    angle = 2 * math.pi * np.arange(2 * points) / (2 * points)
+    ring = np.sqrt(1 - height**2)[:, None]
+    z = np.stack([ring * np.cos(angle), ring * np.sin(angle), height[:, None] + 0 * angle], -1).reshape(-1, 3)
+    return z, np.repeat(weight, 2 * points) * math.pi / points
 
 
 def mean_over(
@@ -123,12 +154,16 @@ def mean_over(
     return float(weight @ values @ s_weight)
 
 
-def mean_log_height_in_space(log_density: LogHeight, cosine: float) -> float:
-    r"""$\mathbb{E}_q\log\frac12(1+\mu^\top z)$ for d = 3, where the logarithm at −μ needs care.
+def mean_log_height(family: str, dim: int, tau: float, cosine: float) -> float:
+    r"""$\mathbb{E}_q\log\frac12(1+\mu^\top z)$ for q of concentration τ about f, $\mu^\top f$ = `cosine`, d ≥ 3.
 
+    For d = 3 the logarithm at −μ needs care.
     The mean around f is elementary, $\frac1{2\pi}\int\log(A+B\cos\varphi)d\varphi = \log\frac{A+\sqrt{A^2-B^2}}2$ with
     $A = 1+ct$ and $A^2-B^2 = (c+t)^2$; what is left has a kink at t = −c.
     """
+    log_density = HEIGHTS[family](tau)
+    if dim > 3:
+        return mean_over(dim, log_density, cosine, HEIGHTS[POWER](1.0))
 
     def density(t: float) -> float:
         return math.exp(float(log_density(np.array(1 - t), np.array(1 + t))))
@@ -142,20 +177,37 @@ def mean_log_height_in_space(log_density: LogHeight, cosine: float) -> float:
     return float(sum(quad(integrand, *part, **options)[0] for part in parts) / total)
 
 
-def exact_cosines(mu: Array, f: Array) -> list[list[Any]]:
-    r"""$\mu_i^\top f_j$ of the directions of two stacks of vectors, in extended precision, as mpmath numbers."""
-    long_mu, long_f = mu.astype(np.longdouble), f.astype(np.longdouble)
-    long_mu /= np.sqrt((long_mu**2).sum(-1, keepdims=True))
-    long_f /= np.sqrt((long_f**2).sum(-1, keepdims=True))
-    cosines = long_mu @ long_f.T
-
-    def number(x: np.longdouble) -> Any:
-        high = float(x)
-        return mpmath.mpf(high) + mpmath.mpf(float(x - np.longdouble(high)))
-
-    return [[number(x) for x in row] for row in cosines]
+def _harmonics(dim: int, cosine: float, degrees: Array) -> Array:
+    """Gegenbauer polynomials P_l(c) with P_l(1) = 1."""
+    if dim == 2:
+        return np.cos(degrees * math.acos(cosine))
+    nu = dim / 2 - 1
+    return np.asarray(eval_gegenbauer(degrees, nu, cosine) / eval_gegenbauer(degrees, nu, 1.0))
 
 
-def log_log_slope(x: Array, y: Array) -> float:
+def _eigenvalues(family: str, dim: int, kappa: float, degrees: Array) -> Array:
+    r"""$\lambda_l$, by which a density smooths the harmonics of degree l = 1, 2, … ."""
+    if family == FISHER:
+        return np.asarray(ive(dim / 2 - 1 + degrees, kappa) / ive(dim / 2 - 1, kappa))
+    return np.asarray(np.cumprod((kappa - degrees + 1) / (kappa + dim - 2 + degrees)))
+
+
+def mean_log_height_by_series(family: str, dim: int, tau: float, cosine: float) -> float:
+    r"""$\psi(b)-\psi(d-1)+\sum_{l\ge1}(-1)^{l-1}\frac{2l+d-2}{l(l+d-2)}\lambda_lP_l(c)$, as `mean_log_height`."""
+    degrees = np.arange(1.0, 100.0)
+    factor = (-1) ** (degrees - 1) * (2 * degrees + dim - 2) / (degrees * (degrees + dim - 2))
+    series = factor * _eigenvalues(family, dim, tau, degrees) * _harmonics(dim, cosine, degrees)
+    return float(digamma((dim - 1) / 2) - digamma(dim - 1) + series.sum())
+
+
+def log_pair_series(dim: int, first: float, second: float, cosine: float) -> float:
+    r"""$\log\{Z/C(0)\} = \log\sum_lN(d,l)\lambda_l(\kappa_1)\lambda_l(\kappa_2)P_l(c)$ of two Power Spherical."""
+    degrees = np.arange(1.0, 100.0)
+    count = binom(degrees + dim - 1, dim - 1) - binom(degrees + dim - 3, dim - 1)  # N, the dimension of the harmonics
+    eigenvalues = [_eigenvalues(POWER, dim, kappa, degrees) for kappa in (first, second)]
+    return float(np.log1p((count * eigenvalues[0] * eigenvalues[1] * _harmonics(dim, cosine, degrees)).sum()))
+
+
+def log_log_slope(x: ArrayLike, y: ArrayLike) -> float:
     """Slope of log y over log x by least squares."""
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])

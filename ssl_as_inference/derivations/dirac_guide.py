@@ -2,9 +2,11 @@ r"""Eq. (8): expectations under a mixture of Dirac measures are finite sums, wit
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sympy import DiracDelta, Expr, Function, Integer, Integral, Mul, Sum, Symbol, oo
 
-from ssl_as_inference.derivations.notation import Dirac, M, SphereIntegral, f, j, named_function, sift, z
+from ssl_as_inference.derivations.notation import Dirac, M, SphereIntegral, f, i, j, named_function, sift, z
 from ssl_as_inference.derivations.step import Derivation, Step
 
 GUIDE = Sum(Dirac(z, f[j]), (j, 1, M)) / M
@@ -50,6 +52,31 @@ PRINTED_EXPECTATION_IS_M_TIMES_TOO_LARGE = Derivation(
         Step("the mean of Eq. (8)", Sum(_h(f[j]), (j, 1, M)), Mul(M, EXPECTATION.result, evaluate=False)),
     ),
 )
+
+GUIDE_OVER_THE_OTHERS = (Sum(Dirac(z, f[j]), (j, 1, M)) - Dirac(z, f[i])) / (M - 1)
+"""Eq. (8) over the views other than the i-th, for M ≥ 2."""
+
+
+def leave_one_out(log_density: Callable[[Expr], Expr]) -> Derivation:
+    """Each expert against the guide over the other views: the loss over the cross pairs, M ≥ 2.
+
+    Args:
+        log_density: The logarithm of the i-th expert's density at a vector.
+    """
+    every, same = Sum(log_density(f[j]), (i, 1, M), (j, 1, M)), Sum(log_density(f[i]), (i, 1, M))
+    return Derivation(
+        "Alg. 1",
+        "each expert against the guide over the other views",
+        (
+            Step(
+                "sifting of the Dirac measure",
+                -Sum(SphereIntegral(GUIDE_OVER_THE_OTHERS * log_density(z), z), (i, 1, M)),
+                -(every - same) / (M - 1),
+                by=sift,
+            ),
+        ),
+    )
+
 
 _angle, _first, _second = Symbol("t", real=True), Symbol("t_1", real=True), Symbol("t_2", real=True)
 _height = Function("h")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sympy import Expr, Integer, log
 
 from ssl_as_inference.derivations.notation import SphereIntegral, named_function, z
-from ssl_as_inference.derivations.step import Derivation, Step
+from ssl_as_inference.derivations.step import Derivation, Step, jensen
 
 q = named_function("q", template=r"q_\phi({0})")
 posterior = named_function("posterior", template=r"p({0}\mid\mathbb{{X}})")
@@ -85,9 +85,32 @@ KL_IS_CROSS_ENTROPY_MINUS_ENTROPY = Derivation(
     ),
 )
 
+_log_ratio = log(expert_posterior(z) / q(z))
+_of_the_mean = -log(SphereIntegral(expert_posterior(z), z))
+
+KL_IS_NOT_NEGATIVE = Derivation(
+    "Eq. (5)",
+    "the divergence is at least 0 (Gibbs)",
+    (
+        Step("rules of logarithms", LOSS, expectation(-_log_ratio)),
+        Step(
+            "Jensen's inequality for −log",
+            expectation(-_log_ratio),
+            _of_the_mean,
+            at_least=jensen(lambda x: -log(x), q(z), expert_posterior(z) / q(z), z),
+        ),
+        Step(
+            "the posterior is normalised",
+            _of_the_mean,
+            Integer(0),
+            by=lambda e: e.subs(SphereIntegral(expert_posterior(z), z), Integer(1)),
+        ),
+    ),
+)
+
 COLLAPSE_IS_OPTIMAL = Derivation(
     "Eq. (5)",
-    "the loss is 0 wherever guide and posterior agree, whether or not they depend on the views",
+    "the loss takes its least value, 0, wherever guide and posterior agree, whether or not they depend on the views",
     (
         Step(
             "the guide equals the posterior",

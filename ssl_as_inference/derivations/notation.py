@@ -12,14 +12,17 @@ from sympy import (
     Add,
     Derivative,
     DiracDelta,
+    Dummy,
     Expr,
     Function,
     Indexed,
     IndexedBase,
     Integer,
     Integral,
+    Limit,
     Mul,
     Product,
+    Subs,
     Sum,
     Symbol,
     diff,
@@ -40,7 +43,7 @@ concentrations = IndexedBase("kappa", positive=True)
 mu = IndexedBase("mu")
 f = IndexedBase("f")
 
-_VECTOR_ORDER = ("eta", "mu", "g", "f", "z")
+_VECTOR_ORDER = ("eta", "mu", "g", "v", "f", r"\bar{f}", "z")
 
 
 def _vectors(expression: Expr) -> list[str]:
@@ -83,9 +86,23 @@ class LogNormalizer(Function):  # type: ignore[misc]
 
     nargs = 1
 
+    def fdiff(self, argindex: int = 1) -> Expr:  # noqa: ARG002  # there is one argument
+        r"""Minus $A(\kappa)$, of which `normalizers.MEAN_RESULTANT_LENGTH` says what it is for von Mises–Fisher."""
+        return -MeanResultantLength(self.args[0])
+
     def _latex(self, printer: Any, exp: Any = None) -> str:
         text = rf"\log C\left({printer._print(self.args[0])}\right)"  # noqa: SLF001
         return text if exp is None else rf"\left({text}\right)^{{{exp}}}"
+
+
+class MeanResultantLength(Function):  # type: ignore[misc]
+    r"""$A(\kappa) = -\mathrm{d}\log C/\mathrm{d}\kappa$ of the von Mises–Fisher distribution."""
+
+    nargs = 1
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        text = rf"A\left({printer._print(self.args[0])}\right)"  # noqa: SLF001
+        return text if exp is None else rf"{text}^{{{exp}}}"
 
 
 def named_function(name: str, *, template: str) -> Any:
@@ -131,7 +148,10 @@ def _bilinear(product: Expr) -> Expr:
         if side.is_Add:
             return Add(*[canonical(Inner(term, other)) for term in side.args])
         if isinstance(side, Sum):
-            return canonical(Sum(Inner(side.function, other), *side.limits))
+            own = {limit[0]: Dummy(str(limit[0]), integer=True, positive=True) for limit in side.limits}
+            taken = {index: new for index, new in own.items() if other.has(index)}  # an index of the other's is meant
+            renamed = side.xreplace(taken)
+            return canonical(Sum(Inner(renamed.function, other), *renamed.limits))
         if side.is_Mul:
             scalars = [x for x in side.args if not _vectors(x)]
             if scalars:
@@ -176,7 +196,8 @@ def canonical(expression: Any) -> Expr:
         M*kappa
     """
     e = sympify(expression)
-    if not e.args or isinstance(e, Indexed | Integral | Derivative | DiracDelta):  # the last are for a rule to evaluate
+    # what is after Indexed is for a rule to evaluate
+    if not e.args or isinstance(e, Indexed | Integral | Derivative | DiracDelta | Limit | Subs):
         return e
     if isinstance(e, Sum | SphereIntegral):
         terms = Add.make_args(expand(canonical(e.args[0])))
@@ -212,6 +233,11 @@ class _Printer(LatexPrinter):  # type: ignore[misc]
         )
         body = self._print(expr.function)
         return signs + (rf"\left({body}\right)" if expr.function.is_Add else body)
+
+    def _print_Subs(self, expr: Expr) -> str:  # noqa: N802
+        values = zip(expr.variables, expr.point, strict=True)
+        places = r",\, ".join(f"{self._print(symbol)}={self._print(value)}" for symbol, value in values)
+        return rf"\left. {self._print(expr.expr)} \right|_{{{places}}}"
 
 
 def to_latex(expression: Expr) -> str:

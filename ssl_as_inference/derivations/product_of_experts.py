@@ -2,13 +2,15 @@ r"""Eqs. (6) and (10): the product of experts, which is a density only up to its
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sympy import (
     Derivative,
     Expr,
     Integer,
     Integral,
     Product,
-    Rational,
+    Subs,
     Sum,
     Symbol,
     cos,
@@ -24,20 +26,18 @@ from sympy import (
 
 from ssl_as_inference.derivations.dirac_guide import GUIDE
 from ssl_as_inference.derivations.multimodal_vi import evidence, likelihood, posterior, prior
-from ssl_as_inference.derivations.normalizers import (
-    mean_resultant_length,
-    power_spherical_log_normalizer,
-    von_mises_fisher_log_normalizer,
-)
+from ssl_as_inference.derivations.normalizers import power_spherical_log_normalizer
 from ssl_as_inference.derivations.notation import (
     Inner,
     LogNormalizer,
     M,
+    MeanResultantLength,
     SphereIntegral,
     canonical,
     concentrations,
     differentiate,
     i,
+    j,
     kappa,
     mu,
     named_function,
@@ -46,7 +46,6 @@ from ssl_as_inference.derivations.notation import (
 )
 from ssl_as_inference.derivations.step import VIEWS, Derivation, Step
 
-R = Symbol("R", positive=True)
 expert = named_function("expert", template=r"p(z\mid x_{{{0}}})")
 view_likelihood = named_function("view_likelihood", template=r"p(x_{{{0}}}\mid z)")
 view_evidence = named_function("view_evidence", template=r"p(x_{{{0}}})")
@@ -90,6 +89,8 @@ PRODUCT_OF_EXPERTS = Derivation(
 )
 
 _eta = Sum(concentrations[i] * mu[i], (i, 1, M))
+R = sqrt(Sum(concentrations[i] * concentrations[j] * Inner(mu[i], mu[j]), (i, 1, M), (j, 1, M)))
+r"""$\lVert\eta\rVert$ of $\eta = \sum_i\kappa_i\mu_i$."""
 _log_normalizers = Sum(LogNormalizer(concentrations[i]), (i, 1, M))
 _log_product = Sum(LogNormalizer(concentrations[i]) + concentrations[i] * Inner(mu[i], z), (i, 1, M))
 
@@ -101,7 +102,7 @@ def _definition_of_the_normalizer(expression: Expr) -> Expr:
         exponent = log(integrand)
         for views in (M, *VIEWS):
             if canonical(exponent - canonical(Inner(_eta, variable)).subs(M, views).doit()) == 0:
-                return exp(-LogNormalizer(R))
+                return exp(-LogNormalizer(R.subs(M, views).doit()))
         return SphereIntegral(integrand, variable)
 
     return expression.replace(SphereIntegral, apply)
@@ -143,72 +144,97 @@ LOG_EVIDENCE_OF_THE_CONJUGATE_MODEL = Derivation(
     ),
 )
 
-# Moment matching (C16), in space, where A(R) = coth R − 1/R.
-_components = [Symbol(f"eta_{k}", positive=True) for k in (1, 2, 3)]
-_mean = [Symbol(rf"\bar{{f}}_{k}", real=True) for k in (1, 2, 3)]
-_length = sqrt(sum((x**2 for x in _components), start=Integer(0)))
-_log_c = expand_func(von_mises_fisher_log_normalizer(3, R)).rewrite(exp)
-_resultant = simplify(expand_func(mean_resultant_length(Rational(1, 2), R)).rewrite(exp))
-_exact = -_log_c.subs(R, _length) - sum((x * y for x, y in zip(_components, _mean, strict=True)), start=Integer(0))
+# Moment matching (C16): the slope along any v, in any dimension; A is opaque but for being minus the slope of log C.
+_sum, _target, _direction = Symbol("eta"), Symbol(r"\bar{f}"), Symbol("v")
+_step = Symbol("t", real=True)
+_moved = _sum + _step * _direction
+_exact = -LogNormalizer(sqrt(Inner(_moved, _moved))) - Inner(_moved, _target)
+_length = sqrt(Inner(_sum, _sum))
 
-MOMENT_MATCHING = tuple(
-    Derivation(
-        "Eq. (6)",
-        f"the gradient of the normalised loss is A(R)η/R − f̄, component {k + 1} in space",
-        (
-            Step(
-                "chain rule",
-                Derivative(_exact, component),
-                _resultant.subs(R, _length) * component / _length - _mean[k],
-                by=differentiate,
-            ),
+
+def _slope_at_zero(expression: Expr) -> Expr:
+    """Carry out the derivatives at a point, with inner products expanded before."""
+    return expression.replace(
+        Subs,
+        lambda inner, variables, point: differentiate(inner.func(canonical(inner.expr), *inner.variables)).subs(
+            dict(zip(variables, point, strict=True))
         ),
     )
-    for k, component in enumerate(_components)
-)
 
-_theta = Symbol("theta", positive=True)
-_two_views = -_log_c.subs(R, 2 * kappa * cos(_theta)) - 2 * kappa * cos(_theta)
 
-ATTENUATION = Derivation(
+MOMENT_MATCHING = Derivation(
     "Eq. (6)",
-    "for two views at angles ±θ from the target the normaliser weakens the pull by 1 − A(R), R = 2κ cos θ, in space",
+    "the gradient of the normalised loss is A(R)η/R − f̄: its slope along any vector v",
     (
         Step(
             "chain rule",
-            Derivative(_two_views, _theta),
-            2 * kappa * sin(_theta) * (1 - _resultant.subs(R, 2 * kappa * cos(_theta))),
+            Subs(Derivative(_exact, _step), _step, 0),
+            MeanResultantLength(_length) * Inner(_sum, _direction) / _length - Inner(_direction, _target),
+            by=_slope_at_zero,
+        ),
+    ),
+)
+
+_theta = Symbol("theta", positive=True)
+_resultant = 2 * kappa * cos(_theta)
+
+ATTENUATION = Derivation(
+    "Eq. (6)",
+    "for two views at angles ±θ from the target the normaliser weakens the pull by 1 − A(R), R = 2κ cos θ",
+    (
+        Step(
+            "chain rule",
+            Derivative(-LogNormalizer(_resultant) - _resultant, _theta),
+            2 * kappa * sin(_theta) * (1 - MeanResultantLength(_resultant)),
             by=differentiate,
         ),
     ),
 )
 
 # Symmetry (C17): the experts as likelihoods of the embeddings.
-embedding_likelihood = named_function("embedding_likelihood", template=r"p(\mu_{{{0}}}\mid z)")
 _log_q = named_function("log_q", template=r"\log q({0})")
-_paper = -SphereIntegral(GUIDE * LOG_EXPERTS, z)
-_entropy = SphereIntegral(GUIDE * _log_q(z), z)
-_negative_elbo = -SphereIntegral(GUIDE * Sum(log(embedding_likelihood(i)), (i, 1, M)), z) + SphereIntegral(
-    GUIDE * (_log_q(z) - LogNormalizer(0)), z
-)
 
-SYMMETRY = Derivation(
-    "Eqs. (4), (6)",
-    "the unnormalised loss is the negative ELBO of the embeddings, since the densities are symmetric in z and μ",
-    (
-        Step(
-            "symmetry of the density in z and μ",
-            _paper + _entropy - LogNormalizer(0),
-            -SphereIntegral(GUIDE * Sum(log(embedding_likelihood(i)), (i, 1, M)), z) + _entropy - LogNormalizer(0),
-            given={embedding_likelihood: expert},
+
+def _symmetry(name: str, log_height: Callable[[Expr, Expr], Expr]) -> Derivation:
+    r"""That $L_{paper} + E_q\log q - \log C(0)$ is Eq. (4) with the embeddings $\mu_i$ as observations.
+
+    Args:
+        name: The family, as LaTeX prints it.
+        log_height: κ and a cosine to what stands beside log C in the logarithm of the density.
+    """
+    density = named_function(name, template=rf"\mathrm{{{{{name}}}}}({{0}}; {{1}}, {{2}})")
+    definition = {density: lambda x, mean, k: exp(LogNormalizer(k) + log_height(k, Inner(mean, x)))}
+    entropy = SphereIntegral(GUIDE * _log_q(z), z)
+
+    def loss(expert_density: Expr) -> Expr:
+        return -SphereIntegral(GUIDE * Sum(log(expert_density), (i, 1, M)), z) + entropy - LogNormalizer(0)
+
+    by_embedding = Product(density(mu[i], z, concentrations[i]), (i, 1, M))
+    elbo = -SphereIntegral(GUIDE * log(likelihood(z)), z) + SphereIntegral(GUIDE * (_log_q(z) - log(prior(z))), z)
+    return Derivation(
+        "Eqs. (4), (6)",
+        f"the unnormalised loss of {name} experts is the negative ELBO of the embeddings",
+        (
+            Step(
+                "symmetry of the density in its argument and its mean direction",
+                loss(density(z, mu[i], concentrations[i])),
+                loss(density(mu[i], z, concentrations[i])),
+                given=definition,
+            ),
+            Step(
+                "embeddings drawn independently about z, a uniform prior, a normalised guide",
+                loss(density(mu[i], z, concentrations[i])),
+                elbo,
+                given={likelihood: lambda _: by_embedding, prior: lambda _: exp(LogNormalizer(0))},
+                by=sift,
+            ),
         ),
-        Step(
-            "the prior is uniform and the guide normalised",
-            -SphereIntegral(GUIDE * Sum(log(embedding_likelihood(i)), (i, 1, M)), z) + _entropy - LogNormalizer(0),
-            _negative_elbo,
-            by=sift,
-        ),
-    ),
+    )
+
+
+SYMMETRY = (
+    _symmetry("vMF", lambda k, cosine: k * cosine),
+    _symmetry("PS", lambda k, cosine: k * log(1 + cosine)),
 )
 
 # The normaliser of two Power Spherical experts in space (C25), for integer concentrations.
@@ -255,6 +281,7 @@ PAIR_NORMALIZER = tuple(
                 by=lambda e: simplify(expand_func(e.doit())),
             ),
         ),
+        f"d = 3, κ = {first}, {second}",
     )
     for first, second in ((1, 1), (1, 2), (2, 2), (2, 3))
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sympy import Derivative, Expr, Rational, Sum, Symbol, diff, exp, log
 
-from ssl_as_inference.derivations.dirac_guide import GUIDE
+from ssl_as_inference.derivations.dirac_guide import GUIDE, leave_one_out
 from ssl_as_inference.derivations.multimodal_vi import LOSS as KL_LOSS
 from ssl_as_inference.derivations.multimodal_vi import expectation, expert_posterior, q
 from ssl_as_inference.derivations.notation import (
@@ -12,6 +12,7 @@ from ssl_as_inference.derivations.notation import (
     LogNormalizer,
     M,
     SphereIntegral,
+    concentrations,
     differentiate,
     f,
     i,
@@ -86,6 +87,9 @@ OFF_DIAGONAL = Derivation(
         ),
     ),
 )
+
+CROSS_LOSS = leave_one_out(lambda x: LogNormalizer(concentrations[i]) + concentrations[i] * Inner(mu[i], x))
+"""The loss over the cross pairs for any M ≥ 2 and κ_i."""
 
 _c = Symbol("c", real=True)
 VON_MISES_FISHER_SLOPE = Derivation(

@@ -6,9 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sympy import Expr, Integer, simplify
+from sympy import Add, Expr, Integer, Sum, Symbol, diff, factor, simplify, together
 
-from ssl_as_inference.derivations.notation import M, canonical, to_latex
+from ssl_as_inference.derivations.notation import (
+    Inner,
+    LogNormalizer,
+    M,
+    SphereIntegral,
+    canonical,
+    concentrations,
+    d,
+    kappa,
+    to_latex,
+)
 
 VIEWS = (2, 3, 4)
 """Numbers of views at which every step is written out, whether or not it is proved for a symbolic M as well."""
@@ -20,7 +30,7 @@ class DerivationError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Step:
-    """left = right, by a rule.
+    """left = right, or left ≥ right, by a rule.
 
     Attributes:
         rule: Name of the rule: "Bayes' rule", "sifting of the Dirac measure", …
@@ -30,6 +40,7 @@ class Step:
         given: Definitions and assumptions of the rule: functions, and what they stand for as a function of their
             arguments.
         symbolic: Whether the step is proved for a symbolic number of views, not only for those in `VIEWS`.
+        at_least: Proves of left − right, after the rule, that it is not negative; without it left = right is meant.
     """
 
     rule: str
@@ -38,6 +49,12 @@ class Step:
     by: Callable[[Expr], Expr] | None = None
     given: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
     symbolic: bool = True
+    at_least: Callable[[Expr], bool] | None = None
+
+    @property
+    def relation(self) -> str:
+        r"""The sign between left and right in LaTeX, `=` or `\ge`."""
+        return "=" if self.at_least is None else r"\ge"
 
     def residual(self, views: int | None = None) -> Expr:
         """Left − right after the rule; zero if the step holds.
@@ -53,22 +70,60 @@ class Step:
         difference = canonical(difference)
         if self.by is not None:
             difference = canonical(self.by(difference))
-        return Integer(0) if difference == 0 else simplify(difference)
+        return Integer(0) if difference == 0 else difference
 
     def verify(self) -> None:
         """Check the step.
 
         Raises:
-            DerivationError: If left − right does not vanish under the rule.
+            DerivationError: If left − right does not vanish under the rule, or is not shown to be at least 0.
         """
         cases: list[int | None] = [None] if self.symbolic else []
         if self.left.has(M) or self.right.has(M):
             cases += VIEWS
         for views in cases or [None]:
             residual = self.residual(views)
-            if residual != 0:
+            holds = self.at_least(residual) if self.at_least else residual == 0 or simplify(residual) == 0
+            if not holds:
                 number = "a symbolic M" if views is None else f"M = {views}"
-                raise DerivationError(f"{self.rule}: left − right is {residual} for {number}, not 0")
+                expected = "not shown to be ≥ 0" if self.at_least else "not 0"
+                raise DerivationError(f"{self.rule}: left − right is {residual} for {number}, {expected}")
+
+
+def jensen(convex: Callable[[Expr], Expr], density: Expr, argument: Expr, variable: Expr) -> Callable[[Expr], bool]:
+    r"""Make the rule that $\mathbb{E}_q\varphi(u) - \varphi(\mathbb{E}_qu) \ge 0$ for a convex φ, for `Step.at_least`.
+
+    Args:
+        convex: φ, whose second derivative SymPy has to find not negative for positive arguments.
+        density: q, which integrates to one.
+        argument: u > 0.
+        variable: What q and u are functions of.
+
+    Example:
+        >>> from sympy import Function, log
+        >>> from ssl_as_inference.derivations.notation import z
+        >>> q, u = Function("q"), Function("u")
+        >>> mean, of_mean = SphereIntegral(q(z) * log(u(z)), z), log(SphereIntegral(q(z) * u(z), z))
+        >>> jensen(lambda x: -log(x), q(z), u(z), z)(of_mean - mean), jensen(log, q(z), u(z), z)(mean - of_mean)
+        (True, False)
+    """
+
+    def holds(difference: Expr) -> bool:
+        x = Symbol("x", positive=True)
+        mean = SphereIntegral(density * convex(argument), variable)
+        of_mean = convex(SphereIntegral(density * argument, variable))
+        return bool(diff(convex(x), x, 2).is_nonnegative) and canonical(difference - (mean - of_mean)) == 0
+
+    return holds
+
+
+def positive_terms(difference: Expr) -> bool:
+    """Whether multiples of sums over one index add up to a sum of which SymPy finds no term to be negative."""
+    sums, parts = difference.atoms(Sum), Add.make_args(difference)
+    if len({term.limits for term in sums}) != 1 or any(part.as_independent(Sum)[1] not in sums for part in parts):
+        return False
+    combined = factor(together(difference.replace(Sum, lambda term, *_: term)))
+    return bool(combined.is_nonnegative)
 
 
 @dataclass(frozen=True)
@@ -79,11 +134,13 @@ class Derivation:
         equation: Equation of the paper that is arrived at, such as "Eq. (12)".
         title: What is derived.
         steps: At least one.
+        case: The numbers for which alone it is derived, such as "d = 3"; empty if its symbols stand for any.
     """
 
     equation: str
     title: str
     steps: tuple[Step, ...]
+    case: str = ""
 
     def __iter__(self) -> Iterator[Step]:
         """Iterate over the steps."""
@@ -113,10 +170,31 @@ class Derivation:
         for step in self.steps:
             step.verify()
 
+    def formula(self) -> str:
+        """What is derived, from where it starts to its result, in LaTeX."""
+        relation = next((step.relation for step in self.steps if step.at_least), "=")
+        return f"{to_latex(self.start)} {relation} {to_latex(self.result)}"
+
+    def extent(self) -> str:
+        """For what it is derived: "symbolic in M, d, κ", or its case; formal vectors are of any dimension d."""
+        if self.case:
+            return self.case
+        sides = [side for step in self.steps for side in (step.left, step.right)]
+        proved = all(step.symbolic for step in self.steps)
+        meant = {
+            "M": (M,),
+            "d": (d, Inner, LogNormalizer, SphereIntegral),
+            "κ": (kappa, concentrations, LogNormalizer),
+        }
+        found = [name for name, marks in meant.items() if any(side.has(*marks) for side in sides)]
+        if "M" in found and not proved:
+            return f"M = {', '.join(str(views) for views in VIEWS)}"
+        return f"symbolic in {', '.join(found)}" if found else "symbolic"
+
     def latex(self) -> str:
         """The chain as an `aligned` environment, printed from the objects that `verify` checks."""
         lines = [rf"& {to_latex(self.start)}"]
-        lines += [rf"&= {to_latex(step.right)} && \text{{{step.rule}}}" for step in self.steps]
+        lines += [rf"&{step.relation} {to_latex(step.right)} && \text{{{step.rule}}}" for step in self.steps]
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     def _repr_latex_(self) -> str:

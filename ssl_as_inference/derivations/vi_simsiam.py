@@ -2,9 +2,26 @@ r"""Eqs. (11) and (12): Power Spherical experts of estimated concentration in Eq
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Integer, Rational, Sum, Symbol, digamma, exp, limit, log, oo, simplify
+from sympy import (
+    Derivative,
+    Expr,
+    Integer,
+    Limit,
+    Rational,
+    Subs,
+    Sum,
+    Symbol,
+    digamma,
+    exp,
+    limit,
+    log,
+    oo,
+    polygamma,
+    simplify,
+    trigamma,
+)
 
-from ssl_as_inference.derivations.dirac_guide import GUIDE
+from ssl_as_inference.derivations.dirac_guide import GUIDE, leave_one_out
 from ssl_as_inference.derivations.multimodal_vi import LOSS, expectation, expert_posterior, q
 from ssl_as_inference.derivations.normalizers import power_spherical_log_normalizer
 from ssl_as_inference.derivations.notation import (
@@ -23,7 +40,7 @@ from ssl_as_inference.derivations.notation import (
     sift,
     z,
 )
-from ssl_as_inference.derivations.step import Derivation, Step
+from ssl_as_inference.derivations.step import Derivation, Step, positive_terms
 
 _log_c, _k = LogNormalizer(concentrations[i]), concentrations[i]
 _density = exp(_log_c) * (1 + Inner(mu[i], z)) ** _k  # Eq. (11)
@@ -94,6 +111,15 @@ def pair_loss(expert: int, atom: int) -> Expr:
 
 ALGORITHM_1 = pair_loss(1, 2) + pair_loss(2, 1)
 
+CROSS_LOSS = leave_one_out(lambda x: _log_c + _k * log(1 + Inner(mu[i], x)))
+"""The loss over the cross pairs for any M ≥ 2."""
+
+ALGORITHM_1_IS_THE_CROSS_LOSS = Derivation(
+    "Alg. 1",
+    "for two views the loss over the cross pairs is Algorithm 1",
+    (Step("two views", Subs(CROSS_LOSS.result, M, 2), ALGORITHM_1, by=lambda e: e.doit()),),
+)
+
 LEAVE_ONE_OUT = Derivation(
     "Alg. 1",
     "Algorithm 1 and the diagonal: the corrected Eq. (12) at M = 2 is half their sum",
@@ -122,22 +148,69 @@ OPTIMAL_CONCENTRATION = Derivation(
     ),
 )
 
+THRESHOLD = 2 * exp(digamma(_b) - digamma(2 * _b)) - 1
+"""The cosine at and below which the best κ is 0."""
+
+SLOPE_AT_THE_THRESHOLD = Derivation(
+    "Eq. (12)",
+    "at the threshold the slope in κ starts from 0",
+    (
+        Step(
+            "rules of logarithms",
+            Subs(OPTIMAL_CONCENTRATION.result, (kappa, c), (0, THRESHOLD)),
+            Integer(0),
+            by=lambda e: e.doit(),
+        ),
+    ),
+)
+
+_n = Symbol("n", integer=True, nonnegative=True)
+_curvature = trigamma(kappa + _b) - trigamma(kappa + 2 * _b)
+
+
+def _series_of_trigamma(expression: Expr) -> Expr:
+    r"""$\psi'(x) - \psi'(y) = \sum_{n\ge0}\{(x+n)^{-2} - (y+n)^{-2}\}$ (DLMF 5.15.1)."""
+    half = Symbol("b", positive=True)  # that (d − 1)/2 is positive, for d ≥ 2, SymPy would not know
+    term = expression.subs(d, 2 * half + 1).replace(polygamma, lambda order, x: (x + _n) ** (-2) if order == 1 else oo)
+    return Sum(term, (_n, 0, oo))
+
+
+SLOPE_INCREASES = Derivation(
+    "Eq. (12)",
+    "the slope in κ increases with κ",
+    (
+        Step(
+            "derivative of the digamma function",
+            Derivative(OPTIMAL_CONCENTRATION.result, kappa),
+            _curvature,
+            by=differentiate,
+        ),
+        Step(
+            "series of the trigamma function, term by term",
+            _curvature,
+            Integer(0),
+            by=_series_of_trigamma,
+            at_least=positive_terms,
+        ),
+    ),
+)
+
 
 def _at_infinity(expression: Expr) -> Expr:
-    return simplify(limit(expression, kappa, oo))
-
-
-def _slope_at_the_mode(dim: int) -> Expr:
-    r"""$dL/d\log\kappa$ at c = 1 for odd d, where $\psi(a+b)-\psi(a) = \sum_{m<b}1/(a+m)$."""
-    b = (dim - 1) // 2
-    return -kappa * sum((1 / (kappa + b + m) for m in range(b)), start=Integer(0))
-
-
-UNBOUNDED = tuple(
-    Derivation(
-        "Eq. (12)",
-        f"dL/dlog κ tends to −(d−1)/2 at c = 1, d = {dim}",
-        (Step("limit of large κ", _slope_at_the_mode(dim), -Rational(dim - 1, 2), by=_at_infinity),),
+    return expression.replace(
+        Limit, lambda inner, symbol, point, _: limit(simplify(differentiate(inner)), symbol, point)
     )
-    for dim in (3, 5, 9)
+
+
+UNBOUNDED = Derivation(
+    "Eq. (12)",
+    "dL/dlog κ tends to −(d−1)/2 at c = 1",
+    (
+        Step(
+            "derivative, limit of large κ",
+            Limit(kappa * Derivative(_pair.subs(c, 1), kappa), kappa, oo),
+            -_b,
+            by=_at_infinity,
+        ),
+    ),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.verification.claim import Claim, Settings
+from experiments.verification.claim import Claim
+from experiments.verification.lab import Lab
 from experiments.verification.ledger import claims, equation_number, label, run
 
 CLAIMS = [claim for claim in claims() if equation_number(claim) == 1 and not claim.long]
@@ -12,5 +13,5 @@ CLAIMS = [claim for claim in claims() if equation_number(claim) == 1 and not cla
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=label)
 def test_the_claim_holds(claim: Claim) -> None:
-    result = run(claim, Settings())
+    result = run(claim, Lab())
     assert result.passed, f"error {result.outcome.error} > {claim.tolerance}: {result.outcome.detail}"

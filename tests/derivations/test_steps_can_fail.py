@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sympy import Derivative, Expr, Integral, Sum, Symbol, log, loggamma, polygamma
+from sympy import Derivative, Expr, Integral, Limit, Sum, Symbol, log, loggamma, polygamma
 
 from experiments.verification.report import all_derivations
 from ssl_as_inference.derivations.dirac_guide import EXPECTATION, GUIDE
@@ -32,7 +32,7 @@ from ssl_as_inference.derivations.product_of_experts import VON_MISES_FISHER_LOG
 from ssl_as_inference.derivations.step import Derivation, DerivationError, Step
 from ssl_as_inference.derivations.vi_simsiam import CORRECTED_LOSS, PRINTED_LOSS
 
-SLOW = "density integrates", "moment", "gradient of the normalised", "normaliser weakens"  # to simplify when wrong
+SLOW = ("series terminates",)  # to simplify when wrong
 DERIVATIONS = [d for d in all_derivations() if not any(word in d.title for word in SLOW)]
 
 TAMPERINGS: dict[str, Callable[[Expr], Expr]] = {
@@ -62,7 +62,7 @@ RULES = [
     (d, k)
     for d in DERIVATIONS
     for k, step in enumerate(d.steps)
-    if (step.by is not None or step.given) and not step.left.has(Integral, Derivative)
+    if (step.by is not None or step.given) and not step.left.has(Integral, Derivative, Limit)
 ]
 
 

@@ -12,9 +12,11 @@ from experiments.special_cases.methods import SIZES
 from experiments.special_cases.negative_results import collapse
 from experiments.special_cases.recovery import pair_loss
 from experiments.special_cases.stop_gradient import gradient, losses_of_gradient_descent, rises, turning_pair
-from experiments.verification.claim import Outcome, Settings
+from experiments.verification import trajectories
+from experiments.verification.claim import Claim, Outcome
+from experiments.verification.lab import Lab
+from experiments.verification.ledger import claims_of
 from experiments.verification.trajectories import (
-    CLAIMS,
     collapse_needs_only_one_part_missing,
     constant_power_spherical_is_not_simsiam,
     constant_von_mises_fisher_is_simsiam,
@@ -24,7 +26,8 @@ from experiments.verification.trajectories import (
 from inference.fitting.targets import NoStopGradient, StopGradientCopy
 from ssl_as_inference.distributions import PowerSpherical
 
-SETTINGS = Settings()
+LAB = Lab()
+CLAIMS = claims_of(trajectories)
 SMALL = replace(SIZES["small"], batch_size=16)
 
 
@@ -42,34 +45,34 @@ def test_every_claim_about_a_training_is_there_and_says_what_it_states() -> None
 
 
 @pytest.mark.parametrize("claim", [claim for claim in CLAIMS if not claim.long], ids=lambda claim: claim.statement[:40])
-def test_short_claims_hold_as_they_stand(claim: object) -> None:
-    outcome = claim.check(SETTINGS)  # type: ignore[attr-defined]
-    assert claim.passed(outcome), outcome  # type: ignore[attr-defined]
+def test_short_claims_hold_as_they_stand(claim: Claim) -> None:
+    outcome = claim.check(LAB)
+    assert claim.passed(outcome), outcome
 
 
 def test_c10_constant_von_mises_fisher_gives_simsiams_weights() -> None:
-    outcome = constant_von_mises_fisher_is_simsiam(SETTINGS, size=SMALL, steps=10)
+    outcome = constant_von_mises_fisher_is_simsiam.check(LAB, size=SMALL, steps=10)
     assert passed("C10", outcome), outcome
     assert outcome.error > 0  # two implementations, not one and the same
 
 
 def test_c11_constant_power_spherical_does_not() -> None:
-    outcome = constant_power_spherical_is_not_simsiam(SETTINGS, size=SMALL, steps=12)
+    outcome = constant_power_spherical_is_not_simsiam.check(LAB, size=SMALL, steps=12)
     assert passed("C11", outcome), outcome
 
 
 def test_c11_falls_short_when_the_weights_have_not_parted() -> None:
-    outcome = constant_power_spherical_is_not_simsiam(SETTINGS, size=SMALL, steps=2)
+    outcome = constant_power_spherical_is_not_simsiam.check(LAB, size=SMALL, steps=2)
     assert outcome.error > 0
 
 
 def test_c15_the_diagonal_draws_the_predictor_to_the_identity() -> None:
-    outcome = the_diagonal_pulls_the_predictor_to_the_identity(SETTINGS, seeds=1, steps=150)
+    outcome = the_diagonal_pulls_the_predictor_to_the_identity.check(LAB, seeds=1, steps=150)
     assert passed("C15", outcome), outcome
 
 
 def test_c26_the_ends_of_the_moving_average() -> None:
-    outcome = the_moving_average_has_two_ends(SETTINGS, size=SMALL, steps=10)
+    outcome = the_moving_average_has_two_ends.check(LAB, size=SMALL, steps=10)
     assert passed("C26", outcome), outcome
 
 
@@ -84,7 +87,7 @@ def test_c27_the_loss_falls_at_first_order_with_the_full_gradient_and_rises_with
 
 
 def test_c28_the_outputs_collapse_without_stop_gradient_and_without_predictor() -> None:
-    outcome = collapse_needs_only_one_part_missing(SETTINGS, seeds=1, steps=100)
+    outcome = collapse_needs_only_one_part_missing.check(LAB, seeds=1, steps=100)
     assert passed("C28", outcome), outcome
 
 

@@ -19,13 +19,13 @@ def fake(name: str, error: float, *, long: bool = False) -> Claim:
 @pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch) -> list[Claim]:
     every = [fake("C1", 0.5), fake("C2", 0.25), fake("C10", 0.125, long=True)]
-    monkeypatch.setattr(verify, "claims", lambda: tuple(every))
+    monkeypatch.setattr("experiments.verification.ledger.claims", lambda: tuple(every))
     return every
 
 
 def checks(folder: Path) -> dict[str, bool]:
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    return {check["id"]: check["passed"] for check in report["checks"]}
+    return {check["id"]: check["passed"] for check in report["details"]["checks"]}
 
 
 @pytest.mark.parametrize(
@@ -94,5 +94,5 @@ def test_the_markdown_tables_cells_do_not_break_the_table(ledger: list[Claim], t
         line for line in (tmp_path / "report.md").read_text(encoding="utf-8").splitlines() if line.startswith("| C")
     ]
     assert len(rows) == 2
-    assert all(len(re.findall(r"(?<!\\)\|", row)) == 8 for row in rows)
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 9 for row in rows)
     assert ledger

@@ -1,12 +1,12 @@
-"""Break the code in many places, one at a time, and see whether the ledger of claims notices.
+"""Break the code in many places, one at a time, and see whether the ledger of claims or the tests notice.
 
     python tests/mutations/run.py                    every mutant, a quarter of an hour
-    python tests/mutations/run.py --first 3          a few of them
+    python tests/mutations/run.py --sample 30        thirty of them, others each time
 
 Each mutant is a textual replacement (`mutants.py`) in a temporary copy of the packages. There a fresh process runs
-the claims named with the mutant and then, while none has failed, all other claims that do not take long. A mutant is
-caught when a claim fails or the code does not import. Survivors are listed; the exit status is 0 if at least 95 % of
-the mutants are caught.
+the claims named with the mutant and then, while none has failed, all other claims that do not take long; or, where the
+mutant names tests, those. A mutant is caught when a claim or a test fails or the code does not import. Survivors are
+listed; the exit status is 0 if at least 98 % of the mutants are caught.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -26,19 +27,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mutants import MUTANTS, Mutant  # type: ignore[import-not-found]  # this folder is put on the path above
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("ssl_as_inference", "models", "inference", "experiments")
-REQUIRED = 0.95
+ROOMS = ("ssl_as_inference", "models", "inference", "experiments", "tests")
+REQUIRED = 0.98
 ORDER = "numeric, symbolic, Monte Carlo, trajectory"
 SYMBOLIC_FIRST = "symbolic, numeric, Monte Carlo, trajectory"
 CHILD = """
 import sys, torch
 torch.set_num_threads(1)
-from experiments.verification.claim import Settings
+from experiments.verification.lab import Lab
 from experiments.verification.ledger import claims, run
 first, order = sys.argv[1].split(), sys.argv[2].split(", ")
 quick = [claim for claim in claims() if not claim.long]
 for claim in sorted(quick, key=lambda claim: (claim.id not in first, order.index(claim.kind))):
-    result = run(claim, Settings())
+    result = run(claim, Lab())
     if not result.passed:
         print(claim.id, claim.kind, result.outcome.error, result.outcome.detail[:200].replace(chr(10), " "))
         sys.exit(1)
@@ -47,8 +48,18 @@ for claim in sorted(quick, key=lambda claim: (claim.id not in first, order.index
 
 def outcome(folder: Path, claims: str, order: str = ORDER, limit: float = 600) -> str:
     """What failed in this copy of the code; empty if nothing did."""
+    return ended(folder, [sys.executable, "-c", CHILD, claims, order], limit)
+
+
+def run_tests(folder: Path, tests: str, limit: float = 600) -> str:
+    """Which test failed in this copy of the code; empty if none did."""
+    options = ["-q", "-x", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-W", "ignore"]
+    return ended(folder, [sys.executable, "-m", "pytest", *options, *tests.split()], limit)
+
+
+def ended(folder: Path, command: list[str], limit: float) -> str:
+    """The last line of a command that fails in a copy of the code; empty if it succeeds."""
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", CHILD, claims, order]
     try:
         done = subprocess.run(  # noqa: S603  # this interpreter on the text above
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=limit
@@ -58,7 +69,8 @@ def outcome(folder: Path, claims: str, order: str = ORDER, limit: float = 600) -
     if done.returncode == 0:
         return ""
     lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
-    return lines[-1] if lines else f"exit status {done.returncode}"
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return (failed or lines or [f"exit status {done.returncode}"])[-1]
 
 
 def try_mutant(mutant: Mutant, folder: Path) -> str:
@@ -69,6 +81,8 @@ def try_mutant(mutant: Mutant, folder: Path) -> str:
         raise ValueError(f"{mutant.path} must hold {mutant.old!r} once, got {text.count(mutant.old)} times")
     try:
         path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        if mutant.tests:
+            return run_tests(folder, mutant.tests)
         return outcome(folder, mutant.claims, SYMBOLIC_FIRST if "derivations" in mutant.path else ORDER)
     finally:
         path.write_text(text, encoding="utf-8")
@@ -79,15 +93,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--first", type=int, default=len(MUTANTS), help="run only so many mutants")
     parser.add_argument("--skip", type=int, default=0, help="leave out so many at the beginning")
+    parser.add_argument("--only", default="", help="run only the mutants whose path holds this text")
+    parser.add_argument("--sample", type=int, help="run so many of them, drawn at random")
+    parser.add_argument("--seed", type=int, help="of the sample; another one each time when not given")
     parser.add_argument("--no-baseline", action="store_true", help="do not check first that the unbroken code passes")
     parser.add_argument("--out", type=Path, help="write the result as JSON to this file")
     options = parser.parse_args()
-    chosen = MUTANTS[options.skip : options.skip + options.first]
+    chosen = [mutant for mutant in MUTANTS if options.only in mutant.path][options.skip :][: options.first]
+    if options.sample:
+        seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+        print(f"a sample of {options.sample} of {len(chosen)} mutants, --seed {seed}")
+        chosen = random.Random(seed).sample(chosen, min(options.sample, len(chosen)))  # noqa: S311  # no secret
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for room in ROOMS:
             shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-        failure = "" if options.no_baseline else outcome(folder, "")
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        files = dict.fromkeys(name for mutant in chosen for name in mutant.tests.split())
+        failure = "" if options.no_baseline else outcome(folder, "") or (files and run_tests(folder, " ".join(files)))
         if failure:
             print(f"the unbroken code fails: {failure}")
             return 2

@@ -29,6 +29,8 @@ MUTANTS = _mutants()
 def test_the_place_exists_once(mutant: Any) -> None:
     text = (HERE.parents[1] / mutant.path).read_text(encoding="utf-8")
     assert text.count(mutant.old) == 1
+    assert mutant.claims or mutant.tests
+    assert all((HERE.parents[1] / name.split("::")[0]).is_file() for name in mutant.tests.split())
     compile(text.replace(mutant.old, mutant.new), mutant.path, "exec")
 
 
