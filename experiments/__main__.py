@@ -8,7 +8,7 @@ from pathlib import Path
 GROUPS = {
     "See it": ("quickstart", "draw", "figure3", "figure4"),
     "Use it": ("pretrain", "evaluate", "embed"),
-    "Check it": ("verify", "recover_simsiam", "recover_byol", "recover_vi_simsiam", "benchmark"),
+    "Check it": ("verify", "recover", "benchmark"),
     "Reproduce it": ("table1", "uncertainty", "recipes", "digits_sweep", "on_a_gpu", "results"),
 }
 """The commands, in the order in which a newcomer would try them."""

@@ -211,7 +211,7 @@ assert max(shifts) - min(shifts) < 1e-12
 
 # %% [markdown]
 # SimSiam *is* variational inference with this model, this guide and $\kappa = 1$. (BYOL is the same with a guide that
-# has a network of its own.) `python -m experiments.recover_simsiam` runs this comparison with the full networks.
+# has a network of its own.) `python -m experiments.recover simsiam` runs this comparison with the full networks.
 #
 # ## So, what is it minimising?
 #

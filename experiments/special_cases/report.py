@@ -1,21 +1,24 @@
-"""What the three recover commands share: options, the run with its progress bar, table, figure and record."""
+"""The comparison of `python -m experiments.recover`, from two trainings to table, figure and record."""
 
 from __future__ import annotations
 
-import json
-import platform
-from collections.abc import Callable, Mapping, Sequence
+import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import pyro
-import torch
 from tqdm import tqdm
 
-import ssl_as_inference
-from experiments.command_line.parser import CommandLineParser, positive_number, whole_number, writable_folder
 from experiments.figures import recovery_figure, save_figure
-from experiments.special_cases.methods import SIZES, Size
+from experiments.records.environment import typed_command
+from experiments.records.record import Cell, Record, Table
+from experiments.special_cases.findings import (
+    Finding,
+    ends_of_the_moving_average,
+    power_spherical_is_not_simsiam,
+    what_collapses,
+)
+from experiments.special_cases.methods import SIZES, Size, byol, simsiam, vi_simsiam
 from experiments.special_cases.recovery import (
     TOLERANCES,
     Step,
@@ -26,7 +29,7 @@ from experiments.special_cases.recovery import (
     steps_of,
 )
 
-HEADINGS = {
+_HEADINGS = {
     "loss": "loss, every step",
     "gradient": "gradient, every step",
     "weights": "weights, every step",
@@ -35,121 +38,93 @@ HEADINGS = {
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the command line of a recover command gives."""
+class Method:
+    """A method that is recovered.
 
-    backbone: str
-    steps: int
-    seed: int
-    out: Path
-    learning_rate: float | None
+    Attributes:
+        name: For people.
+        affine_map: How the two losses are related.
+        trainings: The pair's training and the published one.
+        findings: What is measured afterwards, from a seed.
+    """
 
-    @property
-    def size(self) -> Size:
-        """The networks of the comparison, with the learning rate that is asked for."""
-        size = SIZES[self.backbone]
-        return (
-            size
-            if self.learning_rate is None
-            else replace(size, sgd=replace(size.sgd, learning_rate=self.learning_rate))
-        )
+    name: str
+    affine_map: str
+    trainings: Callable[[Size, int], tuple[Training, Training]]
+    findings: Callable[[int], Sequence[Finding]] = lambda _: ()
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A negative result or a limit: what was expected, what was measured, and whether they agree."""
-
-    statement: str
-    measured: str
-    holds: bool
-
-
-def parse(name: str, description: str | None, arguments: Sequence[str] | None) -> Options:
-    """Options of `python -m experiments.NAME`."""
-    parser = CommandLineParser(prog=f"python -m experiments.{name}", description=description)
-    parser.add_argument("--backbone", choices=list(SIZES), default="small", help="resnet18 takes minutes")
-    parser.add_argument("--steps", type=whole_number(1), default=100, help="steps of momentum SGD")
-    parser.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="of weights and views")
-    parser.add_argument(
-        "--learning-rate",
-        type=positive_number,
-        help="of momentum SGD; without it 0.05 for the small network and SimSiam's 0.05 × batch / 256 for resnet18",
-    )
-    parser.add_argument("--out", type=writable_folder, default=f"runs/{name}", help="folder for what is saved")
-    options = parser.parse_args(arguments)
-    return Options(options.backbone, options.steps, options.seed, options.out, options.learning_rate)
+METHODS = {
+    "simsiam": Method(
+        "SimSiam",
+        "SimSiam's loss = objective / 2 + log C(1), an image",
+        simsiam,
+        lambda seed: [*power_spherical_is_not_simsiam(seed), *what_collapses()],
+    ),
+    "byol": Method("BYOL", "BYOL's loss = 2 × objective + 4 log C(1) + 4, an image", byol, ends_of_the_moving_average),
+    "vi_simsiam": Method("VI-SimSiam", "Algorithm 1 = objective, an image; both divided by d - 1", vi_simsiam),
+}
+"""By their names on the command line."""
 
 
-def run(
-    name: str,
-    method: str,
-    affine_map: str,
-    make: Callable[[Size, int], tuple[Training, Training]],
-    options: Options,
-    findings: Callable[[Options], Sequence[Finding]] = lambda _: (),
-) -> int:
+def run(options: argparse.Namespace) -> int:
     """Train both, report, and return the exit status: 0 if everything agrees, 1 if not."""
-    size = options.size
+    method, size = METHODS[options.method], SIZES[options.backbone]
+    if options.learning_rate is not None:
+        size = replace(size, sgd=replace(size.sgd, learning_rate=options.learning_rate))
     print(
-        f"{method} as a model/guide pair, and as published: {options.backbone} backbone, {options.steps} steps of "
-        f"{size.batch_size} digits, float64"
+        f"{method.name} as a model/guide pair, and as published: {options.backbone} backbone, {options.steps} steps of "
+        f"{size.batch_size} digits, float64\nCompared after the map {method.affine_map}\n"
     )
-    print(f"Compared after the map {affine_map}\n")
-    ours, published = make(size, options.seed)
     batches = digit_views(options.steps, batch_size=size.batch_size, seed=options.seed, pixels=size.pixels)
-    steps = list(steps_of(ours, published, tqdm(batches, total=options.steps, desc=method, unit="step")))
+    bar = tqdm(batches, total=options.steps, desc=method.name, unit="step")
+    steps = list(steps_of(*method.trainings(size, options.seed), bar))
     table = difference_table(steps)
-    print(f"\n{table}\n")
-    found = list(findings(options))
-    for finding in found:
+    print(f"\n{table.aligned()}\n")
+    findings = list(method.findings(options.seed))
+    for finding in findings:
         print(f"{'holds' if finding.holds else 'FAILS'}: {finding.statement}\n       {finding.measured}")
-    saved = _save(name, method, affine_map, steps, found, options)
-    print("Saved:", *(f"  {path}" for path in saved), sep="\n")
-    good = is_recovered(steps) and all(finding.holds for finding in found)
-    print(f"\n{method} {'is' if is_recovered(steps) else 'is NOT'} recovered within the tolerances.")
-    return 0 if good else 1
-
-
-def difference_table(steps: Sequence[Step]) -> str:
-    """The largest differences beside what is allowed, as a Markdown table."""
-    rows = [("largest absolute difference", "measured", "allowed", "verdict")]
-    for quantity, value in largest_differences(steps).items():
-        allowed = TOLERANCES[quantity]
-        verdict = "agrees" if value <= allowed else "DIFFERS"
-        rows.append((HEADINGS[quantity], f"{value:.1e}", f"{allowed:.0e}", verdict))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
-
-
-def _save(
-    name: str, method: str, affine_map: str, steps: Sequence[Step], findings: Sequence[Finding], options: Options
-) -> list[Path]:
-    record = {
-        "command": f"python -m experiments.{name} --backbone {options.backbone} --steps {options.steps} "
-        f"--seed {options.seed} --learning-rate {options.size.sgd.learning_rate}",
-        "versions": {
-            "ssl-as-inference": ssl_as_inference.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "pyro-ppl": pyro.__version__,
+    recovered = is_recovered(steps)
+    figure = recovery_figure(
+        {
+            f"{method.name}, pair under the KL objective": [step.ours for step in steps],
+            f"{method.name}, published algorithm": [step.published for step in steps],
         },
-        "map": affine_map,
-        "largest differences": largest_differences(steps),
-        "allowed": TOLERANCES,
-        "recovered": is_recovered(steps),
-        "findings": [asdict(finding) for finding in findings],
-        "steps": [asdict(step) for step in steps],
+        {name: [getattr(step, name) for step in steps] for name in TOLERANCES},
+        TOLERANCES,
+    )
+    name = f"{options.method}_{options.backbone}"
+    folder: Path = options.out
+    typed = [options.method]
+    for option in ("backbone", "steps", "seed"):
+        typed += [f"--{option}", str(getattr(options, option))]
+    record = Record(
+        name,
+        f"{method.name} recovered, {options.backbone}",
+        typed_command("experiments.recover", [*typed, "--learning-rate", str(size.sgd.learning_rate)]),
+        {"map": method.affine_map, "allowed": TOLERANCES},
+        (options.seed,),
+        (table,),
+        figures=(f"{name}.png",),
+        details={
+            "recovered": recovered,
+            "findings": [asdict(finding) for finding in findings],
+            "steps": [asdict(step) for step in steps],
+        },
+    )
+    print("Saved:", f"  {record.save(folder)}", f"  {save_figure(figure, folder / record.figures[0])}", sep="\n")
+    print(f"\n{method.name} {'is' if recovered else 'is NOT'} recovered within the tolerances.")
+    return 0 if recovered and all(finding.holds for finding in findings) else 1
+
+
+def difference_table(steps: Sequence[Step]) -> Table:
+    """The largest differences beside what is allowed."""
+    rows = {
+        _HEADINGS[name]: {
+            "measured": Cell(value, form=".1e"),
+            "allowed": Cell(TOLERANCES[name], form=".0e"),
+            "verdict": Cell(text="agrees" if value <= TOLERANCES[name] else "DIFFERS"),
+        }
+        for name, value in largest_differences(steps).items()
     }
-    numbers = options.out / f"{options.backbone}.json"
-    numbers.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    differences: Mapping[str, Sequence[float]] = {key: [asdict(step)[key] for step in steps] for key in TOLERANCES}
-    losses = {
-        f"{method}, pair under the KL objective": [step.ours for step in steps],
-        f"{method}, published algorithm": [step.published for step in steps],
-    }
-    figure = recovery_figure(losses, differences, TOLERANCES)
-    return [numbers, save_figure(figure, options.out / f"{options.backbone}.png")]
+    return Table("Differences", ("measured", "allowed", "verdict"), rows, corner="largest absolute difference")

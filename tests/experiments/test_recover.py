@@ -1,9 +1,8 @@
-"""The published algorithms are recovered by the pairs: short versions of what the three commands run."""
+"""The published algorithms are recovered by the pairs: short versions of what the command runs."""
 
 from __future__ import annotations
 
 import ast
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +14,16 @@ import torch
 from torch import Tensor
 
 import experiments.special_cases.plain
-from experiments import recover_byol, recover_simsiam, recover_vi_simsiam
+from experiments import recover
 from experiments.figures import recovery_figure
+from experiments.records.record import Record
+from experiments.special_cases import report
+from experiments.special_cases.findings import (
+    Finding,
+    ends_of_the_moving_average,
+    power_spherical_is_not_simsiam,
+    what_collapses,
+)
 from experiments.special_cases.methods import SIZES, Size, byol, simsiam, vi_simsiam
 from experiments.special_cases.recovery import (
     TOLERANCES,
@@ -90,7 +97,7 @@ def test_a_wrong_implementation_is_noticed() -> None:
     batches = digit_views(3, batch_size=16, seed=0)
     steps = list(steps_of(ours, wrong, batches))
     assert not is_recovered(steps)
-    assert "DIFFERS" in difference_table(steps)
+    assert "DIFFERS" in difference_table(steps).markdown()
 
 
 def test_a_difference_that_is_no_number_is_no_agreement() -> None:
@@ -161,36 +168,44 @@ def test_rescaled_settings_take_the_same_step() -> None:
     torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["recover_byol", "recover_vi_simsiam"])
+@pytest.mark.parametrize("name", ["byol", "vi_simsiam"])
 def test_the_command_prints_its_table_and_saves_figure_and_numbers(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recover_byol, "END_STEPS", 2)
-    command = {"recover_byol": recover_byol, "recover_vi_simsiam": recover_vi_simsiam}[name]
-    assert command.main(["--steps", "3", "--seed", "1", "--out", str(tmp_path / "made")]) == 0
+    short = replace(report.METHODS["byol"], findings=lambda seed: ends_of_the_moving_average(seed, steps=2))
+    monkeypatch.setitem(report.METHODS, "byol", short)
+    assert recover.main([name, "--steps", "3", "--seed", "1", "--out", str(tmp_path / "made")]) == 0
     printed = capsys.readouterr().out
     assert printed.count("agrees") == 4
     assert "DIFFERS" not in printed
     assert "FAILS" not in printed
-    record = json.loads((tmp_path / "made" / "small.json").read_text(encoding="utf-8"))
-    assert record["recovered"] is True
-    assert len(record["steps"]) == 3
-    assert record["command"].startswith(f"python -m experiments.{name} --backbone small --steps 3 --seed 1")
-    assert all(finding["holds"] for finding in record["findings"])
-    assert len(record["findings"]) == (2 if name == "recover_byol" else 0)
-    assert (tmp_path / "made" / "small.png").stat().st_size > 10_000
+    record = Record.load(tmp_path / "made" / f"{name}_small.json")
+    assert record.details["recovered"] is True
+    assert len(record.details["steps"]) == 3
+    assert record.command.startswith(f"python -m experiments.recover {name} --backbone small --steps 3 --seed 1")
+    assert all(finding["holds"] for finding in record.details["findings"])
+    assert len(record.details["findings"]) == (2 if name == "byol" else 0)
+    assert (tmp_path / "made" / f"{name}_small.png").stat().st_size > 10_000
 
 
 def test_the_command_fails_when_a_tolerance_is_not_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOLERANCES, "loss", -1.0)
-    assert recover_vi_simsiam.main(["--steps", "1", "--out", str(tmp_path)]) == 1
+    assert recover.main(["vi_simsiam", "--steps", "1", "--out", str(tmp_path)]) == 1
 
 
-def test_simsiams_command_measures_what_is_not_simsiam_and_what_collapses() -> None:
-    finding = recover_simsiam.constant_power_spherical_finding(0, steps=4)
+def test_the_command_fails_when_a_limit_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = replace(
+        report.METHODS["vi_simsiam"], findings=lambda _: [Finding("the sky is green", "blue", holds=False)]
+    )
+    monkeypatch.setitem(report.METHODS, "vi_simsiam", silent)
+    assert recover.main(["vi_simsiam", "--steps", "1", "--out", str(tmp_path)]) == 1
+
+
+def test_what_is_not_simsiam_and_what_collapses_is_measured() -> None:
+    (finding,) = power_spherical_is_not_simsiam(0, steps=4)
     assert "C11" in finding.statement
-    assert not recover_simsiam.constant_power_spherical_finding(0, steps=1).holds
-    both, *collapsed = recover_simsiam.collapse_findings(seeds=1, steps=1)
+    assert not power_spherical_is_not_simsiam(0, steps=1)[0].holds
+    both, *collapsed = what_collapses(seeds=1, steps=1)
     assert both.holds  # untrained outputs are spread
     assert [finding.holds for finding in collapsed] == [False, False]
 
@@ -206,7 +221,6 @@ def test_a_figure_of_nothing_or_of_unequal_lengths_is_refused(
         recovery_figure(losses, differences, {})
 
 
-@pytest.mark.parametrize("command", [recover_simsiam, recover_byol, recover_vi_simsiam])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -218,10 +232,10 @@ def test_a_figure_of_nothing_or_of_unequal_lengths_is_refused(
     ],
 )
 def test_a_wrong_argument_gets_one_line_and_a_failing_status(
-    command: object, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
-        command.main(arguments)  # type: ignore[attr-defined]
+        recover.main(["simsiam", *arguments])
     assert exit_.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
