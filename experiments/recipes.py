@@ -139,7 +139,6 @@ def _first(failures: Mapping[Any, str]) -> str:
 
 
 def _save(record: Any, findings: Any, options: argparse.Namespace) -> None:
-    from experiments.evaluation.uncertainty.report import on_terminal  # noqa: PLC0415
     from experiments.figures import save_figure  # noqa: PLC0415
     from experiments.figures.recipes import recipes_figure  # noqa: PLC0415
     from experiments.studies.recipes.report import columns_of  # noqa: PLC0415
@@ -148,7 +147,7 @@ def _save(record: Any, findings: Any, options: argparse.Namespace) -> None:
     for note in record.notes:
         print(f"\n{note}")
     for table in record.tables:
-        print(f"\n{table.title}\n\n{on_terminal(table, 2 if table is record.tables[0] else 0)}\n\n{table.note}")
+        print(f"\n{table.title}\n\n{table.aligned(2 if table is record.tables[0] else 0)}\n\n{table.note}")
     differences = {label: _percent(cells.get(DIFFERENCE, Cell())) for label, cells in record.tables[0].rows.items()}
     saved = []
     for folder in [options.out, *([FOLDER] if options.publish else [])]:

@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import NoReturn
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that there are: where there is none, the option's own text says what happens."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 class CommandLineParser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line and exits with status 2."""
 
     def __init__(self, **kwargs: object) -> None:
-        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)  # type: ignore[arg-type]
+        super().__init__(formatter_class=_Help, **kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
         """Print the message without the usage and exit."""

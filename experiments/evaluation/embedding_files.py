@@ -15,22 +15,24 @@ An npz file needs NumPy alone: `numpy.load("embeddings.npz")["features"]` reads 
 from __future__ import annotations
 
 import json
-import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow  # noqa: ICN001  # the usual short name is given below
 import pyarrow.parquet as pq
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 pa: Any = pyarrow  # its names come from a compiled module, which type checkers cannot see
 Matrix = NDArray[np.float32]
 
-_ROWS_OF_A_GROUP = 1024  # about 10 MB at 512 features and 2,048 dimensions
+_COLUMNS = ("file", "features", "mean_direction", "concentration")
 
 
 @dataclass(frozen=True)
@@ -80,69 +82,42 @@ def _checked(rows: Iterable[Rows], names: Sequence[str]) -> Iterable[Rows]:
 
 
 def _write_parquet(path: Path, rows: Iterable[Rows], names: Sequence[str], about: str) -> None:  # noqa: ARG001
-    writer: pq.ParquetWriter | None = None
-    try:
-        waiting: list[Any] = []
+    with ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
         for part in rows:
-            waiting.append(_table(part, about))
-            if writer is None:
-                # Dictionaries and compression help text; they would only cost time on floating-point numbers.
-                writer = pq.ParquetWriter(path, waiting[0].schema, use_dictionary=False, compression={"file": "zstd"})
-            if sum(map(len, waiting)) >= _ROWS_OF_A_GROUP:
-                writer.write_table(pa.concat_tables(waiting).combine_chunks())
-                waiting = []
-        if writer is not None and waiting:
-            writer.write_table(pa.concat_tables(waiting).combine_chunks())
-    finally:
-        if writer is not None:
-            writer.close()
+            columns = {name: _column(getattr(part, name)) for name in _COLUMNS}
+            table = pa.table(columns).replace_schema_metadata({"about": about})
+            # Dictionaries and compression help text; they would only cost time on floating-point numbers.
+            writer = writer or stack.enter_context(
+                pq.ParquetWriter(path, table.schema, use_dictionary=False, compression={"file": "zstd"})
+            )
+            writer.write_table(table)
 
 
-def _table(part: Rows, about: str) -> Any:
-    columns = {
-        "file": pa.array(list(part.file), pa.string()),
-        "features": _fixed_size_lists(part.features),
-        "mean_direction": _fixed_size_lists(part.mean_direction),
-        "concentration": pa.array(part.concentration, pa.float32()),
-    }
-    return pa.table(columns).replace_schema_metadata({"about": about})
-
-
-def _fixed_size_lists(matrix: Matrix) -> Any:
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1), pa.float32()), matrix.shape[1])
+def _column(values: Sequence[str] | Matrix) -> Any:
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), pa.float32()), values.shape[1])
+    return pa.array(values, pa.float32() if isinstance(values, np.ndarray) else pa.string())
 
 
 def _write_npz(path: Path, rows: Iterable[Rows], names: Sequence[str], about: str) -> None:
-    folder = path.with_name(f"{path.name}.arrays")
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    folder.mkdir()
-    try:
-        text = f"<U{max(map(len, names), default=1)}"
-        open_files: dict[str, IO[bytes]] = {}
-        try:
-            for part in rows:
-                arrays = {
-                    "file": np.array(part.file, dtype=text),
-                    "features": part.features,
-                    "mean_direction": part.mean_direction,
-                    "concentration": part.concentration,
-                }
-                for name, array in arrays.items():
-                    if name not in open_files:
-                        open_files[name] = (folder / f"{name}.npy").open("wb")
-                        header = {"descr": array.dtype.str, "fortran_order": False}
-                        shape = (len(names), *array.shape[1:])
-                        np.lib.format.write_array_header_1_0(open_files[name], {**header, "shape": shape})
-                    open_files[name].write(np.ascontiguousarray(array).tobytes())
-        finally:
-            for file in open_files.values():
-                file.close()
-        np.save(folder / "about.npy", np.array(about))
+    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
+        arrays: dict[str, Path] = {name: Path(folder) / f"{name}.npy" for name in _COLUMNS}
+        done = 0
+        for part in rows:
+            for name, file in arrays.items():
+                values = np.asarray(getattr(part, name))
+                dtype = values.dtype if name != "file" else np.dtype(f"<U{max(map(len, names))}")
+                shape = (len(names), *values.shape[1:])
+                # Opened for each batch alone, so that what was written does not stay in memory.
+                array = open_memmap(file, "r+" if done else "w+", *(() if done else (dtype, shape)))
+                array[done : done + len(part)] = values
+                del array
+            done += len(part)
+        np.save(Path(folder) / "about.npy", np.array(about))
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for name in [*open_files, "about"]:
-                archive.write(folder / f"{name}.npy", f"{name}.npy")
-    finally:
-        shutil.rmtree(folder)
+            for name in (*_COLUMNS, "about"):
+                archive.write(Path(folder) / f"{name}.npy", f"{name}.npy")
 
 
 FORMATS: dict[str, Callable[[Path, Iterable[Rows], Sequence[str], str], None]] = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from experiments.images.randomness import Stream, derived_generator, derived_see
 from experiments.images.threads import in_threads
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained
+from inference.fitting.checkpointing import CheckpointError
 from inference.judging.representation import Embedding, embed
 from ssl_as_inference.graphical_model import MultiViewPair
 
@@ -75,6 +77,7 @@ def embeddings(
 
     Raises:
         BrokenImageError: If an image cannot be read.
+        CheckpointError: If features or experts are not finite: the training has diverged.
     """
     views = in_threads(
         lambda index: center_view(images, index, pretrained.config),
@@ -83,8 +86,23 @@ def embeddings(
         threads=threads,
         bar_from=1,
     )
-    for batch in _batched(views, batch_size):
-        yield embed(pretrained.pair, batch)
+    done = 0
+    while done < len(images):
+        batch = torch.stack(list(islice(views, batch_size)))
+        yield finite(embed(pretrained.pair, batch), f"first near {images.location(done)}")
+        done += len(batch)
+
+
+def finite(seen: Embedding, where: str) -> Embedding:
+    """The same embedding, of which nothing is NaN or infinite.
+
+    Raises:
+        CheckpointError: If something is: the training has diverged.
+    """
+    parts = (seen.features, seen.outputs, seen.mean_direction, seen.concentration)
+    if not all(bool(part.isfinite().all()) for part in parts):
+        raise CheckpointError(f"the network gives NaN or infinity, {where}: its training has diverged")
+    return seen
 
 
 @dataclass(frozen=True)
@@ -152,14 +170,3 @@ def features_alone(pair: MultiViewPair, views: Tensor) -> Tensor:
     backbone = pair.model.encoder.get_submodule("backbone").eval()
     features: Tensor = backbone(views.to(next(pair.parameters()).device))
     return features
-
-
-def _batched(views: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    waiting: list[Tensor] = []
-    for view in views:
-        waiting.append(view)
-        if len(waiting) == size:
-            yield torch.stack(waiting)
-            waiting = []
-    if waiting:
-        yield torch.stack(waiting)

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.evaluation.encoding import embeddings
+from experiments.evaluation.encoding import embeddings, finite
 from experiments.images.errors import ImageSetError
 from experiments.images.image_sets import ImageSet
 from experiments.images.randomness import derived_generator
 from experiments.pretraining.export import Pretrained
-from inference.fitting.checkpointing import CheckpointError
 from inference.judging.collapse import effective_rank, standard_deviation
 from inference.judging.evaluation import knn_accuracy, nearest_neighbour_is_right
 from inference.judging.linear_probe import FeatureSource, ProbeResult, ProbeSettings, hold_out, linear_probe
@@ -113,7 +112,7 @@ def encode(pretrained: Pretrained, images: ImageSet, *, batch_size: int, threads
     """Embed a set and keep what evaluation needs.
 
     Raises:
-        CheckpointError: If features or κ are not finite: the training has diverged.
+        CheckpointError: If what the network gives is not finite: the training has diverged.
     """
     parts = embeddings(pretrained, images, batch_size=batch_size, threads=threads)
     return collect(parts, images.labels, images.name, seed=seed)
@@ -129,7 +128,7 @@ def collect(parts: Iterable[Embedding], labels: Tensor, name: str, *, seed: int)
         seed: Chooses the outputs that are kept.
 
     Raises:
-        CheckpointError: If features or κ are not finite: the training has diverged.
+        CheckpointError: If what the network gives is not finite: the training has diverged.
     """
     order = torch.randperm(len(labels), generator=derived_generator(seed, _KEY_OF_OUTPUTS))
     chosen = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, order[:_OUTPUTS_KEPT], value=True)
@@ -137,18 +136,12 @@ def collect(parts: Iterable[Embedding], labels: Tensor, name: str, *, seed: int)
     done = 0
     for part in parts:
         rows = slice(done, done + len(part.features))
+        finite(part, f"on {name}")
         features.append(part.features.float().cpu())
         outputs.append(part.outputs.cpu()[chosen[rows]])
         concentration.append(part.concentration.float().cpu())
         done = rows.stop
-    found = Encoded(torch.cat(features), torch.cat(outputs), torch.cat(concentration), labels)
-    finite = found.features.isfinite().all(1) & found.concentration.isfinite()
-    if not finite.all():
-        raise CheckpointError(
-            f"the network gives NaN or infinity for {int((~finite).sum()):,} of {len(finite):,} images of "
-            f"{name}: its training has diverged"
-        )
-    return found
+    return Encoded(torch.cat(features), torch.cat(outputs), torch.cat(concentration), labels)
 
 
 def measure(
@@ -170,21 +163,17 @@ def measure(
         device: Where to compute.
         views: Features to train the linear classifier on instead of those of `train`.
     """
-    labelled = (
-        train.features.to(device),
-        train.labels.to(device),
-        held_out.features.to(device),
-        held_out.labels.to(device),
-    )
+    halves = (train.features, train.labels, held_out.features, held_out.labels)
+    x, y, new_x, new_y = (tensor.to(device) for tensor in halves)
     with tqdm(total=settings.passes, desc="linear evaluation", unit="epoch", disable=None) as bar:
-        linear = linear_probe(*labelled, settings, views=views, after_epoch=bar.update)
+        linear = linear_probe(x, y, new_x, new_y, settings, views=views, after_epoch=bar.update)
     neighbours = min(k, len(train.labels))
     auroc = math.nan
     if held_out.concentration.min() < held_out.concentration.max():
-        auroc = correctness_auroc(held_out.concentration, nearest_neighbour_is_right(*labelled).cpu())
+        auroc = correctness_auroc(held_out.concentration, nearest_neighbour_is_right(x, y, new_x, new_y).cpu())
     return Measures(
         linear,
-        knn_accuracy(*labelled, k=neighbours),
+        knn_accuracy(x, y, new_x, new_y, k=neighbours),
         neighbours,
         None if math.isnan(auroc) else auroc,
         _of_split(train),

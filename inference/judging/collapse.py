@@ -9,6 +9,10 @@ from torch import Tensor
 
 from ssl_as_inference.sphere import normalize
 
+COLLAPSED_STANDARD_DEVIATION = 0.1
+COLLAPSED_RANK = 2.0
+"""Of the outputs; below either of the two nothing that is said of single images means anything."""
+
 _MIN_OUTPUTS = 2
 
 # Outputs of one and the same value differ by rounding: about one unit in the last place of the dtype they were
@@ -73,6 +77,20 @@ def effective_rank(outputs: Tensor) -> float:
         return 0.0
     p = sigma / sigma.sum()
     return float(torch.special.entr(p).sum().exp())
+
+
+def has_collapsed(deviation: float, rank: float) -> bool:
+    """Whether outputs fill so little of the sphere that all else that is measured of them is void.
+
+    Args:
+        deviation: Their `standard_deviation`.
+        rank: Their `effective_rank`.
+
+    Example:
+        >>> has_collapsed(0.9, 50.0), has_collapsed(0.001, 50.0), has_collapsed(0.9, 1.0)
+        (False, True, True)
+    """
+    return deviation < COLLAPSED_STANDARD_DEVIATION or rank < COLLAPSED_RANK
 
 
 def _normalized(outputs: Tensor) -> Tensor:

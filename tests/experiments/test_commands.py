@@ -13,7 +13,7 @@ from experiments.__main__ import GROUPS, main, purpose
 
 ROOT = Path(__file__).parents[2]
 FILES = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "__main__"}
-PARSE_FIRST = ("draw", "figure3", "results")
+PARSE_FIRST = ("draw", "embed", "evaluate", "figure3", "figure4", "results", "uncertainty")
 
 
 def test_every_file_at_the_top_is_a_command_that_is_listed_once() -> None:

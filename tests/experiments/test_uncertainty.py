@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +18,8 @@ from torch import Tensor
 
 from experiments import figure4, uncertainty
 from experiments.evaluation.uncertainty.ensemble import ensemble_name
-from experiments.evaluation.uncertainty.feature_gaussian import FeatureGaussian
-from experiments.evaluation.uncertainty.image_statistics import edge_energy
 from experiments.evaluation.uncertainty.observations import observe
-from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, MAHALANOBIS, SOFTMAX, TWO_VIEWS, Rivals
+from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, MAHALANOBIS, SOFTMAX, TWO_VIEWS, Rivals, edge_energy
 from experiments.evaluation.uncertainty.subject import Subject, middles
 from experiments.images.device_images import DeviceImages
 from experiments.images.opening import open_images
@@ -33,9 +33,10 @@ from experiments.pretraining.configuration import (
     ViewsConfig,
 )
 from experiments.pretraining.export import save_pretrained
+from experiments.records.pages import results_page
 from experiments.records.record import Record, load_records
-from experiments.results import results_page
-from inference.judging.evaluation import fit_linear_probe, nearest_other_is_right
+from inference.judging.evaluation import nearest_other_is_right
+from inference.judging.linear_probe import linear_probe
 from inference.judging.representation import represent
 from ssl_as_inference.graphical_model import MultiViewPair
 from ssl_as_inference.sphere import normalize
@@ -193,11 +194,39 @@ def test_missing_or_unfit_images_are_said_in_one_line(
     assert re.search(message, error)
 
 
-def test_a_checkpoint_that_is_not_there_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    for main in (uncertainty.main, figure4.main):
-        with pytest.raises(SystemExit):
-            main(["nowhere.ckpt"])
-        assert "expected a run's folder or a checkpoint, but there is no nowhere.ckpt" in capsys.readouterr().err
+@pytest.mark.parametrize("main", [uncertainty.main, figure4.main])
+def test_a_checkpoint_that_is_not_there_is_said_in_one_line(main: Any, tmp_path: Path, capsys: Any) -> None:
+    assert main(["nowhere.ckpt", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "nowhere.ckpt does not exist: give the folder of a run, a .ckpt or a .safetensors file" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "Évil", "", "a.b"])
+def test_a_records_name_is_no_path_and_said_so_before_any_image_is_read(
+    name: str, checkpoints: dict[str, Path], tmp_path: Path, capsys: Any
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        uncertainty.main(
+            [str(checkpoints["first"]), "--data", "nowhere", "--name", name, "--out", str(tmp_path / "out")]
+        )
+    assert exit_.value.code == 2
+    assert "argument --name: expected lower-case letters, digits and underscores, got " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["out"])
+
+
+@pytest.mark.parametrize("main", [uncertainty.main, figure4.main])
+def test_a_network_that_gives_nan_is_said_in_one_line(
+    main: Any, config: PretrainConfig, tmp_path: Path, capsys: Any
+) -> None:
+    pair = acquainted(config)
+    next(pair.model.encoder.parameters()).data.fill_(torch.nan)
+    bad = save_pretrained(pair, config, tmp_path / "bad.safetensors")
+    assert main([str(bad), "--device", "cpu", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "the network gives NaN or infinity, for an image: its training has diverged" in error
+    assert error.count("error:") == 1
+    assert "Traceback" not in error
 
 
 def test_figure_4_shows_the_images_of_any_checkpoint(
@@ -234,9 +263,9 @@ def test_rivals_are_what_they_are_called(subject: Subject, config: PretrainConfi
     train, test = (opened(config, split) for split in ("train", "val"))
     pixels = [middles(images, subject.recipe, torch.arange(len(images))) for images in (train, test)]
     features = [subject.look(batch).features for batch in pixels]
-    probe = fit_linear_probe(features[0], train.labels)
-    gaussian = FeatureGaussian.fit(features[0])
-    judged = Rivals(subject, normalize(features[0]), probe, gaussian=gaussian)(pixels[1])
+    probe = linear_probe(features[0], train.labels, features[1], test.labels).classifier
+    fitted = LedoitWolf().fit(features[0].double().numpy())
+    judged = Rivals(subject, normalize(features[0]), probe, gaussian=fitted)(pixels[1])
 
     def same(name: str, certain: Tensor) -> None:
         assert torch.allclose(judged[name], -certain.double(), atol=1e-5), name
@@ -245,9 +274,10 @@ def test_rivals_are_what_they_are_called(subject: Subject, config: PretrainConfi
     same(EDGES, edge_energy(pixels[1]))
     same("feature norm", features[1].square().sum(1).sqrt())
     same("kNN distance", torch.from_numpy(cosine_similarity(features[1], features[0]).max(1)))
-    same(SOFTMAX, torch.from_numpy(probe.predict_proba(features[1].double().numpy()).max(1)))
-    fitted = LedoitWolf().fit(features[0].double().numpy())
-    same(MAHALANOBIS, -torch.from_numpy(fitted.mahalanobis(features[1].double().numpy())).sqrt())
+    same(SOFTMAX, (features[1] @ probe.weight.T + probe.bias).softmax(1).amax(1))
+    inverse = np.linalg.inv(fitted.covariance_)
+    centred = features[1].double().numpy() - features[0].double().numpy().mean(0)
+    same(MAHALANOBIS, -torch.tensor([math.sqrt(row @ inverse @ row) for row in centred]))
     assert (judged[TWO_VIEWS].abs() <= 1 + 1e-6).all()
     assert judged[TWO_VIEWS].unique().numel() == len(pixels[1])
 

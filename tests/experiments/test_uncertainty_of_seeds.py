@@ -1,8 +1,7 @@
-"""Several seeds together: intervals over them, their ensemble, and the law of their features."""
+"""Several seeds together: intervals over them, and their ensemble."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,15 +9,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
 from experiments.evaluation.uncertainty.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
-from experiments.evaluation.uncertainty.feature_gaussian import FeatureGaussian
 from experiments.evaluation.uncertainty.measures import measure
 from experiments.evaluation.uncertainty.observations import FreshViews, Observations
+from experiments.evaluation.uncertainty.report import over_seeds, seeds_table
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, Uncertainties
-from experiments.evaluation.uncertainty.seeds import over_seeds, seeds_table
 from experiments.pretraining.configuration import EngineConfig, PretrainConfig, TrainingConfig
 from experiments.records.record import Cell, Table
 from ssl_as_inference.distributions import PowerSpherical
@@ -150,31 +147,3 @@ def test_what_makes_no_ensemble_is_refused() -> None:
     fewer = replace(member(1), cropped={KAPPA: -torch.ones(3).double()})
     with pytest.raises(ValueError, match="observations must be of the same images"):
         with_ensemble([member(0), fewer])
-
-
-@pytest.mark.parametrize("images", [10, 400], ids=["fewer images than features", "more"])
-def test_the_distance_is_scikit_learns_under_the_shrunk_covariance(images: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    mixing = torch.randn(30, 30, generator=generator)
-    features = (torch.randn(images, 30, generator=generator) @ mixing + 3).float()
-    fresh = torch.randn(25, 30, generator=generator) * 4
-    fitted = LedoitWolf().fit(features.double().numpy())
-    expected = np.sqrt(fitted.mahalanobis(fresh.double().numpy()))
-    assert FeatureGaussian.fit(features).distance(fresh).numpy() == pytest.approx(expected, rel=1e-9)
-    inverse = np.linalg.inv(fitted.covariance_)
-    from_mean = fresh.double().numpy() - features.double().numpy().mean(0)
-    by_hand = [math.sqrt(row @ inverse @ row) for row in from_mean]
-    assert FeatureGaussian.fit(features).distance(fresh).numpy() == pytest.approx(by_hand, rel=1e-8)
-
-
-def test_distances_squared_of_normal_features_have_their_chi_square_law() -> None:
-    generator = torch.Generator().manual_seed(1)
-    mixing = torch.randn(8, 8, generator=generator, dtype=torch.float64)
-    draws = torch.randn(20_000, 8, generator=generator, dtype=torch.float64) @ mixing
-    squared = FeatureGaussian.fit(draws[:18_000]).distance(draws[18_000:]).square()
-    assert stats.kstest(squared.numpy(), stats.chi2(8).cdf).pvalue > 1e-3
-
-
-def test_features_of_one_image_have_no_law() -> None:
-    with pytest.raises(ValueError, match=r"features must have shape \(2 or more images, features\), got \(1, 4\)"):
-        FeatureGaussian.fit(torch.zeros(1, 4))

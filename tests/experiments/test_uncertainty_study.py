@@ -15,11 +15,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from experiments.evaluation.uncertainty.ambiguity import WEIGHTS, partners, superpose
-from experiments.evaluation.uncertainty.image_statistics import edge_energy, jpeg_bytes, pixel_entropy
 from experiments.evaluation.uncertainty.measures import Measure, collapsed, measure, measures
 from experiments.evaluation.uncertainty.observations import FreshViews, Observations
 from experiments.evaluation.uncertainty.report import combine, measures_table, networks_table, warnings
-from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA
+from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, edge_energy, jpeg_bytes, pixel_entropy
 from experiments.images.degradation_series import DEGRADATIONS
 from inference.judging.resampling import Estimate
 from ssl_as_inference.distributions import PowerSpherical
@@ -43,20 +42,13 @@ def test_edge_energy_is_the_mean_squared_step_to_the_neighbours(channels: int) -
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_jpeg_size_is_that_of_the_file(channels: int) -> None:
+def test_jpeg_size_is_that_of_pillows_file(channels: int) -> None:
     images = draw(3, channels, 20, 30)
     for image, size in zip(images, jpeg_bytes(images, quality=60).tolist(), strict=True):
         pixels = (255 * image).round().byte().permute(1, 2, 0).squeeze(-1).numpy()
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=60)
         assert size == len(file.getvalue())
-
-
-def test_jpeg_needs_grey_or_colour() -> None:
-    with pytest.raises(
-        ValueError, match=r"images must have shape \(images, 1 or 3, height, width\), got \(1, 2, 4, 4\)"
-    ):
-        jpeg_bytes(torch.zeros(1, 2, 4, 4))
 
 
 def test_pixel_entropy_is_that_of_scipy() -> None:

@@ -15,15 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.evaluation.uncertainty.observations import Observations
-from experiments.evaluation.uncertainty.rivals import KAPPA, Uncertainties
+from experiments.evaluation.uncertainty.rivals import KAPPA
 from experiments.pretraining.configuration import PretrainConfig
 
 _SMALLEST = torch.finfo(torch.float32).tiny  # κ is computed in float32, where it may be rounded to 0
+_LOOKS = ("clean", "degraded", "cropped", "foreign", "ambiguous", "control")
 
 
 def ensemble_name(members: int) -> str:
@@ -52,51 +54,28 @@ def with_ensemble(observations: Sequence[Observations]) -> list[Observations]:
         raise ValueError(f"observations must be of two members or more, got {len(observations)}")
     if not all(KAPPA in seen.names for seen in observations):
         raise ValueError("observations must be of members whose κ differs between images, got a constant one")
-    scales = [_log_scale(seen.clean[KAPPA]) for seen in observations]
+    clean = [_log(seen.clean) for seen in observations]
+    scales = [(log.mean(), log.std(correction=0)) for log in clean]
 
-    def join(parts: Sequence[Uncertainties]) -> list[Uncertainties]:
-        return _joined(parts, scales)
+    def joined(own: Any, all_members: Sequence[Any]) -> Any:
+        """`own` with the ensemble in it: uncertainties, or looks by name that have them, or nothing."""
+        if KAPPA not in own:
+            return {name: joined(look, [member[name] for member in all_members]) for name, look in own.items()}
+        shapes = {tuple(member[KAPPA].shape) for member in all_members}
+        if len(shapes) > 1:
+            raise ValueError(f"observations must be of the same images, got κ of shapes {sorted(shapes)}")
+        parts = [
+            (_log(member) - mean) / deviation for member, (mean, deviation) in zip(all_members, scales, strict=True)
+        ]
+        return {KAPPA: own[KAPPA], ensemble_name(len(parts)): -torch.stack(parts).mean(0)} | own
 
-    def join_each(parts: Sequence[dict[str, Uncertainties]]) -> list[dict[str, Uncertainties]]:
-        columns = {name: join([part[name] for part in parts]) for name in parts[0]}
-        return [{name: joined[member] for name, joined in columns.items()} for member in range(len(parts))]
-
-    clean, cropped, ambiguous, control = (
-        join([getattr(seen, field) for seen in observations]) for field in ("clean", "cropped", "ambiguous", "control")
-    )
-    degraded, foreign = (
-        join_each([getattr(seen, field) for seen in observations]) for field in ("degraded", "foreign")
-    )
+    looks = {name: [getattr(seen, name) for seen in observations] for name in _LOOKS}
     return [
-        replace(
-            seen,
-            clean=clean[member],
-            degraded=degraded[member],
-            cropped=cropped[member],
-            foreign=foreign[member],
-            ambiguous=ambiguous[member],
-            control=control[member],
-        )
-        for member, seen in enumerate(observations)
+        replace(seen, **{name: joined(members[number], members) for name, members in looks.items()})
+        for number, seen in enumerate(observations)
     ]
 
 
-def _joined(parts: Sequence[Uncertainties], scales: Sequence[tuple[Tensor, Tensor]]) -> list[Uncertainties]:
-    if not all(parts):  # nothing was superposed, as without labels
-        return list(parts)
-    shapes = {tuple(part[KAPPA].shape) for part in parts}
-    if len(shapes) > 1:
-        raise ValueError(f"observations must be of the same images, got κ of shapes {sorted(shapes)}")
-    standardised = [(_log(part[KAPPA]) - mean) / std for part, (mean, std) in zip(parts, scales, strict=True)]
-    u = -torch.stack(standardised).mean(0)
-    return [{KAPPA: part[KAPPA], ensemble_name(len(parts)): u} | part for part in parts]
-
-
-def _log_scale(u: Tensor) -> tuple[Tensor, Tensor]:
-    log = _log(u)
-    return log.mean(), log.std(correction=0)
-
-
-def _log(u: Tensor) -> Tensor:
+def _log(uncertainties: dict[str, Tensor]) -> Tensor:
     """Log κ of an uncertainty −κ."""
-    return (-u).clamp_min(_SMALLEST).log()
+    return (-uncertainties[KAPPA]).clamp_min(_SMALLEST).log()

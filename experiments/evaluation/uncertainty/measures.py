@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from experiments.evaluation.uncertainty.observations import FreshViews, Observations
+from experiments.evaluation.uncertainty.observations import Observations
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA
 from inference.judging.calibration import (
+    CalibrationBins,
     calibration_bins,
     power_spherical_likelihood_gain,
     von_mises_fisher_likelihood_gain,
 )
+from inference.judging.collapse import has_collapsed
 from inference.judging.resampling import Estimate, bootstrap
 from inference.judging.selective_prediction import accuracy_at_coverage, area_under_risk_coverage, excess_area
 from inference.judging.uncertainty import (
@@ -29,15 +31,19 @@ from inference.judging.uncertainty import (
 )
 from ssl_as_inference.distributions import PowerSpherical
 
-COLLAPSED_STANDARD_DEVIATION = 0.1
-COLLAPSED_RANK = 2.0
-"""Below either of the two there is nothing that κ could be uncertain about."""
-
 _BINS = 10
 _FEWER = 200
 
 Measured = dict[str, dict[str, Estimate]]
 """Name of the measure, name of the uncertainty, value."""
+
+
+def _nothing(name: str) -> Sequence[Tensor]:  # noqa: ARG001  # of any uncertainty
+    return ()
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean())
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,21 @@ class Measure:
         aim: Bound on the value, or `None` where none was set.
         at_most: Whether the aim is an upper bound.
         interval_beyond: What the interval has to lie above, or `None`.
+        columns: What of the observations `statistic` is called with, for the uncertainty of a name: rows are images, so
+            that an image's degraded versions stay together in a resample. Nothing where there is nothing to measure.
+        statistic: Columns to the value.
+        paired: Whether the columns are of the same images.
+        resamples: At most, of the bootstrap.
     """
 
     name: str
     aim: float | None = None
     at_most: bool = False
     interval_beyond: float | None = None
+    columns: Callable[[str], Sequence[Tensor]] = _nothing
+    statistic: Callable[..., float] = _mean
+    paired: bool = True
+    resamples: int | None = None
 
     def met(self, estimate: Estimate) -> bool | None:
         """Whether the aim is met; `None` where there is none or nothing was measured."""
@@ -70,23 +85,6 @@ class Measure:
             return ""
         beyond = "" if self.interval_beyond is None else f", interval > {self.interval_beyond:g}"
         return f"{'≤' if self.at_most else '≥'} {self.aim:g}{beyond}"
-
-
-def measures(observations: Observations) -> list[Measure]:
-    """What is measured on these observations, in the order of the table."""
-    labelled = observations.neighbour_is_right is not None
-    rows = [Measure(severity_name(name), 0.3) for name in observations.degraded]
-    rows += [Measure(ALL_SEVERITIES, 0.6), Measure(CROP, 0.8)]
-    if labelled:
-        rows += [
-            Measure(R_AUROC, 0.6, interval_beyond=0.5),
-            *(Measure(name) for name in (AURC, EXCESS, ACCURACY)),
-        ]
-    rows += [Measure(foreign_name(name)) for name in observations.foreign]
-    rows += [Measure(GAP, 0.03, at_most=True), Measure(MEAN_GAP), Measure(GAIN)]
-    if labelled:
-        rows += [Measure(AMBIGUITY, 0.5), Measure(CONTROL), Measure(BEYOND_CORRECT)]
-    return [*rows, Measure(BEYOND_SEVERITY)]
 
 
 ALL_SEVERITIES = "U1 Spearman with severity, mean of all"
@@ -114,93 +112,94 @@ def foreign_name(images: str) -> str:
     return f"U5 AUROC against {images}"
 
 
-def measure(observations: Observations, *, resamples: int = 1000, seed: int = 0) -> Measured:
-    """Compute everything that `measures` names for every uncertainty that says anything.
+def measures(seen: Observations) -> list[Measure]:
+    """What is measured on these observations, and how, in the order of the table."""
+    clean, fresh, right, probed = seen.clean, seen.fresh, seen.neighbour_is_right, seen.probe_is_right
 
-    Intervals are the bootstrap's, over images: an image's degraded versions stay together, and so do the levels of a
-    superposition.
-    """
-    sheet = _Sheet({row.name: {} for row in measures(observations)}, resamples, seed)
-    for name in observations.names:
-        _follow(sheet, observations, name)
-        if observations.neighbour_is_right is not None and observations.probe_is_right is not None:
-            _foretell(sheet, observations, name, observations.neighbour_is_right, observations.probe_is_right)
-        for which, superpositions in ((AMBIGUITY, observations.ambiguous), (CONTROL, observations.control)):
-            if superpositions:
-                sheet.enter(which, name, _pooled_spearman, superpositions[name].T)
-    if KAPPA in observations.names:
-        _calibrate(sheet, observations.fresh)
-    return sheet.measured
+    def followed(*kinds: str) -> Callable[[str], Sequence[Tensor]]:
+        return lambda name: [torch.stack([severity_correlations(seen.degraded[kind][name]) for kind in kinds]).mean(0)]
 
+    def levels(of: dict[str, Tensor]) -> Callable[[str], Sequence[Tensor]]:
+        return lambda name: [of[name].T] if of else []
 
-@dataclass(frozen=True)
-class _Sheet:
-    measured: Measured
-    resamples: int
-    seed: int
+    def against(foreign: dict[str, Tensor]) -> Callable[[str], Sequence[Tensor]]:
+        return lambda name: [clean[name], foreign[name]]
 
-    def enter(
-        self, name: str, uncertainty: str, statistic: Callable[..., float], *columns: Tensor, paired: bool = True
-    ) -> None:
-        self.measured[name][uncertainty] = bootstrap(
-            statistic, *columns, paired=paired, resamples=self.resamples, seed=self.seed
+    def severities(name: str) -> Sequence[Tensor]:
+        """`(images, degradations, 2, levels)`: u and edge energy's u."""
+        both = [torch.stack([u[name].T, u[EDGES].T], dim=1) for u in seen.degraded.values()]
+        return [] if name == EDGES else [torch.stack(both, dim=1)]
+
+    def calibrated(*columns: Tensor) -> Callable[[str], Sequence[Tensor]]:
+        return lambda name: columns if name == KAPPA else []  # no rival has a value that could be right
+
+    rows = [Measure(severity_name(kind), 0.3, columns=followed(kind)) for kind in seen.degraded]
+    rows += [
+        Measure(ALL_SEVERITIES, 0.6, columns=followed(*seen.degraded)),
+        Measure(CROP, 0.8, columns=against(seen.cropped), statistic=probability_of_increase),
+    ]
+    if right is not None and probed is not None:
+        of_probe = ((AURC, area_under_risk_coverage), (EXCESS, excess_area), (ACCURACY, accuracy_at_coverage))
+        rows.append(
+            Measure(
+                R_AUROC,
+                0.6,
+                interval_beyond=0.5,
+                columns=lambda name: [-clean[name], right],
+                statistic=correctness_auroc,
+            )
         )
+        rows += [
+            Measure(title, columns=lambda name: [clean[name], probed], statistic=statistic)
+            for title, statistic in of_probe
+        ]
+    rows += [
+        Measure(foreign_name(images), columns=against(foreign), statistic=foreign_auroc, paired=False)
+        for images, foreign in seen.foreign.items()
+    ]
+    gain = power_spherical_likelihood_gain if fresh.law is PowerSpherical else von_mises_fisher_likelihood_gain
+    cosines = calibrated(fresh.expected, fresh.cosine)
+    rows += [
+        Measure(GAP, 0.03, at_most=True, columns=cosines, statistic=lambda *columns: _binned(*columns).largest_gap),
+        Measure(MEAN_GAP, columns=cosines, statistic=lambda *columns: _binned(*columns).mean_gap),
+        Measure(GAIN, columns=calibrated(fresh.concentration, fresh.cosine), statistic=partial(gain, fresh.dim)),
+    ]
+    if right is not None and probed is not None:
+        wrong = (~right).double()
+        rows += [
+            Measure(AMBIGUITY, 0.5, columns=levels(seen.ambiguous), statistic=_pooled_spearman),
+            Measure(CONTROL, columns=levels(seen.control), statistic=_pooled_spearman),
+            Measure(
+                BEYOND_CORRECT,
+                columns=lambda name: [] if name == EDGES else [clean[name], wrong, clean[EDGES]],
+                statistic=partial_spearman,
+            ),
+        ]
+    # Each resample ranks all levels of all images: fewer of them.
+    return [*rows, Measure(BEYOND_SEVERITY, columns=severities, statistic=_partial_with_severity, resamples=_FEWER)]
 
 
-def _follow(sheet: _Sheet, observations: Observations, name: str) -> None:
-    """Degradations, crops and foreign images: what needs no label."""
-    followed = {which: severity_correlations(u[name]) for which, u in observations.degraded.items()}
-    for which, correlations in followed.items():
-        sheet.enter(severity_name(which), name, _mean, correlations)
-    sheet.enter(ALL_SEVERITIES, name, _mean, torch.stack(list(followed.values())).mean(0))
-    clean = observations.clean[name]
-    sheet.enter(CROP, name, probability_of_increase, clean, observations.cropped[name])
-    for images, foreign in observations.foreign.items():
-        sheet.enter(foreign_name(images), name, foreign_auroc, clean, foreign[name], paired=False)
-    if name != EDGES:
-        # Each resample ranks all levels of all images: fewer of them.
-        both = [torch.stack([u[name].T, u[EDGES].T], dim=1) for u in observations.degraded.values()]
-        fewer = replace(sheet, resamples=min(sheet.resamples, _FEWER))
-        fewer.enter(BEYOND_SEVERITY, name, _partial_with_severity, torch.stack(both, dim=1))
-
-
-def _foretell(
-    sheet: _Sheet, observations: Observations, name: str, neighbour_is_right: Tensor, probe_is_right: Tensor
-) -> None:
-    """Errors of the nearest neighbour and of the linear probe."""
-    clean = observations.clean[name]
-    sheet.enter(R_AUROC, name, correctness_auroc, -clean, neighbour_is_right)
-    sheet.enter(AURC, name, area_under_risk_coverage, clean, probe_is_right)
-    sheet.enter(EXCESS, name, excess_area, clean, probe_is_right)
-    sheet.enter(ACCURACY, name, accuracy_at_coverage, clean, probe_is_right)
-    if name != EDGES:
-        wrong = (~neighbour_is_right).double()
-        sheet.enter(BEYOND_CORRECT, name, partial_spearman, clean, wrong, observations.clean[EDGES])
-
-
-def _calibrate(sheet: _Sheet, fresh: FreshViews) -> None:
-    """The value of κ, which no rival has."""
-    bins = min(_BINS, len(fresh.cosine))
-    for which, name in (("largest_gap", GAP), ("mean_gap", MEAN_GAP)):
-        sheet.enter(name, KAPPA, partial(_gap, which, bins), fresh.expected, fresh.cosine)
-    power = fresh.law is PowerSpherical
-    gain = power_spherical_likelihood_gain if power else von_mises_fisher_likelihood_gain
-    sheet.enter(GAIN, KAPPA, partial(gain, fresh.dim), fresh.concentration, fresh.cosine)
+def measure(observations: Observations, *, resamples: int = 1000, seed: int = 0) -> Measured:
+    """Compute everything that `measures` names for every uncertainty that says anything, with bootstrap intervals."""
+    measured: Measured = {}
+    for row in measures(observations):
+        given = {name: row.columns(name) for name in observations.names}
+        most = min(resamples, row.resamples or resamples)
+        measured[row.name] = {
+            name: bootstrap(row.statistic, *columns, paired=row.paired, resamples=most, seed=seed)
+            for name, columns in given.items()
+            if columns
+        }
+    return measured
 
 
 def collapsed(observations: Observations) -> bool:
     """Whether the outputs fill so little of the sphere that all else is void."""
-    return (
-        observations.standard_deviation < COLLAPSED_STANDARD_DEVIATION or observations.effective_rank < COLLAPSED_RANK
-    )
+    return has_collapsed(observations.standard_deviation, observations.effective_rank)
 
 
-def _mean(values: Tensor) -> float:
-    return float(values.mean())
-
-
-def _gap(which: str, bins: int, expected: Tensor, cosine: Tensor) -> float:
-    return float(getattr(calibration_bins(expected, cosine, bins=bins), which))
+def _binned(expected: Tensor, cosine: Tensor) -> CalibrationBins:
+    return calibration_bins(expected, cosine, bins=min(_BINS, len(cosine)))
 
 
 def _levels(count: int, images: int) -> Tensor:

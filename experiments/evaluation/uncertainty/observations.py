@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
+from sklearn.covariance import LedoitWolf
 from torch import Tensor
 from tqdm import tqdm
 
 from experiments.evaluation.uncertainty.ambiguity import WEIGHTS, partners, superpose
-from experiments.evaluation.uncertainty.feature_gaussian import FeatureGaussian
 from experiments.evaluation.uncertainty.rivals import KAPPA, Rivals, Uncertainties, cosines
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, middles, random_view
 from experiments.images.degradation_series import DEGRADATIONS
@@ -18,7 +18,8 @@ from experiments.images.degradations import crop
 from experiments.images.device_images import DeviceImages
 from experiments.images.image_sets import UNLABELLED
 from inference.judging.collapse import effective_rank, standard_deviation
-from inference.judging.evaluation import fit_linear_probe, nearest_other_is_right
+from inference.judging.evaluation import nearest_other_is_right
+from inference.judging.linear_probe import linear_probe
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
 from ssl_as_inference.sphere import normalize
 
@@ -111,10 +112,19 @@ def observe(
     labels = test.labels.cpu()[chosen]
     seen = [subject.look(batch) for batch in pixels.split(BATCH)]
     features, outputs = (torch.cat([getattr(part, name) for part in seen]) for name in ("features", "outputs"))
-    labelled = bool((labels != UNLABELLED).all() and (train.labels != UNLABELLED).all() and len(labels.unique()) > 1)
-    rivals = replace(_rivals(subject, train, labelled=labelled, other=other, seed=seed), two_views=two_views)
+    # A batch at a time: pixels of all training images may not fit.
+    everyone = torch.arange(len(train)).split(BATCH)
+    bank = torch.cat([subject.look(middles(train, subject.recipe, rows)).features for rows in everyone])
+    probe, neighbour_is_right, probe_is_right = None, None, None
+    if bool((labels != UNLABELLED).all() and (train.labels != UNLABELLED).all() and len(labels.unique()) > 1):
+        there = labels.to(features.device)
+        probe = linear_probe(bank, train.labels, features, there).classifier
+        probe_is_right = (probe.ranks(features, there) == 0).cpu()
+        neighbour_is_right = nearest_other_is_right(features, there).cpu()
+    gaussian = LedoitWolf().fit(bank.double().cpu().numpy())
+    rivals = Rivals(subject, normalize(bank.float()), probe, other, seed, gaussian, two_views)
 
-    looks = 2 + sum(len(series) for series in DEGRADATIONS) + len(foreign) + (2 * len(WEIGHTS) if labelled else 0)
+    looks = 2 + sum(len(series) for series in DEGRADATIONS) + len(foreign) + (0 if probe is None else 2 * len(WEIGHTS))
     with tqdm(total=looks, desc="images", unit="look", disable=not progress, leave=False) as bar:
 
         def look(at: Tensor) -> Uncertainties:
@@ -137,33 +147,14 @@ def observe(
                 name: look(middles(images_of, subject.recipe, chosen_images(len(images_of), images, seed)))
                 for name, images_of in foreign.items()
             },
-            ambiguous=_superpositions(pixels, labels, look, seed, same_class=False) if labelled else {},
-            control=_superpositions(pixels, labels, look, seed, same_class=True) if labelled else {},
-            neighbour_is_right=nearest_other_is_right(features, labels.to(features.device)).cpu() if labelled else None,
-            probe_is_right=_right(rivals, features, labels) if labelled else None,
+            ambiguous={} if probe is None else _superpositions(pixels, labels, look, seed, same_class=False),
+            control={} if probe is None else _superpositions(pixels, labels, look, seed, same_class=True),
+            neighbour_is_right=neighbour_is_right,
+            probe_is_right=probe_is_right,
             fresh=_fresh(subject, test, chosen, seed),
             standard_deviation=standard_deviation(outputs),
             effective_rank=effective_rank(outputs),
         )
-
-
-def _rivals(
-    subject: Subject, train: DeviceImages, *, labelled: bool, other: tuple[str, Subject] | None, seed: int
-) -> Rivals:
-    everyone = torch.arange(len(train))
-    bank = torch.cat(
-        [
-            subject.look(middles(train, subject.recipe, rows)).features
-            for rows in everyone.split(BATCH)  # a batch at a time: pixels of all training images may not fit
-        ]
-    )
-    probe = fit_linear_probe(bank, train.labels) if labelled else None
-    return Rivals(subject, normalize(bank.float()), probe, other, seed, FeatureGaussian.fit(bank))
-
-
-def _right(rivals: Rivals, features: Tensor, labels: Tensor) -> Tensor:
-    predicted = torch.from_numpy(rivals.probe.predict(features.double().cpu().numpy()))
-    return predicted == labels
 
 
 def _superpositions(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from statistics import fmean, stdev
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from experiments.evaluation.uncertainty.ambiguity import WEIGHTS
@@ -20,6 +21,7 @@ from inference.judging.resampling import Estimate
 from inference.judging.selective_prediction import risk_coverage_curve
 
 _BINS = 10
+LEVEL = 0.95
 
 AIM = "aim"
 _NOTE = (
@@ -28,7 +30,7 @@ _NOTE = (
     "otherwise; ½ is chance for U2, U3 and U5, 0 for correlations. Edge energy, JPEG size, entropy and norm are taken "
     "negatively (few edges count as uncertain); where one lies below chance, its opposite lies above it by as much. "
     "The maximum softmax belongs to a classifier that was told the labels: a ceiling, no rival. An ensemble's log κ is "
-    "the mean of its members' standardised log κ; each member's own errors are what it is to foretell."
+    "the mean of its members' standardised log κ; each member's own errors are what it is to predict."
 )
 
 
@@ -63,24 +65,58 @@ def measures_table(rows: Sequence[Measure], names: Sequence[str], measured: Sequ
     return Table("κ and its rivals", columns, cells, _NOTE, "measure", 3)
 
 
-def on_terminal(table: Table, with_intervals: int | None = None) -> str:
-    """The table in aligned columns, with intervals in the first columns only, so that lines stay readable.
+def over_seeds(values: Sequence[float], *, level: float = LEVEL) -> Cell:
+    """The mean of several seeds, with the interval of Student's t.
+
+    mean ± t · s/√N, with s the standard deviation over the N seeds and t the quantile (1 + level)/2 of Student's
+    distribution of N − 1 degrees of freedom: it covers the mean over all seeds with the probability `level`, were
+    measures normally distributed over seeds.
 
     Args:
-        table: What is shown.
-        with_intervals: Number of columns that show their intervals; all when not given.
+        values: One a seed, two or more; a NaN leaves the cell empty.
+        level: Probability between the ends.
+
+    Raises:
+        ValueError: If there are fewer than two.
+
+    Example:
+        >>> over_seeds([0.5, 0.6, 0.7]).show(3)
+        '0.600 (0.352 to 0.848)'
     """
-    wide = len(table.columns) if with_intervals is None else with_intervals
-    lines = [[table.corner, *table.columns]]
-    for name, cells in table.rows.items():
-        shown = [cells.get(column, Cell()) for column in table.columns]
-        bare = [cell if at < wide else replace(cell, low=None, high=None) for at, cell in enumerate(shown)]
-        lines.append([name, *(cell.show(table.digits) for cell in bare)])
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    aligned = [
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    ]
-    return "\n".join(aligned)
+    if len(values) < 2:
+        raise ValueError(f"values must be of two seeds or more, got {len(values)}")
+    if any(math.isnan(value) for value in values):
+        return Cell(None, each=tuple(values))
+    mean = fmean(values)
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return Cell(mean, mean - half, mean + half, tuple(values))
+
+
+def seeds_table(table: Table, *, without: Collection[str] = ()) -> Table:
+    """The same measures with intervals over seeds instead of over images.
+
+    Args:
+        table: Whose cells have the value of each seed.
+        without: Columns that have none, or for which seeds mean nothing.
+    """
+    columns = tuple(column for column in table.columns if column not in without)
+    rows = {
+        name: {
+            column: over_seeds([math.nan if value is None else value for value in cells[column].each])
+            for column in columns
+            if column in cells and len(cells[column].each) > 1
+        }
+        for name, cells in table.rows.items()
+    }
+    count = max(len(cell.each) for cells in rows.values() for cell in cells.values())
+    note = (
+        f"Cells: mean over the {count} seeds; in brackets its {LEVEL:.0%} interval by Student's t, with {count - 1} "
+        f"degree{'s' if count > 2 else ''} of freedom and not cut at the ends of a measure's range. It is about the "
+        "mean over all seeds on these images; the brackets of the table above are about these networks on other "
+        "images. What looks at pixels alone depends on the seed only through the errors that it is to predict. An "
+        "ensemble is made of all the seeds, and is left out."
+    )
+    return Table(f"{table.title}, over seeds", columns, rows, note, table.corner, table.digits)
 
 
 def networks_table(names: Sequence[str], observations: Sequence[Observations]) -> Table:

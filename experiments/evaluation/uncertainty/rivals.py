@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from scipy.stats import entropy
+from sklearn.covariance import LedoitWolf
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
-from experiments.evaluation.uncertainty.feature_gaussian import FeatureGaussian
-from experiments.evaluation.uncertainty.image_statistics import edge_energy, jpeg_bytes, pixel_entropy
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, random_view
+from inference.judging.linear_probe import LinearClassifier
 from inference.judging.representation import Embedding
 from ssl_as_inference.sphere import normalize
 
@@ -21,6 +23,7 @@ TWO_VIEWS = "cosine of two views"
 SOFTMAX = "maximum softmax"
 
 _TWO_VIEWS_STREAM = 1
+_LEVELS = 256
 
 Uncertainties = dict[str, Tensor]
 """Name of the uncertainty to its value for each image, float64, on the CPU; larger is less certain."""
@@ -32,10 +35,14 @@ class Rivals:
 
     κ's is −κ. The others, in the order in which `__call__` gives them:
 
-    - edge energy, size as JPEG, entropy of the pixels, taken negatively (`image_statistics`): no network at all;
+    - edge energy, size as JPEG, entropy of the pixels, taken negatively : no network at all. That choice of
+      sign is part of the rival: where one lies below chance, its opposite would lie above it by as much;
     - norm of the features, negatively: what any network gives away for nothing;
     - distance to the nearest training image, 1 − cosine of their features;
-    - Mahalanobis distance of the features from those of the training images (`feature_gaussian`);
+    - Mahalanobis distance of the features from those of the training images, were they normally distributed: what a
+      Laplace approximation of a linear last layer has to say of images far from the data. The covariance is shrunk
+      towards a multiple of the identity by the amount of Ledoit and Wolf (A well-conditioned estimator for
+      large-dimensional covariance matrices, 2004): with fewer images than features, a sample's own has no inverse;
     - cosine of two views, negatively: mean over two random views x, x' of μ(x)ᵀf(x') and μ(x')ᵀf(x), which every
       method has, SimSiam included, at the price of two more looks;
     - the same with the views and the network of another pair, where there is one (`other`), such as SimSiam's;
@@ -44,19 +51,19 @@ class Rivals:
     Attributes:
         subject: Whose κ it is.
         bank: Features of training images, normalised; shape `(train, features)`, on the subject's device.
-        probe: Scikit-learn's classifier on the features; `None` where there are no labels.
+        probe: Linear classifier on the features; `None` where there are no labels.
         other: Another pair, whose two views are compared, and its name.
         seed: Of the random views: every call draws the same, so that levels of a degradation differ in nothing else.
-        gaussian: Law of the training images' features; without it there is no Mahalanobis distance.
+        gaussian: Fitted to the training images' features; without it there is no Mahalanobis distance.
         two_views: Whether the cosine of two views is among them: it takes two thirds of the time.
     """
 
     subject: Subject
     bank: Tensor
-    probe: Any = None
+    probe: LinearClassifier | None = None
     other: tuple[str, Subject] | None = None
     seed: int = 0
-    gaussian: FeatureGaussian | None = None
+    gaussian: LedoitWolf | None = None
     two_views: bool = True
 
     @torch.no_grad()
@@ -65,10 +72,6 @@ class Rivals:
         generators = [fresh_generator(self.seed, _TWO_VIEWS_STREAM + number) for number in range(2)]
         parts = [self._judge(batch, generators) for batch in pixels.split(BATCH)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-    def probabilities(self, features: Tensor) -> Tensor:
-        """The probe's probability of each class, shape `(images, classes)`."""
-        return torch.from_numpy(self.probe.predict_proba(features.double().cpu().numpy()))
 
     def _judge(self, pixels: Tensor, generators: list[torch.Generator]) -> Uncertainties:
         seen = self.subject.look(pixels)
@@ -81,14 +84,15 @@ class Rivals:
             "kNN distance": (normalize(seen.features.float()) @ self.bank.T).amax(1),
         }
         if self.gaussian is not None:
-            certain[MAHALANOBIS] = -self.gaussian.distance(seen.features)
+            squared = torch.from_numpy(self.gaussian.mahalanobis(seen.features.double().cpu().numpy()))
+            certain[MAHALANOBIS] = -squared.clamp_min(0).sqrt()  # rounding may leave a square below zero
         if self.two_views:
             certain[TWO_VIEWS] = _agreement(pixels, self.subject, generators[0])
         if self.other is not None:
             name, subject = self.other
             certain[f"{TWO_VIEWS}, {name}"] = _agreement(pixels, subject, generators[1])
         if self.probe is not None:
-            certain[SOFTMAX] = self.probabilities(seen.features).amax(1)
+            certain[SOFTMAX] = self.probe.logits(seen.features).double().softmax(1).amax(1)
         return {name: -value.double().cpu() for name, value in certain.items()}
 
 
@@ -100,6 +104,58 @@ def _agreement(pixels: Tensor, subject: Subject, generator: torch.Generator) -> 
 
 
 def cosines(predicting: Embedding, predicted: Embedding) -> Tensor:
-    """μᵀf' of each image: how well one view foretold the other."""
+    """μᵀf' of each image: how well one view predicted the other."""
     cosine: Tensor = (predicting.mean_direction.double() * predicted.outputs.double()).sum(-1)
     return cosine
+
+
+def edge_energy(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels, across and down, over channels; shape `(images,)`.
+
+    Args:
+        images: Values in [0, 1], shape `(images, channels, height, width)`; one row or column has no difference.
+
+    Example:
+        >>> edge_energy(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]], [[[0.5, 0.5], [0.5, 0.5]]]]))
+        tensor([1., 0.])
+    """
+    steps = [images.diff(dim=axis).square().flatten(1) for axis in (2, 3)]
+    return sum((step.mean(1) for step in steps if step.size(1)), images.new_zeros(len(images)))
+
+
+def jpeg_bytes(images: Tensor, *, quality: int = 75) -> Tensor:
+    """Size of each image as a JPEG file, in bytes: float32, on the CPU, shape `(images,)`.
+
+    Args:
+        images: Values in [0, 1], shape `(images, channels, height, width)` with 1 or 3 channels.
+        quality: Of the compression.
+
+    Example:
+        >>> flat, noise = torch.full((1, 1, 64, 64), 0.5), torch.rand(1, 1, 64, 64)
+        >>> bool(jpeg_bytes(flat) < jpeg_bytes(noise))
+        True
+    """
+    sizes = []
+    for pixels in _bytes(images).cpu():
+        file = io.BytesIO()
+        to_pil_image(pixels).save(file, "JPEG", quality=quality)
+        sizes.append(float(file.tell()))
+    return torch.tensor(sizes)
+
+
+def pixel_entropy(images: Tensor) -> Tensor:
+    """Entropy, in bits, of the distribution of an image's grey values over 256 levels; shape `(images,)`.
+
+    Args:
+        images: Values in [0, 1], shape `(images, channels, height, width)`; channels are averaged.
+
+    Example:
+        >>> pixel_entropy(torch.tensor([[[[0.0, 0.25], [0.5, 1.0]]], [[[0.5, 0.5], [0.5, 0.5]]]]))
+        tensor([2., 0.], dtype=torch.float64)
+    """
+    counts = [level.flatten().bincount(minlength=_LEVELS).cpu().numpy() for level in _bytes(images.mean(1)).int()]
+    return torch.tensor([float(entropy(count, base=2)) for count in counts], dtype=torch.float64)
+
+
+def _bytes(images: Tensor) -> Tensor:
+    return (images * (_LEVELS - 1)).round().to(torch.uint8)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from experiments.evaluation.encoding import finite
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.evaluation import center_view
 from experiments.images.augmentations.parameters import draw_parameters
@@ -29,7 +30,7 @@ class Subject:
 
     Attributes:
         pair: On the device where it computes.
-        recipe: Of the views that the guide holds: size, normalisation and the law of the random ones.
+        recipe: Of the views that the guide holds: size, normalisation and the distribution of the random ones.
     """
 
     pair: MultiViewPair
@@ -47,12 +48,16 @@ class Subject:
 
     @torch.no_grad()
     def look(self, pixels: Tensor) -> Embedding:
-        """Embed a batch of images in [0, 1] of the size of a view."""
+        """Embed a batch of images in [0, 1] of the size of a view.
+
+        Raises:
+            CheckpointError: If the network gives NaN or infinity.
+        """
         shape = (1, -1, 1, 1)
         mean, std = (
             torch.tensor(values, device=self.device).view(shape) for values in (self.recipe.mean, self.recipe.std)
         )
-        return embed(self.pair, (pixels.to(self.device) - mean) / std)
+        return finite(embed(self.pair, (pixels.to(self.device) - mean) / std), "for an image")
 
     @torch.no_grad()
     def law(self) -> type[PowerSpherical | VonMisesFisher]:
@@ -75,7 +80,7 @@ def middles(images: DeviceImages, recipe: ViewRecipe, chosen: Tensor, *, batch: 
 
 @torch.no_grad()
 def random_view(canvas: Tensor, sizes: Tensor, subject: Subject, generator: torch.Generator) -> Embedding:
-    """Embed one random view of each image of a batch, drawn by the law of the training's views.
+    """Embed one random view of each image of a batch, drawn as the training draws its views.
 
     Args:
         canvas: uint8, as `BatchedViews` takes it.

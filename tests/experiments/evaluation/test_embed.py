@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from experiments import embed
+from experiments.evaluation import embedding, encoding
 from experiments.evaluation import embedding_files as files
-from experiments.evaluation import encoding
 from experiments.figures import contact_sheet_figure
 from experiments.images.augmentations.evaluation import sample_center_view
 from experiments.images.augmentations.recipe import ViewRecipe
@@ -87,7 +87,7 @@ def watch_drawing(patch: pytest.MonkeyPatch) -> list[Any]:
         drawn.append(groups)
         return contact_sheet_figure(*groups)
 
-    patch.setattr(embed, "contact_sheet_figure", draw)
+    patch.setattr(embedding, "contact_sheet_figure", draw)
     return drawn
 
 
@@ -217,7 +217,10 @@ def test_a_diverged_network_is_named_instead_of_writing_nan(
     next(pretrained.pair.model.encoder.parameters()).data.fill_(torch.nan)
     save_pretrained(pretrained.pair, pretrained.config, tmp_path / "bad.safetensors")
     assert run(tmp_path / "bad.safetensors", folder, "--out", tmp_path / "out.npz") == 2
-    assert "the network gives NaN or infinity, first near train/class 0/0_000.png" in capsys.readouterr().err
+    place = folder / "train/class 0/0_000.png"
+    assert (
+        f"the network gives NaN or infinity, first near {place}: its training has diverged" in capsys.readouterr().err
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["bad.safetensors"]
 
 

@@ -1,0 +1,107 @@
+"""What `python -m experiments.embed` does."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.evaluation.embedding_files import Rows, write_embeddings
+from experiments.evaluation.encoding import center_view, displayed, embeddings
+from experiments.evaluation.measures import quantiles
+from experiments.evaluation.opening import Opener
+from experiments.figures import Tile, contact_sheet_figure, save_figure
+from experiments.figures.concentration import format_concentration
+from experiments.images.image_sets import ImageSet
+from experiments.pretraining.export import Pretrained
+from experiments.records.environment import describe_device, installed_versions
+from inference.fitting.checkpointing import replace_file
+
+CONTACT_SHEET = "_contact_sheet.png"
+
+
+def run(options: Namespace) -> int:
+    """Open, embed, write and show; returns the exit status.
+
+    Raises:
+        ValueError: If the checkpoint, the images or the device cannot be used.
+        OSError: If the result cannot be written.
+    """
+    opener = Opener(options)
+    pretrained = opener.encoder(options.checkpoint)
+    config = pretrained.config
+    # Absolute, so that a folder called digits is that folder and not the set of this name.
+    folder = options.folder.absolute()
+    images = opener.images(config, "all", folder)
+    names = [_name(images, index, folder) for index in range(len(images))]
+    print(
+        f"{len(images):,} images through {config.method.name}, {config.backbone.name}, pretrained on "
+        f"{config.data.name}, on {describe_device(options.device)}"
+    )
+    concentration: list[Tensor] = []
+
+    def rows() -> Iterator[Rows]:
+        """The batches; κ, four bytes an image, is also kept, for choosing what to show at the end."""
+        done = 0
+        for part in embeddings(
+            pretrained, images, batch_size=options.encode_batch, threads=options.threads, description="embedding"
+        ):
+            features, direction, kappa = (
+                column.float().cpu() for column in (part.features, part.mean_direction, part.concentration)
+            )
+            concentration.append(kappa)
+            yield Rows(names[done : done + len(kappa)], features.numpy(), direction.numpy(), kappa.numpy())
+            done += len(kappa)
+
+    def write(path: Path) -> None:
+        about = {"checkpoint": str(options.checkpoint), "versions": installed_versions(), "config": config.to_dict()}
+        write_embeddings(path, options.out.suffix.removeprefix("."), rows(), names, about)
+
+    replace_file(options.out, write)
+    print(f"Saved {options.out}")
+    _report(pretrained, images, names, torch.cat(concentration), options)
+    return 0
+
+
+def _report(
+    pretrained: Pretrained, images: ImageSet, names: Sequence[str], concentration: Tensor, options: Namespace
+) -> None:
+    """Say how κ is distributed, and show the images at its ends where it ranks them."""
+    sheet = options.out.with_name(options.out.stem + CONTACT_SHEET)
+    if concentration.min() == concentration.max():
+        sheet.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
+        shown = format_concentration(float(concentration[0]))
+        reason = "there is one image" if len(images) == 1 else "κ is the same for all images"
+        if not pretrained.config.method.predicts_concentration:
+            reason = f"κ is a constant of {pretrained.config.method.name}"
+        print(
+            f"No contact sheet: {reason} (κ = {shown}), so there is no ranking. VI-SimSiam predicts κ, unless "
+            "its concentration_map is constant."
+        )
+        return
+    found = quantiles(concentration)
+    print("κ: " + ", ".join(f"{percent} {format_concentration(value)}" for percent, value in found.items()))
+    order = concentration.argsort(stable=True).tolist()
+    lowest = order[: min(options.shown, (len(order) + 1) // 2)]
+    highest = order[::-1][: min(options.shown, len(order) // 2)]
+
+    def tile(index: int) -> Tile:
+        shown = displayed(center_view(images, index, pretrained.config), pretrained.config)
+        return Tile(shown, float(concentration[index]), names[index])
+
+    title = f"{len(images):,} images of {options.folder}, the middle of each, by {options.checkpoint}"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*Glyph .* missing from font.*")  # a name in another script: shown as boxes
+        save_figure(contact_sheet_figure([*map(tile, lowest)], [*map(tile, highest)], title), sheet)
+    print(f"Saved {sheet}: the images of lowest and highest κ")
+
+
+def _name(images: ImageSet, index: int, folder: Path) -> str:
+    """Path relative to the folder, with slashes, as valid text."""
+    name = os.path.relpath(images.location(index), folder).replace(os.sep, "/")
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

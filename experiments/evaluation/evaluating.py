@@ -1,0 +1,134 @@
+"""What `python -m experiments.evaluate` does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from experiments.command_line.parser import writable_folder
+from experiments.evaluation.encoding import ResidentViews, StreamedViews
+from experiments.evaluation.measures import Measures, encode, labelled_halves, measure, require_classes
+from experiments.evaluation.opening import Opener
+from experiments.evaluation.report import record, tables
+from experiments.images.errors import MissingSplitError
+from experiments.images.image_sets import ImageSet
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.export import Pretrained
+from experiments.records.environment import describe_device, installed_versions
+from inference.fitting.checkpointing import replace_file
+from inference.judging.collapse import has_collapsed
+from inference.judging.linear_probe import FeatureSource, ProbeResult, ProbeSettings
+
+
+def run(options: argparse.Namespace) -> int:
+    """Open, encode, measure, print and write; returns the exit status.
+
+    Raises:
+        ValueError: If the checkpoint, the images or the device cannot be used.
+        OSError: If the result cannot be written.
+    """
+    started = time.monotonic()
+    opener = Opener(options)
+    pretrained = opener.encoder(options.checkpoint)
+    config = pretrained.config
+    name = options.data or config.data.name
+    train, held_out = _open(opener, config)
+    require_classes(train)
+    out = options.out or _beside(options, name)
+    try:
+        writable_folder(str(out.parent))  # now, not after an hour
+    except argparse.ArgumentTypeError as error:
+        raise OSError(error) from error
+    print(f"{config.method.name}, {config.backbone.name}, pretrained on {config.data.name}: {options.checkpoint}")
+    print(
+        f"{len(train):,} training and {len(held_out):,} held-out images of {len(train.class_names)} classes, "
+        f"{config.views.size}×{config.views.size} pixels, on {describe_device(options.device)}"
+    )
+    settings = ProbeSettings(options.epochs, options.batch_size, seed=options.seed)
+    if options.learning_rates:
+        settings = replace(settings, learning_rates=tuple(options.learning_rates))
+    views = _views(opener, pretrained, train) if options.views == "augmented" else None
+    seen, new = (
+        encode(pretrained, part, batch_size=options.encode_batch, threads=options.threads, seed=options.seed)
+        for part in (train, held_out)
+    )
+    found = measure(seen, new, settings, k=options.k, device=options.device, views=views)
+    content = {
+        "command": "python -m experiments.evaluate",
+        "checkpoint": str(options.checkpoint),
+        "data": {
+            "name": name,
+            "train": {"images": len(train), "skipped": train.skipped},
+            "held_out": {"images": len(held_out), "skipped": held_out.skipped},
+            "held_out_fraction": options.hold_out,
+            "classes": list(train.class_names),
+        },
+        "seed": options.seed,
+        "views": options.views,
+        "probe": asdict(settings),
+        "measures": record(found),
+        "collapsed": _collapsed(found),
+        "device": describe_device(options.device),
+        "versions": installed_versions(),
+        "seconds": round(time.monotonic() - started, 1),
+        "config": config.to_dict(),
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    replace_file(
+        out, write
+    )  # before anything is printed: where the output goes to a program that has ended, that fails
+    print("\n" + "\n\n".join(table.aligned() for table in tables(found)) + "\n")
+    if settings.tunes:
+        print(_about_rates(found.linear))
+    if _collapsed(found):
+        print("COLLAPSED: the outputs are nearly the same for all images; κ and the outputs say nothing of an image.")
+    print(f"Saved {out}")
+    return 0
+
+
+def _open(opener: Opener, config: PretrainConfig) -> tuple[ImageSet, ImageSet]:
+    options = opener.options
+    if options.hold_out is not None:
+        return labelled_halves(opener.images(config, "train"), options.hold_out, options.seed)
+    try:
+        # First, since it is missing more often and is the smaller one to check.
+        held_out = opener.images(config, "val")
+    except MissingSplitError as error:
+        raise MissingSplitError(
+            f"{error}; put held-out images there, or hold out a part of the training images with --hold-out 0.2"
+        ) from error
+    held_out.require("linear evaluation", images=2, classes=1)
+    return opener.images(config, "train"), held_out
+
+
+def _collapsed(found: Measures) -> bool:
+    return has_collapsed(found.train.standard_deviation, found.train.effective_rank)
+
+
+def _about_rates(linear: ProbeResult) -> str:
+    rates = sorted(linear.held_out_accuracy)
+    text = f"Learning rate {linear.learning_rate:g}, the best of {', '.join(f'{rate:g}' for rate in rates)}"
+    if linear.learning_rate in {rates[0], rates[-1]}:
+        text += "; it is the last one on its side, so that others in --learning-rates may be better"
+    return text + "."
+
+
+def _views(opener: Opener, pretrained: Pretrained, train: ImageSet) -> FeatureSource:
+    data, options = pretrained.config.data, opener.options
+    if data.path == "streamed" or train.channels != data.channels:  # on the device nothing turns colours into grey
+        return StreamedViews(pretrained, train, options.seed, options.threads)
+    return ResidentViews(pretrained, opener.resident(pretrained.config, train), options.seed)
+
+
+def _beside(options: argparse.Namespace, name: str) -> Path:
+    """The file in the run's folder: of `name` the last part alone, which a model's file may have chosen."""
+    folder: Path = options.checkpoint if options.checkpoint.is_dir() else options.checkpoint.parent
+    kind = "" if options.views == "centre" else f"_{options.views}"
+    return folder / f"evaluation_{Path(name).resolve().name or 'images'}{kind}.json"

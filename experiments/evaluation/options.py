@@ -1,0 +1,38 @@
+"""The options that all commands share that apply an encoder; nothing here imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.command_line.parser import CommandLineParser, whole_number
+
+CHECKPOINT = "folder of a run, an exported encoder (.safetensors) or a checkpoint (.ckpt)"
+
+
+def add_options(parser: CommandLineParser, *, named_sets: bool = True) -> None:
+    """Add the options about images and the machine; `Opener` opens what they name.
+
+    Args:
+        parser: Of the command.
+        named_sets: Whether the images may be those of the training or another named set.
+    """
+    if named_sets:
+        parser.add_argument(
+            "--data", help="imagenette, imagewoof, cifar10, digits or a folder (default: the training's)"
+        )
+        parser.add_argument("--root", help="folder that holds the named sets (default: the training's)")
+        parser.add_argument("--download", action="store_true", help="fetch a named set that is missing")
+    else:
+        parser.set_defaults(data=None, root=None, download=False)
+    parser.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read")
+    parser.add_argument(
+        "--cache", type=Path, help="folder to remember in which images were checked (default: check at every start)"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, …; auto for a GPU if there is one")
+    parser.add_argument("--threads", type=whole_number(1), help="that decode images (default: one a processor)")
+    parser.add_argument("--encode-batch", type=whole_number(1), default=256, help="images that are encoded at a time")
+
+
+def add_seed(parser: CommandLineParser, what: str) -> None:
+    """Add `--seed`."""
+    parser.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help=what)

@@ -1,0 +1,116 @@
+"""What `python -m experiments.uncertainty` does."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.evaluation.opening import Opener
+from experiments.evaluation.uncertainty.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
+from experiments.evaluation.uncertainty.measures import measure, measures
+from experiments.evaluation.uncertainty.observations import Observations, chosen_images, observe
+from experiments.evaluation.uncertainty.report import AIM, curves, measures_table, networks_table, seeds_table, warnings
+from experiments.evaluation.uncertainty.rivals import KAPPA
+from experiments.evaluation.uncertainty.subject import Subject, middles
+from experiments.figures import concentration_figure, save_figure, uncertainty_figure
+from experiments.images.degradation_series import DEGRADATIONS
+from experiments.pretraining.export import Pretrained
+from experiments.pretraining.images import view_groups
+from experiments.records.environment import typed_command
+from experiments.records.record import Record
+
+
+def run(options: Namespace, given: Sequence[str]) -> int:
+    """Open, look, measure, print and save; returns the exit status.
+
+    Args:
+        options: What was parsed.
+        given: What was typed, for the record.
+
+    Raises:
+        ValueError: If a checkpoint, the images or the device cannot be used.
+        OSError: If the record cannot be written.
+    """
+    started = time.monotonic()
+    opener = Opener(options)
+    pretrained = [opener.encoder(path) for path in options.checkpoints]
+    configs = [one.config for one in pretrained]
+    first, seeds = configs[0], tuple(config.seed for config in configs)
+    names = [f"seed {seed}" if seeds.count(seed) == 1 else str(options.checkpoints[n]) for n, seed in enumerate(seeds)]
+    observations = [_observe(one, opener) for one in pretrained]
+    together = differ_in_seed_alone(configs)
+    if together and all(KAPPA in seen.names for seen in observations):
+        observations = with_ensemble(observations)
+    print(f"Looked at all images in {time.monotonic() - started:.0f} s; measuring with {options.resamples} resamples")
+    measured = [measure(seen, resamples=options.resamples, seed=options.seed) for seen in observations]
+    shown = [name for name in observations[0].names if all(name in seen.names for seen in observations)]
+    judged = measures_table(measures(observations[0]), shown, measured)
+    tables = [judged, networks_table(names, observations)]
+    notes = list(warnings(observations))
+    if together:
+        tables.insert(1, seeds_table(judged, without={AIM, ensemble_name(len(pretrained))}))
+    elif len(pretrained) > 1:
+        notes.append(
+            "The checkpoints differ in more than the seed, or not in it: no intervals over seeds, no ensemble."
+        )
+    defects = ", defects among the views" if view_groups(first)[0][0].has_defects else ""
+    record = Record(
+        name=options.name,
+        title=f"Is κ an uncertainty? {first.method.name} on {options.data or first.data.name}{defects}",
+        command=typed_command("experiments.uncertainty", given),
+        configuration={
+            "images": options.images,
+            "resamples": options.resamples,
+            "seed": options.seed,
+            "degradations": {series.name: [series.unit, list(series.severities)] for series in DEGRADATIONS},
+            "training": [config.to_dict() for config in configs],
+        },
+        seeds=seeds,
+        tables=tuple(tables),
+        figures=tuple(path.name for path in _draw(pretrained[0], observations[0], opener)),
+        notes=tuple(notes),
+    )
+    for text in record.notes:
+        print(f"\n{text}")
+    for table in tables:
+        leading = None if table is tables[-1] else 2 if table is judged else 1
+        print(f"\n{table.title}\n\n{table.aligned(leading)}\n\n{table.note}")
+    saved = [record.save(options.out), *(options.out / figure for figure in record.figures)]
+    print("\nSaved " + ", ".join(str(path) for path in saved))
+    print(f"Done in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+def _observe(pretrained: Pretrained, opener: Opener) -> Observations:
+    config, options = pretrained.config, opener.options
+    other = None
+    if options.compare is not None:
+        compared = opener.encoder(options.compare)
+        if compared.config.views.size != config.views.size or compared.config.data.channels != config.data.channels:
+            raise ValueError(f"{options.compare} takes views of another size or other channels than the checkpoints")
+        other = (compared.config.method.name, Subject.of(compared.pair, compared.config, options.device))
+    return observe(
+        Subject.of(pretrained.pair, config, options.device),
+        opener.decoded(config, "train"),
+        opener.decoded(config, "val"),
+        {Path(name).name: opener.decoded(config, "val", name) for name in options.foreign},
+        images=options.images,
+        other=other,
+        seed=options.seed,
+    )
+
+
+def _draw(pretrained: Pretrained, observations: Observations, opener: Opener) -> list[Path]:
+    if KAPPA not in observations.names:
+        return []
+    options = opener.options
+    subject = Subject.of(pretrained.pair, pretrained.config, options.device)
+    test = opener.decoded(pretrained.config, "val")
+    pixels = middles(test, subject.recipe, chosen_images(len(test), options.images, options.seed))
+    figures = {
+        "curves": uncertainty_figure(curves(observations)),
+        "images": concentration_figure(-observations.clean[KAPPA], pixels),
+    }
+    return [save_figure(figure, options.out / f"{options.name}_{name}.png") for name, figure in figures.items()]
