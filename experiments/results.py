@@ -1,6 +1,6 @@
-"""Write RESULTS.md, and the results in the README, from the records in experiments/results/.
+"""Write docs/results/ and the marked tables of README and RESULTS.md from the records in experiments/results/.
 
-What stands on these pages comes from the records and, for what they mean, from a text beside each (table1.md beside
+A record's page in docs/results/ has its tables and, for what they mean, the text beside it (table1.md beside
 table1.json). Edit those and run this command again; a test checks that pages and records agree.
 """
 

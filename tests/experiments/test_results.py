@@ -9,7 +9,7 @@ import pytest
 
 from experiments import results
 from experiments.records import pages
-from experiments.records.pages import ROOT, fill_marked, generated, results_page
+from experiments.records.pages import PAGES, ROOT, TABLES, fill_marked, generated
 from experiments.records.record import FOLDER, Cell, Record, Table, load_records
 
 TABLE = Table("Accuracy", ("top-1",), {"SimSiam": {"top-1": Cell(0.5, 0.4, 0.6)}}, note="A fraction.")
@@ -23,14 +23,22 @@ def test_the_page_agrees_with_the_records(path: Path) -> None:
     assert path.read_text("utf-8") == generated()[path], "run python -m experiments.results"
 
 
-def test_every_published_number_is_on_the_page() -> None:
-    page = (ROOT / "RESULTS.md").read_text("utf-8")
-    for record in load_records(FOLDER):
+def test_every_published_number_is_on_the_page_of_its_record() -> None:
+    records = load_records(FOLDER)
+    assert records
+    for record in records:
+        page = (ROOT / TABLES / f"{record.name}.md").read_text("utf-8")
         assert record.command in page
         for table in record.tables:
             for cells in table.rows.values():
                 for cell in cells.values():
                     assert cell.show(table.digits) in page
+
+
+def test_every_page_of_a_record_is_linked_from_the_results() -> None:
+    results_page = (ROOT / "RESULTS.md").read_text("utf-8")
+    for record in load_records(FOLDER):
+        assert f"({TABLES}/{record.name}.md" in results_page
 
 
 def test_every_figure_of_a_record_exists() -> None:
@@ -45,28 +53,33 @@ def test_the_readme_has_a_place_for_table_1() -> None:
     assert "<!-- end of results: table1 -->" in readme
 
 
-def test_a_page_says_what_was_run_and_what_came_out(tmp_path: Path) -> None:
-    folder = tmp_path / "experiments" / "results"
+def prepared(root: Path) -> Path:
+    """A folder of records below a root with the pages that have marked places."""
+    folder = root / "experiments" / "results"
     folder.mkdir(parents=True)
+    (root / TABLES).mkdir(parents=True)
+    for name in PAGES:
+        (root / name).write_text("# Name\n<!-- results: table1 -->\n<!-- end of results: table1 -->\n")
+    return folder
+
+
+def test_a_page_says_what_was_run_and_what_came_out(tmp_path: Path) -> None:
+    folder = prepared(tmp_path)
+    RECORD.save(folder)
     (folder / "table1.md").write_text("Less than the paper says.")
-    page = results_page([replace(RECORD, name="zebra", title="Zebra"), RECORD], folder, root=tmp_path)
+    page = generated(tmp_path, folder)[tmp_path / TABLES / "table1.md"]
     for expected in (
-        "## Table 1",
+        "# Table 1",
         "**Small scale.**",
         "Less than the paper says.",
         "| SimSiam | 0.500 (0.400 to 0.600) |",
         "A fraction.",
-        "(experiments/results/table1.png)",
+        "(../../experiments/results/table1.png)",
         "`python -m experiments.table1`",
         "Seeds 0, 1, 2",
-        "(experiments/results/table1.json)",
+        "(../../experiments/results/table1.json)",
     ):
         assert expected in page
-    assert page.index("## Table 1") < page.index("## Zebra")
-
-
-def test_without_records_the_page_says_so(tmp_path: Path) -> None:
-    assert "No record yet" in results_page([], tmp_path, root=tmp_path)
 
 
 def test_marked_places_are_filled_and_nothing_else_changes() -> None:
@@ -91,9 +104,8 @@ def test_a_small_record_stands_in_for_one_that_is_not_there() -> None:
 def test_the_command_writes_the_pages_and_checks_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "experiments" / "results"
+    folder = prepared(tmp_path)
     readme = tmp_path / "README.md"
-    readme.write_text("# Name\n<!-- results: table1 -->\n<!-- end of results: table1 -->\n")
     monkeypatch.setattr(pages, "generated", lambda: generated(tmp_path, folder))
     assert results.main([]) == 0
     assert "No record yet" in readme.read_text()
@@ -102,6 +114,6 @@ def test_the_command_writes_the_pages_and_checks_them(
     assert results.main(["--check"]) == 1
     assert "does not agree with the records" in capsys.readouterr().err
     assert results.main([]) == 0
-    assert "0.500" in (tmp_path / "RESULTS.md").read_text()
+    assert "0.500" in (tmp_path / TABLES / "table1.md").read_text()
     assert "0.500" in readme.read_text()
     assert results.main(["--check"]) == 0
