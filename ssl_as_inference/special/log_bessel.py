@@ -161,7 +161,8 @@ def _tail_quotient(dim: int) -> tuple[float, ...]:
     return _cached_tail_quotient(dim)
 
 
-def _series_factors(order: float) -> tuple[float, ...]:
+def series_factors(order: float) -> tuple[float, ...]:
+    """Ratios of neighbouring terms of ₀F₁(; order; x), for x ≤ 225."""
     return _cached_series_factors(order)
 
 
@@ -171,11 +172,11 @@ def _variance_factors(dim: int, derivative: int) -> tuple[float, ...]:
 
 # torch.compile would trace into functools.cache and the rationals: it is told to take these results as constants. This
 # is all that torch.compiler.assume_constant_result does, which would import the whole compiler (2 s) to do it.
-for _function in (_derivative_polynomial, _tail_quotient, _series_factors, _variance_factors):
+for _function in (_derivative_polynomial, _tail_quotient, series_factors, _variance_factors):
     setattr(_function, "_dynamo_marked_constant", True)  # noqa: B010
 
 
-def _hypergeometric_excess(ratios: tuple[float, ...], x: Tensor) -> Tensor:
+def hypergeometric_excess(ratios: tuple[float, ...], x: Tensor) -> Tensor:
     """A hypergeometric series less its first term 1 for 0 ≤ x ≤ 225, by Horner's rule on the ratios of its terms."""
     one = torch.ones_like(x)
     first, *others = ratios
@@ -194,10 +195,10 @@ class _Series:
         self.x = self.kappa.square() / 4
 
     def _excess(self) -> Tensor:
-        return _hypergeometric_excess(_series_factors(self.dim / 2), self.x)
+        return hypergeometric_excess(series_factors(self.dim / 2), self.x)
 
     def _ratio(self, excess: Tensor) -> Tensor:  # A/κ
-        neighbour = 1 + _hypergeometric_excess(_series_factors(self.dim / 2 + 1), self.x)
+        neighbour = 1 + hypergeometric_excess(series_factors(self.dim / 2 + 1), self.x)
         return neighbour / (self.dim * (1 + excess))
 
     def log_normalizer(self) -> Tensor:
@@ -226,7 +227,7 @@ class _Series:
         return self._ratio(self._excess())
 
     def _variance(self, derivative: int = 0) -> Tensor:
-        return 1 + _hypergeometric_excess(_variance_factors(self.dim, derivative), self.x)
+        return 1 + hypergeometric_excess(_variance_factors(self.dim, derivative), self.x)
 
     def resultant_slope(self) -> Tensor:
         return self._variance() / (self.dim * (1 + self._excess()).square())

@@ -3,18 +3,26 @@ r"""Differences of the von Mises–Fisher peak $u(\kappa) = \log C(\kappa) + \ka
 $u(\kappa)-u(\kappa')$ with $\kappa' = \kappa-\delta$ is what the cumulants of the cosine add up to between two
 concentrations; as a difference of two values it is left with the rounding error of the larger. In Olver's expansion
 (`log_bessel.py`) every term can be subtracted by itself: $q-q' = \delta(\kappa+\kappa')/(q+q')$, logarithms become
-log1p, and the polynomial in 1/q a divided difference. Below κ' = 30 in d ≤ 61, where |u| ≤ 30 + log area, the two
-values are subtracted: there the error is some 1e-14, absolute.
+log1p, and the polynomial in 1/q a divided difference. So can they in the power series that serves below κ = 30 in
+d ≤ 61: $u(\kappa)-u(\kappa') = \delta - \log\{1 + (F-F')/F'\}$, and the divided difference of F has positive terms. An
+interval across κ = 30 is taken apart there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssl_as_inference.special.log_bessel import LAST_SERIES_DIM, SWITCH, evaluate, tail_polynomial
+from ssl_as_inference.special.log_bessel import (
+    LAST_SERIES_DIM,
+    SWITCH,
+    hypergeometric_excess,
+    series_factors,
+    tail_polynomial,
+)
 from ssl_as_inference.special.polynomials import polynomial_difference
 from ssl_as_inference.special.von_mises_fisher import von_mises_fisher_mean_resultant_complement as complement
 
@@ -27,11 +35,6 @@ def _log_growth(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
 
 def _expansion_difference(dim: int, kappa: Tensor, lower: Tensor, delta: Tensor) -> Tensor:
     nu = dim / 2 - 1
-    if dim <= LAST_SERIES_DIM:  # the expansion holds from κ' = 30 on; below, its value is not used
-        outside = torch.minimum(kappa, lower) < SWITCH
-        kappa = torch.where(outside, SWITCH, kappa)
-        lower = torch.where(outside, SWITCH, lower)
-        delta = torch.where(outside, 0.0, delta)
     order = torch.full((), nu, dtype=kappa.dtype, device=kappa.device)
     q, q_lower = torch.hypot(kappa, order), torch.hypot(lower, order)
     step = delta * ((kappa + lower) / (q + q_lower))  # q − q'
@@ -42,6 +45,32 @@ def _expansion_difference(dim: int, kappa: Tensor, lower: Tensor, delta: Tensor)
     return growth + tail
 
 
+def _series_difference(dim: int, kappa: Tensor, lower: Tensor, delta: Tensor) -> Tensor:
+    x, y = kappa.square() / 4, lower.square() / 4
+    ratios = series_factors(dim / 2)
+    value, divided = torch.ones_like(x), torch.zeros_like(x)
+    for ratio in reversed(ratios):  # F(x) and {F(x) − F(y)}/(x − y)
+        divided = ratio * torch.addcmul(value, y, divided)
+        value = torch.addcmul(torch.ones_like(x), x, value, value=ratio)
+    least = 1 + hypergeometric_excess(ratios, torch.minimum(x, y))
+    growth = (delta.abs() * (kappa + lower) / 4 * divided / least).log1p()
+    return delta - torch.where(delta < 0, -growth, growth)
+
+
+def _part(
+    difference: Callable[[int, Tensor, Tensor, Tensor], Tensor],
+    clamp: Callable[[Tensor], Tensor],
+    dim: int,
+    kappa: Tensor,
+    lower: Tensor,
+    delta: Tensor,
+) -> Tensor:
+    """The difference over what of the interval from κ' to κ lies on one side of κ = 30."""
+    end, start = clamp(kappa), clamp(lower)
+    whole = (end == kappa) & (start == lower)
+    return difference(dim, end, start, torch.where(whole, delta, end - start))
+
+
 class _PeakDifference(torch.autograd.Function):
     """u(κ) − u(κ'), δ = κ − κ' being given as well; the derivatives are 1 − A at the two ends."""
 
@@ -49,12 +78,10 @@ class _PeakDifference(torch.autograd.Function):
 
     @staticmethod
     def forward(kappa: Tensor, lower: Tensor, delta: Tensor, dim: int) -> Tensor:
-        large = _expansion_difference(dim, kappa, lower, delta)
         if dim > LAST_SERIES_DIM:
-            return large
-        name = "log_normalizer_plus_concentration"
-        small = evaluate(name, dim, kappa) - evaluate(name, dim, lower)
-        return torch.where(torch.minimum(kappa, lower) < SWITCH, small, large)
+            return _expansion_difference(dim, kappa, lower, delta)
+        above = _part(_expansion_difference, lambda x: x.clamp(min=SWITCH), dim, kappa, lower, delta)
+        return above + _part(_series_difference, lambda x: x.clamp(max=SWITCH), dim, kappa, lower, delta)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
@@ -73,7 +100,7 @@ def von_mises_fisher_peak_difference(
 ) -> Tensor:
     r"""$u(\kappa) - u(\kappa-\delta)$ with $u(\kappa) = \log C(\kappa)+\kappa$, whose slope is $1 - A(\kappa)$.
 
-    Relative error some 1e-15 for d ≥ 62 or κ, κ−δ ≥ 30; otherwise the same, absolute, times max(1, |u|).
+    Relative error some 1e-15 for d ≥ 62 or κ, κ−δ ≥ 30; otherwise the same relative to δ.
 
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
