@@ -1,41 +1,56 @@
-"""Compare the spherical distributions with their peers: time of log_prob and of sampling, accuracy of the normalisers.
-
-Everything is measured in one process and in turns, in float32, on the same inputs. The table of log_prob compares
-forward and backward with those of the bare dot product of the same vectors; the table of sampling says beside each time
-whether the mean of the draws is right; the table of accuracy compares with 60 digits. Peers that are not installed are
-named and left out: pip install -e '.[peers]' installs them.
-"""
+"""Time of log_prob and of sampling, and accuracy of the normalisers, beside the peers on the same inputs."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import warnings
-from dataclasses import asdict, dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from statistics import median_high
 
+import mpmath
+import numpy as np
 import torch
+from mpmath import mpf
+from torch import Tensor
 from tqdm import tqdm
 
-from experiments.benchmarks import log_prob_speed, sampling_speed
-from experiments.benchmarks.accuracy import GRID_CONCENTRATIONS, GRID_DIMS, Cell, measure_accuracy
-from experiments.benchmarks.peers import Skipped, load_implementations
-from experiments.benchmarks.peers.compiled import Compiled
-from experiments.benchmarks.peers.with_torch import TorchImplementation
-from experiments.benchmarks.places import add_device_argument, chosen_device
-from experiments.benchmarks.report import (
-    PACKAGES,
-    accuracy_table,
-    left_out,
-    log_prob_table,
-    record,
-    relative_accuracy_table,
-    sampling_table,
-    summary_table,
+from experiments.benchmarks.peers import (
+    COMPILED,
+    OURS,
+    Array,
+    Implementation,
+    TorchLaw,
+    load_implementations,
+    to_array,
 )
-from experiments.benchmarks.timing import Stopwatch, computing_on, keeping_memory
-from experiments.command_line.parser import whole_number, writable_folder
-from experiments.records.environment import installed_versions, processor_name
+from experiments.benchmarks.references import REFERENCES
+from experiments.benchmarks.timing import Contestant, Stopwatch, Unsupported, keeping_memory
+from experiments.records.environment import describe_device, installed_versions
+from experiments.records.record import Cell, Record, Table
+from ssl_as_inference.distributions import VonMisesFisher
+from ssl_as_inference.sphere import normalize
+
+PACKAGES = (OURS, "torch", "pyro-ppl", "numpy", "scipy", "mpmath", "jax", "tensorflow-probability", "power-spherical")
+"""What the measured times and errors depend on."""
+
+CONCENTRATION = 1e4  # of log_prob: a predictor's at d = 2048 when views agree to a cosine of 0.8
+SAMPLED_CONCENTRATION = 100.0
+DOT_PRODUCT = "dot product | –"
+COLUMNS = {  # title of a column of accuracies: quantity and dtype
+    "log C, float64": ("log_normalizer", "float64"),
+    "−(log C)′": ("slope", "float64"),
+    "−(log C)″": ("curvature", "float64"),
+    "KL to uniform": ("kl_to_uniform", "float64"),
+    "E μᵀz": ("resultant", "float64"),
+    "log C, float32": ("log_normalizer", "float32"),
+}
+_SMALL_WITH_KAPPA = ("−(log C)′", "−(log C)″", "KL to uniform")
+_MOST_CORRECT = 4.0  # |z-score| of a correct sampler exceeds it once in 16,000 runs
+_CHECKED = 64  # densities of a batch that are compared with 60 digits
+
+Rows = dict[str, dict[str, Cell]]
 
 
 @dataclass(frozen=True)
@@ -55,152 +70,353 @@ class Sizes:
     log_prob_dims: tuple[int, ...] = (128, 2048)
     draws: int = 10_000
     sampling_dims: tuple[int, ...] = (3, 128, 2048)
-    grid_dims: tuple[int, ...] = GRID_DIMS
-    grid_concentrations: tuple[float, ...] = GRID_CONCENTRATIONS
+    grid_dims: tuple[int, ...] = (2, 3, 5, 16, 64, 128, 512, 2048, 8192, 65536)
+    grid_concentrations: tuple[float, ...] = (1e-6, 1e-3, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e6)
 
 
 QUICK = Sizes(64, (8, 16), 500, (3, 16), (3, 128), (1e-3, 1.0, 1e3))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-command's options."""
-    add_device_argument(parser)
-    parser.add_argument(
-        "--threads",
-        type=whole_number(1),
-        help="threads of every library, by default as many as PyTorch takes; 1 gives the steadiest times on a CPU",
+@dataclass(frozen=True, order=True)
+class Error:
+    """The largest error of one quantity over the grid, and where it is.
+
+    Attributes:
+        error: |value − exact| / max(1, |exact|) of the finite values; NaN if there is none.
+        relative: |value − exact| / |exact|, the largest of them.
+        dim: Where the error is largest.
+        concentration: Where the error is largest.
+        non_finite: How many values are infinite or not numbers.
+    """
+
+    error: float
+    relative: float
+    dim: int
+    concentration: float
+    non_finite: int = 0
+
+    def cell(self, *, relative: bool = False) -> Cell:
+        """The error, and in brackets the number of values that are not finite."""
+        value = self.relative if relative else self.error
+        shown = Cell(None if math.isnan(value) else value, form=".1e")
+        return Cell(shown.value, text=f"{shown.show(0)} ({self.non_finite})") if self.non_finite else shown
+
+
+def measure_accuracy(
+    one: Implementation,
+    dims: Sequence[int],
+    concentrations: Sequence[float],
+    on_dim: Callable[[], object] = lambda: None,
+) -> dict[str, Error]:
+    """Compare one implementation with 60 digits.
+
+    Args:
+        one: What to measure.
+        dims: Dimensions of the grid.
+        concentrations: Concentrations of the grid, rounded to the dtype that is measured before they are used.
+        on_dim: Called after every dimension in every dtype, for a progress bar.
+
+    Returns:
+        By title of the column; without those that the implementation does not offer.
+    """
+    found: dict[tuple[str, str], list[Error]] = {}
+    for dtype in ("float64", "float32"):
+        rounded = np.array(concentrations, dtype=dtype).astype(np.float64)
+        for dim in dims:
+            exact = [REFERENCES[one.family](dim, float(kappa)) for kappa in rounded]
+            try:
+                offered = (
+                    one.quantities(dim, rounded)
+                    if dtype == "float64"
+                    else {"log_normalizer": one.single_log_normalizer(dim, rounded)}
+                )
+            except Unsupported:
+                offered = {}
+            for quantity, values in offered.items():
+                found.setdefault((quantity, dtype), []).extend(
+                    _error(float(value), getattr(truth, quantity), dim, float(kappa))
+                    for value, truth, kappa in zip(values, exact, rounded, strict=True)
+                )
+            on_dim()
+    return {title: _worst(found[key]) for title, key in COLUMNS.items() if key in found}
+
+
+def _error(value: float, truth: mpf, dim: int, concentration: float) -> Error:
+    """The subtraction is done with the digits of the reference."""
+    if not math.isfinite(value):
+        return Error(math.nan, math.nan, dim, concentration)
+    with mpmath.workdps(60):
+        gap = abs(mpf(value) - truth)
+        return Error(float(gap / max(mpf(1), abs(truth))), float(gap / abs(truth)), dim, concentration)
+
+
+def _worst(errors: list[Error]) -> Error:
+    finite = [entry for entry in errors if not math.isnan(entry.error)]
+    worst = max(finite, default=Error(math.nan, math.nan, 0, math.nan))
+    relative = max((entry.relative for entry in finite), default=math.nan)
+    return Error(worst.error, relative, worst.dim, worst.concentration, len(errors) - len(finite))
+
+
+def measure_log_prob(
+    implementations: Sequence[Implementation],
+    dims: Sequence[int],
+    batch: int,
+    stopwatch: Stopwatch,
+    device: torch.device,
+    *,
+    per_sample: bool,
+) -> tuple[Rows, dict[str, str]]:
+    """Forward and backward of log_prob: time and its ratio to the dot product's by dimension, largest error of a value.
+
+    Args:
+        implementations: Who takes part.
+        dims: Dimensions.
+        batch: Points.
+        stopwatch: What measures.
+        device: Where it is computed.
+        per_sample: Whether every point has a κ of its own, with a derivative, and not all one constant.
+
+    Returns:
+        The table's rows, and why the others are left out.
+    """
+    rows: Rows = {}
+    left_out: dict[str, str] = {}
+    errors: dict[str, float] = {}
+    by_name = {one.name: one for one in implementations}
+    for dim in dims:
+        inputs = _batch(dim, batch, device, per_sample=per_sample)
+        truth = {family: _exact_log_prob(family, *inputs) for family in {one.family for one in implementations}}
+
+        def check(name: str, result: tuple[object, object], truth: Mapping[str, Array] = truth) -> None:
+            if name in by_name:
+                exact = truth[by_name[name].family]
+                gap = np.abs(to_array(result[0])[:_CHECKED] - exact) / np.maximum(1, np.abs(exact))
+                errors[name] = max(errors.get(name, 0.0), float(gap.max()))
+
+        entrants = {DOT_PRODUCT: partial(_dot_product_step, *inputs[:2])}
+        entrants |= {name: partial(one.log_prob_step, *inputs) for name, one in by_name.items()}
+        times, missing = stopwatch.measure_in_turns(entrants, check)
+        left_out |= missing
+        for name, taken in times.items():
+            ratio = Cell(taken.ratio_to(times[DOT_PRODUCT]), form=".2f")
+            rows.setdefault(name, {}).update({f"d = {dim}, ms": taken.cell(), f"ratio, d = {dim}": ratio})
+    for name, error in errors.items():
+        rows[name]["error"] = Cell(error, form=".0e")
+    return rows, left_out
+
+
+def _batch(dim: int, size: int, device: torch.device, *, per_sample: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Points, directions, concentrations: points drawn around their directions at the concentration."""
+    mean_direction = normalize(torch.randn(size, dim, device=device))
+    value = VonMisesFisher(mean_direction, CONCENTRATION, validate_args=False).sample()
+    concentration = torch.tensor(CONCENTRATION, device=device)
+    if per_sample:
+        spread = torch.linspace(-0.5, 0.5, size, device=device)  # half a decade to each side
+        concentration = (concentration * 10**spread).requires_grad_()
+    return value.requires_grad_(), mean_direction.requires_grad_(), concentration
+
+
+def _exact_log_prob(family: str, value: Tensor, mean_direction: Tensor, concentration: Tensor) -> Array:
+    """By 60 digits of the normaliser and the gap of the directions, which are normalised in float64 first."""
+    z, m, k = (
+        one.detach()[:_CHECKED].double() for one in (value, mean_direction, concentration.expand(value.shape[:1]))
     )
-    parser.add_argument("--repeats", type=whole_number(1), default=20, help="measurements of each; the median counts")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the inputs and of the samplers")
-    parser.add_argument("--out", type=writable_folder, default="runs/benchmark", help="folder for table and numbers")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; the times mean nothing")
+    gap = (normalize(z) - normalize(m)).square().sum(-1) / 2
+    exact = []
+    for one_gap, kappa in zip(gap.tolist(), k.tolist(), strict=True):
+        log_c = REFERENCES[family](z.size(-1), kappa).log_normalizer
+        with mpmath.workdps(60):
+            peak = log_c + mpf(kappa) * (1 if family == "vMF" else mpmath.log(2))
+            fall = one_gap if family == "vMF" else -mpmath.log1p(-mpf(one_gap) / 2)
+            exact.append(float(peak - kappa * fall))
+    return np.array(exact)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Measure, print the tables and save them; returns the exit status."""
-    device = chosen_device(options.device)
-    if device is None:
-        return 2
+def _dot_product_step(value: Tensor, mean_direction: Tensor) -> Contestant:
+    ones = torch.ones(value.shape[:-1], device=value.device)
+    return lambda: torch.autograd.grad((value * mean_direction).sum(-1), (value, mean_direction), ones)
+
+
+@dataclass
+class DrawnCosines:
+    """Running sums over all draws of one sampler."""
+
+    direction: Array
+    exact_mean: float
+    count: int = 0
+    total: float = 0.0
+    square: float = 0.0
+    off_sphere: float = field(default=0.0)
+
+    def add(self, draws: Array) -> None:
+        """Take the draws of one call."""
+        deviation = draws @ self.direction - self.exact_mean
+        self.count += len(deviation)
+        self.total += float(deviation.sum())
+        self.square += float((deviation**2).sum())
+        self.off_sphere = max(self.off_sphere, float(np.abs(np.linalg.norm(draws, axis=-1) - 1).max()))
+
+    @property
+    def z_score(self) -> float:
+        """Deviation of the mean cosine in standard errors."""
+        mean = self.total / self.count
+        return mean / math.sqrt((self.square / self.count - mean**2) / self.count)
+
+
+def measure_sampling(
+    implementations: Sequence[Implementation],
+    dims: Sequence[int],
+    count: int,
+    seed: int,
+    stopwatch: Stopwatch,
+    device: torch.device,
+) -> tuple[Rows, dict[str, str]]:
+    """Draw `count` points around one direction at κ = 100: time and z-score of the mean by dimension, off the sphere.
+
+    A z-score beyond 4 is marked as wrong.
+    """
+    rows: Rows = {}
+    left_out: dict[str, str] = {}
+    by_name = {one.name: one for one in implementations}
+    for dim in dims:
+        mean_direction = normalize(torch.randn(dim, device=device))
+        direction = to_array(normalize(mean_direction.double()))
+        drawn = {
+            name: DrawnCosines(direction, float(REFERENCES[one.family](dim, SAMPLED_CONCENTRATION).resultant))
+            for name, one in by_name.items()
+        }
+
+        def check(name: str, draws: object, drawn: Mapping[str, DrawnCosines] = drawn) -> None:
+            drawn[name].add(to_array(draws))
+
+        entrants = {
+            name: partial(one.sampler, mean_direction, SAMPLED_CONCENTRATION, count, seed)
+            for name, one in by_name.items()
+        }
+        times, missing = stopwatch.measure_in_turns(entrants, check)
+        left_out |= missing
+        for name, taken in times.items():
+            score = Cell(drawn[name].z_score, form="+.1f")
+            wrong = Cell(score.value, text=f"**{score.show(1)}, wrong**")
+            cells = rows.setdefault(name, {})
+            cells |= {f"d = {dim}, ms": taken.cell(), f"z-score, d = {dim}": score if is_correct(score) else wrong}
+            off = max(drawn[name].off_sphere, cells.get("off the sphere", Cell(0.0)).value or 0.0)
+            cells["off the sphere"] = Cell(off, form=".0e")
+    return rows, left_out
+
+
+def is_correct(z_score: Cell) -> bool:
+    """Whether a sampler's mean is right as far as the draws can tell."""
+    return z_score.value is not None and abs(z_score.value) < _MOST_CORRECT
+
+
+def summary(accuracy: Mapping[str, Mapping[str, Error]], log_prob: Rows, sampling: Rows, sizes: Sizes) -> Table:
+    """What matters of the other tables: first and last dimension of log_prob, one κ per point; right draws; errors."""
+    low, high, middle = sizes.log_prob_dims[0], sizes.log_prob_dims[-1], median_high(sizes.sampling_dims)
+    titles = {f"log p and slopes, d = {low}, ms": f"d = {low}, ms", f"÷ dot product, d = {high}": f"ratio, d = {high}"}
+    draws = f"draws, d = {middle}, ms"
+    accuracies = ("log C, float64", "log C, float32", "KL to uniform")
+    rows: Rows = {}
+    for name, errors in accuracy.items():
+        library, _, family = name.partition(" | ")
+        plain, compiled = (log_prob.get(f"{library}{which} | {family}", {}) for which in ("", COMPILED))
+        drawn = sampling.get(name, {})
+        cells = {title: plain.get(column, Cell()) for title, column in titles.items()}
+        cells |= {f"compiled, {column}": compiled.get(column, Cell()) for column in titles.values()}
+        if is_correct(drawn.get(f"z-score, d = {middle}", Cell())):
+            cells[draws] = drawn[f"d = {middle}, ms"]
+        rows[name] = cells | {title: errors[title].cell() for title in accuracies if title in errors}
+    columns = [column for title, short in titles.items() for column in (title, f"compiled, {short}")]
+    note = (
+        f"log_prob with its derivatives of {sizes.batch} points, a κ of its own for each, and {sizes.draws:,} draws, "
+        "time of a call; largest errors over the grid below, relative to max(1, size). TensorFlow Probability is "
+        "compiled by JAX."
+    )
+    return Table("In short", (*columns, draws, *accuracies), rows, note, "library | law")
+
+
+def compare(options: argparse.Namespace, device: torch.device) -> Record:
+    """Measure and report."""
     sizes = QUICK if options.quick else Sizes()
-    with computing_on(options.threads), keeping_memory() as kept, warnings.catch_warnings(), torch.random.fork_rng():
-        warnings.simplefilter("ignore")  # what the peers' dependencies deprecate is not this command's news
-        torch.manual_seed(options.seed)
-        measured = _measure(sizes, device, options.repeats, options.seed, compiled=not options.quick)
-        threads = torch.get_num_threads()
-    setting = {
-        "device": processor_name(device),
-        "threads": threads,
-        "freed memory kept": kept,
-        "repeats": options.repeats,
-        "seed": options.seed,
-        "quick": options.quick,
-        **asdict(sizes),
-    }
-    text = _as_markdown(measured, setting)
-    print(text)
-    saved = [options.out / "benchmark.md", options.out / "benchmark.json"]
-    saved[0].write_text(text + "\n", encoding="utf-8")
-    saved[1].write_text(json.dumps(_as_record(measured, setting), indent=1, ensure_ascii=False), encoding="utf-8")
-    print("\nSaved:", *saved, sep="\n  ")
-    return 0
+    with keeping_memory() as kept:
+        tables, details = _measure(sizes, options, device)
+    quick = ("Tiny sizes (--quick): the times mean nothing.",) if options.quick else ()
+    memory = "; freed memory kept for the next call" if kept else ""
+    return Record(
+        name="benchmark_distributions",
+        title="Distributions, side by side",
+        command=options.command,
+        configuration={**asdict(sizes), "repeats": options.repeats, "freed memory kept": kept, "quick": options.quick},
+        seeds=(options.seed,),
+        tables=tables,
+        notes=(*quick, f"Medians of {options.repeats} measurements in turns{memory}."),
+        details=details,
+        device=describe_device(device),
+        versions=installed_versions(PACKAGES),
+    )
 
 
-@dataclass(frozen=True)
-class _Measured:
-    log_prob: list[log_prob_speed.Row]
-    sampling: list[sampling_speed.Row]
-    accuracy: dict[tuple[str, str], dict[str, Cell]]
-    skipped: list[Skipped]
-
-
-def _measure(sizes: Sizes, device: torch.device, repeats: int, seed: int, *, compiled: bool) -> _Measured:
-    implementations, skipped = load_implementations()
-    implementations.sort(key=lambda one: one.family != "vMF")  # stable: this project's stays first of its family
-    rounds = repeats * (2 * len(sizes.log_prob_dims) + len(sizes.sampling_dims))
-    grids = 2 * len(sizes.grid_dims) * len(implementations)
-    with tqdm(total=rounds + grids, desc="accuracy") as bar:
+def _measure(
+    sizes: Sizes, options: argparse.Namespace, device: torch.device
+) -> tuple[tuple[Table, ...], dict[str, object]]:
+    implementations, left_out = load_implementations()
+    rounds = options.repeats * (2 * len(sizes.log_prob_dims) + len(sizes.sampling_dims))
+    with tqdm(total=rounds + 2 * len(sizes.grid_dims) * len(implementations), desc="accuracy") as bar:
         accuracy = {
-            (one.library, one.family): measure_accuracy(
-                one, sizes.grid_dims, sizes.grid_concentrations, on_dim=bar.update
-            )
+            one.name: measure_accuracy(one, sizes.grid_dims, sizes.grid_concentrations, bar.update)
             for one in implementations
         }
-        if compiled:  # as the peer that is written in JAX is
-            implementations = [
-                variant
-                for one in implementations
-                for variant in ((one, Compiled(one)) if isinstance(one, TorchImplementation) else (one,))
-            ]
-        stopwatch = Stopwatch(device, repeats, bar.update)
+        if not options.quick:  # as the peer that is written in JAX is
+            compiled = [one.compile() for one in implementations if isinstance(one, TorchLaw)]
+            implementations = sorted([*implementations, *compiled], key=lambda one: one.family != "vMF")
+        stopwatch = Stopwatch(options.repeats, bar.update)
         bar.set_description("log_prob")
-        log_prob = log_prob_speed.measure_log_prob(implementations, sizes.log_prob_dims, sizes.batch, stopwatch)
+        constant, per_sample = (
+            measure_log_prob(
+                implementations, sizes.log_prob_dims, sizes.batch, stopwatch, device, per_sample=each_its_own
+            )
+            for each_its_own in (False, True)
+        )
         bar.set_description("sampling")
-        sampling = sampling_speed.measure_sampling(implementations, sizes.sampling_dims, sizes.draws, seed, stopwatch)
-    return _Measured(log_prob, sampling, accuracy, skipped)
-
-
-def _as_markdown(measured: _Measured, setting: dict[str, Any]) -> str:
-    cells = len(setting["grid_dims"]) * len(setting["grid_concentrations"])
-    installed = ", ".join(f"{name} {number}" for name, number in installed_versions(PACKAGES).items())
-    quick = "Tiny sizes (--quick): the times mean nothing. " if setting["quick"] else ""
-    dims = ", ".join(map(str, setting["grid_dims"]))
-    concentrations = ", ".join(f"{kappa:g}" for kappa in setting["grid_concentrations"])
-    memory = "freed memory kept for the next call; " if setting["freed memory kept"] else ""
-    introduction = (
-        "# Distributions, side by side\n\n"
-        f"{quick}{setting['device']}, threads: {setting['threads']}; median of {setting['repeats']} measurements in "
-        f"turns; {memory}seed {setting['seed']}. {installed}."
-    )
-    on_summary = (
-        f"**In short**: log_prob with its derivatives of {setting['batch']} points, a κ of its own for each, and "
-        f"{setting['draws']:,} draws, time of a call; largest errors over the grid below, relative to max(1, size). "
-        "TensorFlow Probability is compiled by JAX."
-    )
-    on_log_prob = (
-        f"**log_prob with its derivatives**, float32, {setting['batch']} points, each with a direction of its own, "
-        f"drawn at κ = {log_prob_speed.CONCENTRATION:g}. Ratio to the bare dot product, forward and backward. Error "
-        "of the log density relative to max(1, its size). TensorFlow Probability is compiled by JAX, what is "
-        "called compiled by torch.compile."
-    )
-    on_sampling = (
-        f"**Sampling** {setting['draws']:,} points around one direction at κ = {sampling_speed.CONCENTRATION:g}. The "
-        "z-score is that of the mean of μᵀz over all draws; off the sphere: how far a length is from 1."
-    )
-    on_accuracy = (
-        f"**Accuracy** over d ∈ {{{dims}}} × κ ∈ {{{concentrations}}}: largest error relative to max(1, |exact|) "
-        f"against 60 digits; in brackets how many of the {cells} values are not finite. −(log C)′ and −(log C)″, by "
-        "automatic differentiation, are A(κ) and A′(κ) for vMF, mean and variance of log(1 + μᵀz) for PS."
-    )
-    left = left_out(measured.skipped, [*measured.log_prob, *measured.sampling])
-    return "\n\n".join(
-        [
-            introduction,
-            on_summary,
-            summary_table(measured.log_prob, measured.sampling, measured.accuracy),
-            on_log_prob,
-            log_prob_table(measured.log_prob),
-            on_sampling,
-            sampling_table(measured.sampling),
-            on_accuracy,
-            accuracy_table(measured.accuracy),
-            "The same values relative to the exact one alone, which counts what is left of them where κ is small:",
-            relative_accuracy_table(measured.accuracy),
-            "Left out:",
-            "\n".join(f"- {line}" for line in left),
-        ]
-    )
-
-
-def _as_record(measured: _Measured, setting: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "setting": setting,
-        "versions": installed_versions(PACKAGES),
-        "log_prob": [record(row) for row in measured.log_prob],
-        "sampling": [record(row) for row in measured.sampling],
-        "accuracy": [
-            {"library": library, "law": family, "quantity": title, **record(cell)}
-            for (library, family), row in measured.accuracy.items()
-            for title, cell in row.items()
-        ],
-        "left out": left_out(measured.skipped, [*measured.log_prob, *measured.sampling]),
+        drawn = measure_sampling(implementations, sizes.sampling_dims, sizes.draws, options.seed, stopwatch, device)
+    parts = {"log_prob": constant[1] | per_sample[1], "sampling": drawn[1]}
+    left_out |= {
+        f"{name.replace(' | ', ', ')} in {part}": why for part, them in parts.items() for name, why in them.items()
     }
+    log_prob = {f"{name} | constant": cells for name, cells in constant[0].items()}
+    log_prob |= {f"{name} | one per point, ∂κ": cells for name, cells in per_sample[0].items()}
+    columns = [column for dim in sizes.log_prob_dims for column in (f"d = {dim}, ms", f"ratio, d = {dim}")]
+    on_log_prob = (
+        f"float32, {sizes.batch} points, each with a direction of its own, drawn at κ = {CONCENTRATION:g}. Ratio to "
+        "the bare dot product, forward and backward. Error of the log density relative to max(1, its size). "
+        "TensorFlow Probability is compiled by JAX, what is called compiled by torch.compile."
+    )
+    draws = [column for dim in sizes.sampling_dims for column in (f"d = {dim}, ms", f"z-score, d = {dim}")]
+    on_sampling = (
+        f"{sizes.draws:,} points around one direction at κ = {SAMPLED_CONCENTRATION:g}. The z-score is that of the "
+        "mean of μᵀz over all draws; off the sphere: how far a length is from 1."
+    )
+    grid = f"d in {sizes.grid_dims} × κ in {sizes.grid_concentrations}"
+    on_accuracy = (
+        f"Over {grid}: largest error relative to max(1, |exact|) against 60 digits; in brackets how many of the values "
+        "are not finite. −(log C)′ and −(log C)″, by automatic differentiation, are A(κ) and A′(κ) for vMF, mean and "
+        "variance of log(1 + μᵀz) for PS."
+    )
+    errors = {name: {title: error.cell() for title, error in row.items()} for name, row in accuracy.items()}
+    relative = {
+        name: {title: row[title].cell(relative=True) for title in _SMALL_WITH_KAPPA}
+        for name, row in accuracy.items()
+        if set(_SMALL_WITH_KAPPA) <= set(row)
+    }
+    on_relative = "Relative to the exact value alone, which counts what is left of it where κ is small."
+    corner = "library | law"
+    tables = (
+        summary(accuracy, per_sample[0], drawn[0], sizes),
+        Table("Forward and backward of log_prob", (*columns, "error"), log_prob, on_log_prob, "library | law | κ"),
+        Table("Sampling", (*draws, "off the sphere"), drawn[0], on_sampling, corner),
+        Table("Largest errors", tuple(COLUMNS), errors, on_accuracy, corner),
+        Table("Largest relative errors", _SMALL_WITH_KAPPA, relative, on_relative, corner),
+        Table("Left out", ("why",), {name: {"why": Cell(text=why)} for name, why in left_out.items()}),
+    )
+    where = {name: {title: asdict(error) for title, error in row.items()} for name, row in accuracy.items()}
+    return tables, {"largest errors": where}

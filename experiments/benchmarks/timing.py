@@ -1,7 +1,8 @@
 """Times of several contestants, measured in turns so that a change of the machine's load meets all of them alike.
 
 Who comes after whom and where in memory a contestant's results come to lie can make a tenth of a time of half a
-millisecond. Both are drawn anew in every round.
+millisecond. Both are drawn anew in every round. `torch.utils.benchmark.Timer` measures one contestant after another,
+with two calls to warm up before each measurement and without what they return; its clock is used here.
 """
 
 from __future__ import annotations
@@ -9,127 +10,128 @@ from __future__ import annotations
 import ctypes
 import os
 import random
-import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from statistics import median, quantiles
 from typing import Any
 
+import numpy as np
 import torch
+from torch.utils.benchmark.utils.timer import timer as waiting_for_the_device
+
+from experiments.records.record import Cell
+from inference.fitting.cuda_graphs import RecordingError
 
 Contestant = Callable[[], Any]
-_SHORTEST = (
-    5e-3  # seconds: a measurement repeats a call until it lasts so long, against the clock's and Python's jitter
-)
 _MOST_CALLS = 200
 _BUDGET = 30.0  # seconds for one contestant, beyond which it is measured fewer times (but once at least)
 
 
+class Unsupported(Exception):  # noqa: N818  # no error: the implementation does not offer this
+    """Raised, with the reason, where a contestant cannot take part in a measurement."""
+
+
 @dataclass(frozen=True)
 class Times:
-    """Seconds of one call, a measurement each, in the order of the rounds; `None` where a slow one sat out."""
+    """Seconds of one call, a measurement each, in the order of the rounds; NaN where a slow one sat out."""
 
-    seconds: tuple[float | None, ...]
-
-    @property
-    def measured(self) -> list[float]:
-        """The measurements that took place."""
-        return [value for value in self.seconds if value is not None]
+    seconds: tuple[float, ...]
 
     @property
     def median(self) -> float:
         """Median of the measurements, in seconds."""
-        return median(self.measured)
-
-    @property
-    def quartiles(self) -> tuple[float, float]:
-        """First and third quartile of the measurements, in seconds."""
-        if len(self.measured) < 2:
-            return self.median, self.median
-        first, _, third = quantiles(self.measured, n=4, method="inclusive")
-        return first, third
+        return float(np.nanmedian(self.seconds))
 
     def ratio_to(self, other: Times) -> float:
         """Median over the rounds of this time over the other's in the same round."""
-        return median(mine / its for mine, its in self._rounds_with(other))
+        return float(np.nanmedian(np.divide(self.seconds, other.seconds)))
 
     def difference_to(self, other: Times) -> float:
         """Median over the rounds of this time minus the other's in the same round, in seconds."""
-        return median(mine - its for mine, its in self._rounds_with(other))
+        return float(np.nanmedian(np.subtract(self.seconds, other.seconds)))
 
-    def _rounds_with(self, other: Times) -> list[tuple[float, float]]:
-        pairs = zip(self.seconds, other.seconds, strict=True)
-        return [(mine, its) for mine, its in pairs if mine is not None and its is not None]
+    def cell(self, *, quartiles: bool = False) -> Cell:
+        """Milliseconds in the median, between quartiles if asked for, with every measurement."""
+        first, third = (1e3 * float(np.nanpercentile(self.seconds, part)) for part in (25, 75))
+        value = 1e3 * self.median
+        form = ".4g" if quartiles else ".3g" if value < 1e3 else ".0f"
+        each = tuple(1e3 * second for second in self.seconds)
+        return Cell(value, first if quartiles else None, third if quartiles else None, each, form=form)
 
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Measures contestants on one device.
+    """Measures contestants.
 
     Args:
-        device: Where they compute; it is waited for before the clock is read.
         repeats: Number of rounds.
         on_round: Called after every round, for a progress bar.
-        clock: What is read, in seconds. `time.thread_time` leaves out when the processor works for others, where all
-            the work is this thread's.
+        clock: What is read, in seconds; by default it waits for the GPU, if there is one. `time.thread_time` leaves out
+            when the processor works for others, where all the work is this thread's.
+        shortest: Seconds; a measurement repeats a call until it lasts so long, against the clock's and Python's jitter.
+        warm_up: Calls before the first round.
     """
 
-    device: torch.device
     repeats: int
     on_round: Callable[[], object] = lambda: None
-    clock: Callable[[], float] = time.perf_counter
+    clock: Callable[[], float] = waiting_for_the_device
+    shortest: float = 5e-3
+    warm_up: int = 2
 
     def measure_in_turns(
         self,
-        contestants: Mapping[str, Contestant],
+        entrants: Mapping[str, Callable[[], Contestant]],
         on_result: Callable[[str, Any], None] = lambda _name, _result: None,
-    ) -> dict[str, Times]:
-        """Measure every contestant once a round, in an order of the round's own, after two calls that warm it up.
+    ) -> tuple[dict[str, Times], dict[str, str]]:
+        """Measure every contestant once a round, in an order of the round's own, after calls that warm it up.
 
         Args:
-            contestants: What to call, by name.
+            entrants: What prepares a contestant, by name. One that is a context manager is entered for its turns.
             on_result: Receives name and returned value of a measurement's last call, outside the measured time.
 
         Returns:
-            Times by name.
+            Times by name, and why the others took no part: `Unsupported`, or a step that cannot be recorded.
         """
-        calls, rounds = {}, {}
-        for name, contestant in contestants.items():
-            self._time(contestant)
-            second, result = self._time(contestant)
+        contestants: dict[str, tuple[Contestant, int, int]] = {}
+        left_out: dict[str, str] = {}
+        for name, prepare in entrants.items():
+            try:
+                contestant = prepare()
+                with _turn_of(contestant):
+                    for _ in range(self.warm_up):
+                        second, result = self._time(contestant, 1)
+            except (Unsupported, RecordingError) as reason:
+                left_out[name] = str(reason)
+                continue
             on_result(name, result)
-            calls[name] = max(1, min(_MOST_CALLS, round(_SHORTEST / max(second, 1e-9))))
-            rounds[name] = max(1, min(self.repeats, int(_BUDGET / max(second * calls[name], 1e-9))))
-        seconds: dict[str, list[float | None]] = {name: [] for name in contestants}
+            calls = max(1, min(_MOST_CALLS, round(self.shortest / max(second, 1e-9))))
+            rounds = max(1, min(self.repeats, int(_BUDGET / max(second * calls, 1e-9))))
+            contestants[name] = contestant, calls, rounds
+        seconds: dict[str, list[float]] = {name: [] for name in contestants}
         chance = random.Random(0)  # noqa: S311  # no secret
         for index in range(self.repeats):
             for name in chance.sample(list(contestants), len(contestants)):
-                if index >= rounds[name]:
-                    seconds[name].append(None)
+                contestant, calls, rounds = contestants[name]
+                if index >= rounds:
+                    seconds[name].append(float("nan"))
                     continue
-                with _starting_elsewhere(chance):
-                    elapsed, result = self._time(contestants[name], calls[name])
-                seconds[name].append(elapsed / calls[name])
+                with _turn_of(contestant), _starting_elsewhere(chance):
+                    elapsed, result = self._time(contestant, calls)
+                seconds[name].append(elapsed / calls)
                 on_result(name, result)
             self.on_round()
-        return {name: Times(tuple(values)) for name, values in seconds.items()}
+        return {name: Times(tuple(values)) for name, values in seconds.items()}, left_out
 
-    def measure_once(self, contestant: Contestant, calls: int) -> float:
-        """Seconds of one of so many calls in a row."""
-        return self._time(contestant, calls)[0] / calls
-
-    def _time(self, contestant: Contestant, calls: int = 1) -> tuple[float, Any]:
-        self._synchronize()
+    def _time(self, contestant: Contestant, calls: int) -> tuple[float, Any]:
         started = self.clock()
         for _ in range(calls):
             result = contestant()
-        self._synchronize()
         return self.clock() - started, result
 
-    def _synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+
+def _turn_of(contestant: Contestant) -> AbstractContextManager[object]:
+    return contestant if isinstance(contestant, AbstractContextManager) else nullcontext()
 
 
 @contextmanager
@@ -143,8 +145,8 @@ def _starting_elsewhere(chance: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def computing_on(threads: int | None) -> Iterator[None]:
-    """Bind every library to so many threads: PyTorch by its setting, the others by the processors they may use."""
+def computing_on(threads: int | None, seed: int) -> Iterator[None]:
+    """Measure from a seed, on so many threads of every library: PyTorch by its setting, others by their processors."""
     before, allowed = torch.get_num_threads(), None
     if threads is not None:
         torch.set_num_threads(threads)
@@ -152,7 +154,10 @@ def computing_on(threads: int | None) -> Iterator[None]:
             allowed = os.sched_getaffinity(0)
             os.sched_setaffinity(0, set(sorted(allowed)[:threads]))
     try:
-        yield
+        with warnings.catch_warnings(), torch.random.fork_rng():
+            warnings.simplefilter("ignore")  # what the peers' dependencies deprecate is no news here
+            torch.manual_seed(seed)
+            yield
     finally:
         torch.set_num_threads(before)
         if allowed is not None:

@@ -65,9 +65,19 @@ def positive_number(text: str) -> float:
     return value
 
 
+def existing_folder(text: str) -> Path:
+    """Check that a folder is there; a type for `add_argument`."""
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a folder that exists, got {text!r}")
+    return folder
+
+
 def writable_folder(text: str) -> Path:
     """Create the folder if it is missing; a type for `add_argument`."""
-    folder = Path(text)
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder that can be written to, got '': use . for the current one")
+    folder = Path(text).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".writable").open("w"):

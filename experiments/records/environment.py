@@ -37,27 +37,20 @@ def typed_command(module: str, arguments: Sequence[str]) -> str:
 
 
 def describe_device(device: torch.device | None = None) -> str:
-    """The GPU, or the kind of CPU and the number of threads.
+    """The GPU, or the make of the CPU and the number of threads, which times depend on.
 
     Args:
         device: What computed; the GPU if there is one when not given.
     """
     if torch.cuda.is_available() if device is None else device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"CPU ({platform.machine()}), {threads} thread{'s' if threads > 1 else ''}"
-
-
-def processor_name(device: torch.device) -> str:
-    """The GPU, or the make of the CPU, which a time depends on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
         model = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
-    return f"CPU: {model}"
+    threads = torch.get_num_threads()
+    return f"CPU ({model}), {threads} thread{'s' if threads > 1 else ''}"
 
 
 def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:

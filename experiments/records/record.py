@@ -108,7 +108,8 @@ class Table:
     Attributes:
         title: Above the table.
         columns: Headings, without that of the first column.
-        rows: Name of a row to its cells, by column; a missing one is shown as a dash.
+        rows: Name of a row to its cells, by column; a missing one is shown as a dash. A name of several parts, with
+            " | " between them, fills as many columns as the corner has parts.
         note: Below the table: what the numbers mean.
         corner: Heading of the first column.
         digits: After the decimal point.
@@ -126,17 +127,22 @@ class Table:
             unknown = sorted(set(cells) - set(self.columns))
             if unknown:
                 raise ValueError(f"rows must have cells in the columns {self.columns}, got {unknown} in row {name!r}")
+            if len(self._parts(name)) != len(self._parts(self.corner)):
+                raise ValueError(f"rows must have names of as many parts as the corner {self.corner!r}, got {name!r}")
 
     def lines(self, with_intervals: int | None = None) -> list[list[str]]:
         """Headings and rows as text, with intervals in the first so many columns; in all when not given."""
-        lines = [[self.corner, *self.columns]]
+        lines = [[*self._parts(self.corner), *self.columns]]
         for name, cells in self.rows.items():
             shown = [cells.get(column, Cell()) for column in self.columns]
             if with_intervals is not None:
                 bare = [replace(cell, low=None, high=None) for cell in shown[with_intervals:]]
                 shown = [*shown[:with_intervals], *bare]
-            lines.append([name, *(cell.show(self.digits) for cell in shown)])
+            lines.append([*self._parts(name), *(cell.show(self.digits) for cell in shown)])
         return lines
+
+    def _parts(self, name: str) -> list[str]:
+        return name.split(" | ") if " | " in self.corner else [name]
 
     def markdown(self) -> str:
         """The table as Markdown, without title and note."""

@@ -23,6 +23,18 @@ def test_arguments_are_read(tmp_path: Path) -> None:
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
+def test_a_tilde_is_the_home_of_the_user_and_nothing_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert parser().parse_args(["--out", "~/runs"]).out == tmp_path / "runs"
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--out", ""])
+    assert "got '': use . for the current one" in capsys.readouterr().err
+
+
 def test_defaults_are_read_as_if_they_had_been_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = parser().parse_args([])

@@ -13,7 +13,9 @@ from experiments.__main__ import GROUPS, main, purpose
 
 ROOT = Path(__file__).parents[2]
 FILES = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "__main__"}
-PARSE_FIRST = ("draw", "embed", "evaluate", "figure3", "figure4", "results", "uncertainty")
+PARSE_FIRST = (
+    "benchmark", "draw", "embed", "evaluate", "figure3", "figure4", "on_a_gpu", "results", "uncertainty",
+)  # fmt: skip
 
 
 def test_every_file_at_the_top_is_a_command_that_is_listed_once() -> None:

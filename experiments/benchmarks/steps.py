@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from experiments.benchmarks.peak_memory import peak_memory
 from experiments.benchmarks.timing import Stopwatch, Times
+from experiments.records.record import Cell
 from experiments.special_cases import methods
 from experiments.special_cases.recovery import Sgd, Training
 from inference.fitting.cuda_graphs import TrainingStep
@@ -25,6 +26,10 @@ METHODS: dict[str, Callable[[methods.Size, int], tuple[Training, Training]]] = {
 
 MOST_RATIO, MOST_DIFFERENCE, MOST_MEMORY = 1.03, 1e-3, 1.05
 """What a step through Pyro may cost: times the plain one's, seconds more, times the plain one's peak memory."""
+
+COLUMNS = (
+    "Pyro, ms (quartiles)", "plain, ms (quartiles)", "ratio", "more, ms", "fastest, ms more", "memory", "holds",
+)  # fmt: skip
 
 
 class _Averages(nn.Module):
@@ -78,27 +83,43 @@ class Row:
         difference_holds = self.ours.difference_to(self.plain) <= MOST_DIFFERENCE
         return ratios_hold if self.network == RESNET else difference_holds
 
+    def cells(self) -> dict[str, Cell]:
+        """By title of the column."""
+        fastest = min(self.ours.seconds) - min(self.plain.seconds)
+        shown = (
+            self.ours.cell(quartiles=True),
+            self.plain.cell(quartiles=True),
+            Cell(self.ours.ratio_to(self.plain), form=".3f"),
+            Cell(1e3 * self.ours.difference_to(self.plain), form="+.2f"),
+            Cell(1e3 * fastest, form="+.2f"),
+            Cell(self.our_memory / self.plain_memory, form=".3f"),
+            Cell(text="yes" if self.holds else "**no**"),
+        )
+        return dict(zip(COLUMNS, shown, strict=True))
+
 
 def measure_training_steps(
-    networks: dict[str, methods.Size], seed: int, stopwatch: Stopwatch, repeats: dict[str, int]
+    networks: Mapping[str, methods.Size],
+    seed: int,
+    stopwatch: Stopwatch,
+    repeats: Mapping[str, int],
+    device: torch.device,
 ) -> list[Row]:
     """Measure every method with every network, the two steps in turns; `repeats` by name of the network."""
     rows = []
     for network, size in networks.items():
         for method, make in METHODS.items():
-            trainings = make(size, seed)
-            ours, plain = (_in_single_precision(training, stopwatch.device) for training in trainings)
-            views = [
-                torch.randn(size.batch_size, 3, size.pixels, size.pixels, device=stopwatch.device) for _ in range(2)
-            ]
+            ours, plain = (_in_single_precision(training, device) for training in make(size, seed))
+            views = [torch.randn(size.batch_size, 3, size.pixels, size.pixels, device=device) for _ in range(2)]
             alignment = _alignment(ours, plain, views)
-            steps = {name: _step(training) for name, training in (("ours", ours), ("plain", plain))}
-            turns = replace(stopwatch, repeats=repeats[network])
+            steps = [_step(training) for training in (ours, plain)]
+            entrants = {
+                name: partial(partial, step, *views) for name, step in zip(("ours", "plain"), steps, strict=True)
+            }
             with settings_for_training():  # as around a whole training
-                times = turns.measure_in_turns({name: partial(step, *views) for name, step in steps.items()})
-            our_memory = _memory(ours, steps["ours"], views, stopwatch.device)
-            plain_memory = _memory(plain, steps["plain"], views, stopwatch.device)
-            rows.append(Row(method, network, times["ours"], times["plain"], our_memory, plain_memory, alignment))
+                times, _ = replace(stopwatch, repeats=repeats[network]).measure_in_turns(entrants)
+            mine, its = (_memory(one, step, views, device) for one, step in zip((ours, plain), steps, strict=True))
+            rows.append(Row(method, network, times["ours"], times["plain"], mine, its, alignment))
     return rows
 
 

@@ -1,0 +1,241 @@
+"""Images a second of whole pretraining jobs, data included: this project's two data paths and lightly's SimSiam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from experiments.benchmarks.peers import import_peer
+from experiments.benchmarks.timing import Stopwatch, Times
+from experiments.images.augmentations.recipe import ViewRecipe
+from experiments.images.batches import ResidentBatches, StreamedBatches
+from experiments.images.device_images import DeviceImages
+from experiments.images.opening import open_images
+from experiments.images.order import EpochOrder
+from experiments.records.record import Cell
+from experiments.special_cases.recovery import pair_loss
+from inference.fitting.cuda_graphs import GraphedStep, TrainingStep, compile_networks
+from inference.fitting.targets import StopGradientCopy
+from models.networks import resnet18_backbone
+from models.simsiam import SimSiam
+
+OURS_LOADED, OURS_RESIDENT, LIGHTLY = "this project, loader", "this project, on the device", "lightly"
+BARE, EAGER = "forward and backward alone", "this project, on the device, eager"
+WARM_UP = 11
+"""Calls before a step is recorded on a GPU."""
+
+Batches = Iterator[list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every contestant does.
+
+    Attributes:
+        folder: Images, in folders of classes.
+        size: Pixels of a view, two of which each image gives.
+        batch_size: Images a step.
+        dim: Dimension of the sphere.
+        workers: Processes that load images; 0 loads in the calling one.
+        device: Where it computes.
+        seed: Of order, views and weights.
+        precision: Everyone's networks compute in it under autocast; `None` for float32.
+    """
+
+    folder: Path
+    size: int
+    batch_size: int
+    dim: int
+    workers: int
+    device: torch.device
+    seed: int
+    precision: torch.dtype | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether networks are compiled and steps recorded."""
+        return self.device.type == "cuda"
+
+
+class _Contestant:
+    """A step on the next batch.
+
+    Loaders with workers go on while others are measured: they are ended after their turn, and begin the next with all
+    that they had prepared used up.
+    """
+
+    def __init__(self, step: Callable[..., Tensor], make_batches: Callable[[], Batches], workers: int) -> None:
+        self.step, self.make_batches, self.workers = step, make_batches, workers
+        self.batches: Batches | None = None if workers else make_batches()
+
+    def __call__(self) -> Tensor:
+        assert self.batches is not None  # noqa: S101  # it is its turn
+        return self.step(*next(self.batches))
+
+    def __enter__(self) -> None:
+        if self.workers:
+            self.batches = self.make_batches()
+            for _ in range(2 * self.workers + 2):
+                self()
+
+    def __exit__(self, *_: object) -> None:
+        if self.workers:
+            self.batches = None
+
+
+def write_sample_images(folder: Path, count: int) -> Path:
+    """Write JPEG files like ImageNette's smallest: pieces of two photographs, 160 pixels high, a folder for each."""
+    generator = np.random.default_rng(0)
+    photographs = dict(zip(("temple", "flower"), load_sample_images().images, strict=True))
+    for number in range(count):
+        name = list(photographs)[number % 2]
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        rows, columns = photographs[name].shape[:2]
+        height = int(generator.integers(160, rows))
+        width = min(round(height * 4 / 3), columns)
+        top, left = (int(generator.integers(0, most + 1)) for most in (rows - height, columns - width))
+        piece = Image.fromarray(photographs[name][top : top + height, left : left + width])
+        piece.resize((213, 160), Image.Resampling.LANCZOS).save(folder / name / f"{number:05}.jpg", quality=90)
+    return folder
+
+
+def measure_jobs(job: Job, stopwatch: Stopwatch) -> tuple[dict[str, Times], dict[str, str]]:
+    """Measure everyone in turns; who does not run is left out with the reason."""
+    torch.manual_seed(job.seed)
+    images = open_images(job.folder, job.folder, "all")
+    order = EpochOrder(len(images), job.batch_size, job.seed)
+    recipe = [(ViewRecipe(size=job.size), 2)]
+    resident = DeviceImages.load(images, job.device, storage_size=round(job.size * 5 / 4))
+
+    def streamed() -> Batches:
+        return iter(StreamedBatches(images, order, recipe, start=0, stop=10**9, workers=job.workers, device=job.device))
+
+    def on_device() -> Batches:
+        return iter(ResidentBatches(resident, order, recipe, start=0, stop=10**9, compile_views=job.on_gpu))
+
+    def for_ever() -> Batches:
+        views = [view.contiguous(memory_format=torch.channels_last) for view in next(on_device())]
+        while True:
+            yield views
+
+    def entrant(step: Callable[[], Callable[..., Tensor]], batches: Callable[[], Batches], workers: int = 0) -> Any:
+        return lambda: _Contestant(step(), batches, workers)
+
+    fast = partial(_our_step, job, fast=job.on_gpu)
+    entrants = {
+        OURS_RESIDENT: entrant(fast, on_device),
+        OURS_LOADED: entrant(fast, streamed, job.workers),
+        LIGHTLY: entrant(partial(_lightly_step, job), partial(_lightly_batches, job), job.workers),
+        BARE: entrant(partial(_bare_step, job), for_ever),
+    }
+    if job.on_gpu:
+        entrants[EAGER] = entrant(partial(_our_step, job, fast=False), on_device)
+    return stopwatch.measure_in_turns(entrants)
+
+
+def cells(times: Mapping[str, Times], batch_size: int) -> dict[str, dict[str, Cell]]:
+    """Rows of a table: images a second, and in relation to lightly and to the bare networks in the same rounds."""
+    rows = {}
+    for name, taken in times.items():
+        related = {
+            f"× {short}": Cell(1 / taken.ratio_to(times[other]) if other in times else None, form=".2f")
+            for short, other in (("lightly", LIGHTLY), ("bare networks", BARE))
+        }
+        rate = Cell(batch_size / taken.median, form=".4g")
+        rows[name] = {"images/s": rate, "step, ms (quartiles)": taken.cell(quartiles=True), **related}
+    return rows
+
+
+def _optimizer(network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    held = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return torch.optim.SGD(held, lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=device.type == "cuda" or None)
+
+
+def _pair(job: Job, *, fast: bool) -> SimSiam:
+    pair = SimSiam(resnet18_backbone(), 512, dim=job.dim).to(job.device).to(memory_format=torch.channels_last)
+    if fast:
+        compile_networks(pair)
+    return pair
+
+
+def _our_step(job: Job, *, fast: bool) -> Callable[..., Tensor]:
+    """The step with the channels last, as this project's engine has it; a fast one is compiled and recorded too."""
+    pair = _pair(job, fast=fast)
+    objective = pair_loss(pair, StopGradientCopy())
+
+    def loss(views: Sequence[Tensor]) -> Tensor:
+        return objective(list(views)) / 2
+
+    step = TrainingStep(loss, _optimizer(pair, job.device), precision=job.precision)
+    return GraphedStep(step, warm_up=WARM_UP) if fast else step
+
+
+def _bare_step(job: Job) -> Callable[..., Tensor]:
+    """Forward and backward of encoder and predictor for two views, and nothing besides; on a GPU the fast ones."""
+    pair = _pair(job, fast=job.on_gpu)
+    held: list[Any] = [parameter for parameter in pair.parameters() if parameter.requires_grad]
+    predictor = pair.model.predictor.get_submodule("network")
+
+    def step(*views: Tensor) -> Tensor:
+        for parameter in held:
+            parameter.grad = None
+        with torch.autocast(job.device.type, job.precision, enabled=job.precision is not None):
+            total = torch.stack([predictor(pair.model.encoder(view)).sum() for view in views]).sum()
+        total.backward()
+        return total.detach()
+
+    return GraphedStep(step, warm_up=WARM_UP) if job.on_gpu else step
+
+
+class LightlySimSiam(nn.Module):
+    """SimSiam as lightly's users train it: its heads and loss around torchvision's ResNet-18, widths of the paper."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        heads, losses = import_peer("lightly.models.modules"), import_peer("lightly.loss")
+        self.backbone = torchvision.models.resnet18(weights=None)
+        self.backbone.fc = nn.Identity()
+        self.projection_head = heads.SimSiamProjectionHead(512, 512, dim)
+        self.prediction_head = heads.SimSiamPredictionHead(dim, hidden, dim)
+        self.criterion = losses.NegativeCosineSimilarity()
+
+    def loss_of_two(self, views: Sequence[Tensor]) -> Tensor:
+        """Half the sum of both orders of two views, with no gradient through the projections."""
+        projections = [self.projection_head(self.backbone(view).flatten(start_dim=1)) for view in views]
+        predictions = [self.prediction_head(projection) for projection in projections]
+        first: Tensor = self.criterion(predictions[0], projections[1].detach())
+        second: Tensor = self.criterion(predictions[1], projections[0].detach())
+        return (first + second) / 2
+
+
+def _lightly_step(job: Job) -> TrainingStep:
+    network = LightlySimSiam(job.dim, job.dim // 4).to(job.device)
+    return TrainingStep(network.loss_of_two, _optimizer(network, job.device), precision=job.precision)
+
+
+def _lightly_batches(job: Job) -> Batches:
+    """Two views of each image of shuffled batches, for ever: lightly's transform in workers of torch's loader."""
+    transform = import_peer("lightly.transforms").SimSiamTransform(input_size=job.size)
+    loader: DataLoader[Any] = DataLoader(
+        import_peer("lightly.data").LightlyDataset(str(job.folder), transform=transform),
+        job.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=job.workers,
+        pin_memory=job.on_gpu,
+        persistent_workers=job.workers > 0,
+    )
+    while True:
+        for batch in loader:
+            yield [view.to(job.device, non_blocking=True) for view in batch[0][:2]]
