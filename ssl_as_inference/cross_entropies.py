@@ -29,6 +29,7 @@ from ssl_as_inference.distributions.rotationally_symmetric import RotationallySy
 from ssl_as_inference.distributions.spherical_mixture import SphericalMixture
 from ssl_as_inference.distributions.spherical_uniform import SphericalUniform
 from ssl_as_inference.distributions.von_mises_fisher import VonMisesFisher
+from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.special import (
     polygamma_difference,
     power_spherical_cross_log_height,
@@ -115,12 +116,8 @@ def unsqueeze_batch(law: Any, position: int) -> Any:
     raise NotImplementedError(f"a batch dimension cannot be inserted in a {type(law).__name__}")
 
 
-def _dtype(q: RotationallySymmetric, p: RotationallySymmetric) -> torch.dtype:
-    tensors = (q.mean_direction, q.concentration, p.mean_direction, p.concentration)
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype
+def _dtype(*laws: RotationallySymmetric) -> torch.dtype:
+    return result_dtype(*(tensor for law in laws for tensor in (law.mean_direction, law.concentration)))
 
 
 def _resultant(q: RotationallySymmetric) -> tuple[Tensor, Tensor]:
@@ -171,7 +168,7 @@ def _to_power_spherical(q: RotationallySymmetric, p: PowerSpherical) -> Tensor:
 def _uniform_to_von_mises_fisher(q: SphericalUniform, p: VonMisesFisher) -> Tensor:
     kappa = p.concentration.double()
     value = kappa - von_mises_fisher_log_normalizer_plus_concentration(p.dim, kappa)
-    return value.to(_dtype(p, p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return value.to(_dtype(p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
 
 
 @register_cross_entropy(SphericalUniform, PowerSpherical)
@@ -179,7 +176,7 @@ def _uniform_to_power_spherical(q: SphericalUniform, p: PowerSpherical) -> Tenso
     kappa, b = p.concentration.double(), (p.dim - 1) / 2
     mean = polygamma_difference(0, kappa.new_full((), b), b, lower=b)  # of log{(1 + μᵀz)/2}
     value = -kappa * mean - power_spherical_log_normalizer_plus_peak(p.dim, kappa)
-    return value.to(_dtype(p, p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return value.to(_dtype(p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
 
 
 @register_cross_entropy(SphericalUniform, SphericalUniform)

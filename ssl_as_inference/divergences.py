@@ -33,6 +33,7 @@ from ssl_as_inference.distributions.power_spherical import PowerSpherical
 from ssl_as_inference.distributions.rotationally_symmetric import RotationallySymmetric
 from ssl_as_inference.distributions.spherical_uniform import SphericalUniform
 from ssl_as_inference.distributions.von_mises_fisher import VonMisesFisher
+from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.special import (
     polygamma_difference,
     power_spherical_kl_to_uniform,
@@ -46,7 +47,7 @@ from ssl_as_inference.special import (
     von_mises_fisher_peak_difference,
     von_mises_fisher_resultant_slope,
 )
-from ssl_as_inference.sphere import half_gap_and_height, half_squared_chord
+from ssl_as_inference.sphere import checked_dim, half_gap_and_height, half_squared_chord
 
 # F″ is analytic but at distance `scale` from the lesser concentration; over half of that the rule errs by 9.9^{−20}.
 _NEAR = 0.5
@@ -80,11 +81,15 @@ def von_mises_fisher_concentration_divergence(dim: int, first: Tensor, second: T
         first: κ₁ ≥ 0.
         second: κ₂ ≥ 0, broadcastable with `first`.
 
+    Raises:
+        ValueError: If dim is not an integer ≥ 2.
+
     Example:
         >>> kappa = torch.tensor([1e3, 1e3 + 0.1], dtype=torch.float64)
         >>> von_mises_fisher_concentration_divergence(3, kappa[0], kappa[1])  # (κ₂−κ₁)²/2κ² in space
         tensor(4.9997e-09, dtype=torch.float64)
     """
+    dim = checked_dim(dim)
     first, second = torch.broadcast_tensors(first.double(), second.double())
 
     def far(step: Tensor) -> Tensor:
@@ -105,13 +110,16 @@ def power_spherical_concentration_divergence(dim: int, first: Tensor, second: Te
         first: κ₁ ≥ 0.
         second: κ₂ ≥ 0, broadcastable with `first`.
 
+    Raises:
+        ValueError: If dim is not an integer ≥ 2.
+
     Example:
         >>> kappa = torch.tensor([1e3, 1e3 + 0.1], dtype=torch.float64)
         >>> power_spherical_concentration_divergence(3, kappa[0], kappa[1])  # (κ₂−κ₁)²/2(κ+1)² in space
         tensor(4.9897e-09, dtype=torch.float64)
     """
     first, second = torch.broadcast_tensors(first.double(), second.double())
-    b = (dim - 1) / 2
+    b = (checked_dim(dim) - 1) / 2
 
     def far(step: Tensor) -> Tensor:
         # F = κ log 2 − peak, peak = log C + κ log 2 with the slope ψ(a+b) − ψ(a)
@@ -124,10 +132,7 @@ def power_spherical_concentration_divergence(dim: int, first: Tensor, second: Te
 
 
 def _cast(value: Tensor, *laws: RotationallySymmetric) -> Tensor:
-    dtype = torch.float32
-    for law in laws:
-        dtype = torch.promote_types(torch.promote_types(dtype, law.mean_direction.dtype), law.concentration.dtype)
-    return value.to(dtype)
+    return value.to(result_dtype(*(tensor for law in laws for tensor in (law.mean_direction, law.concentration))))
 
 
 def _kl_vmf_vmf(q: VonMisesFisher, p: VonMisesFisher) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,31 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from ssl_as_inference.precision import HALF
 from ssl_as_inference.quick_function import QuickFunction
 
 _MANY = 2**20  # numbers, whose difference the operating system would have to provide new memory for
 _PIECE = 2**17  # numbers, that a processor's cache holds
 _LONG = 64  # dimension from which on a normal vector is next to never parallel to a given one
+
+
+def checked_dim(dim: int, least: int = 2) -> int:
+    """The dimension as a plain integer.
+
+    Args:
+        dim: Dimension of the space around the sphere; NumPy's integers are taken, and `torch.compile`'s specialised.
+        least: Least dimension that is allowed.
+
+    Raises:
+        ValueError: If it is not an integer or is too small.
+    """
+    try:
+        index = operator.index(dim)
+    except TypeError:
+        index = least - 1
+    if index < least:
+        raise ValueError(f"dim must be an integer >= {least}, got {dim}")
+    return index
 
 
 def log_surface_area(dim: int) -> float:
@@ -23,11 +44,30 @@ def log_surface_area(dim: int) -> float:
     Args:
         dim: Dimension d ≥ 1 of the surrounding space; the sphere itself has dimension d − 1.
 
+    Raises:
+        ValueError: If dim is not an integer ≥ 1.
+
     Example:
         >>> round(math.exp(log_surface_area(3)) / math.pi, 12)  # 4π in space
         4.0
     """
+    dim = checked_dim(dim, 1)
     return math.log(2.0) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
+
+
+def _unit_and_length(vector: Tensor) -> tuple[Tensor, Tensor]:
+    """The unit vector and the length; zero for a vector that is zero, to whose length `tiny` is added."""
+    limits = torch.finfo(vector.dtype)
+    length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    # Where the squares of its numbers leave the range of the dtype, a vector is first divided by the largest of them.
+    sound = (length > (limits.tiny / limits.eps) ** 0.5) & (length < limits.max)
+    if is_plain_on_cpu(sound) and bool(sound.all()):
+        return vector / length, length
+    largest = vector.detach().abs().amax(-1, keepdim=True) if vector.size(-1) else length.detach()
+    scale = torch.where(sound | (largest == 0) | ~largest.isfinite(), 1.0, largest)
+    scaled = vector / scale
+    length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp_min(limits.tiny)
+    return scaled / length, length * scale
 
 
 class _Normalized(QuickFunction):
@@ -37,8 +77,7 @@ class _Normalized(QuickFunction):
 
     @staticmethod
     def forward(vector: Tensor) -> tuple[Tensor, Tensor]:
-        length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True).clamp_min(torch.finfo(vector.dtype).tiny)
-        return vector / length, length
+        return _unit_and_length(vector)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
@@ -52,8 +91,7 @@ class _Normalized(QuickFunction):
             return None
         vector, unit, length = ctx.saved_tensors
         if torch.is_grad_enabled():  # for a second derivative all is written in terms of the vector
-            length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True).clamp_min(torch.finfo(vector.dtype).tiny)
-            unit = vector / length
+            unit, length = _unit_and_length(vector)
         along = (grad * unit).sum(-1, keepdim=True)
         pull: Tensor = torch.addcmul(grad, along, unit, value=-1) / length
         return pull
@@ -63,8 +101,8 @@ def normalize(vector: Tensor) -> Tensor:
     """Project onto the unit sphere, in float32 or better.
 
     Half precision is raised to float32 first: a cosine in half precision has three digits, and κ multiplies its error.
-    A vector shorter than `torch.finfo(dtype).tiny` has no direction; it is divided by `tiny` and so does not become a
-    unit vector, which a validating distribution reports.
+    Vectors of any other length become unit vectors, however small or large their numbers. Zero has no direction and
+    stays zero, which a validating distribution reports.
 
     Args:
         vector: Shape `(*batch, dim)`.
@@ -72,7 +110,7 @@ def normalize(vector: Tensor) -> Tensor:
     Returns:
         Unit vectors of the same shape.
     """
-    if vector.dtype in {torch.float16, torch.bfloat16}:
+    if vector.dtype in HALF:
         vector = vector.float()
     unit: Tensor = _Normalized.apply(vector)[0]
     return unit

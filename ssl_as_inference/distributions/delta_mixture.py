@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
-from pyro.distributions import TorchDistribution, constraints
+from pyro.distributions import constraints
 from torch import Tensor
 
+from ssl_as_inference.distributions.spherical_distribution import SphericalDistribution, unit_vectors
 
-class DeltaMixture(TorchDistribution):
+
+class DeltaMixture(SphericalDistribution):
     r"""$q(z) = \frac1M\sum_{j=1}^M \delta(z - f_j)$ with unit vectors $f_j$, the `locations`.
 
     Eq. (8) of arXiv:2203.11437v1. Expectations are finite sums, $\mathbb{E}_q[h(z)] = \frac1M\sum_j h(f_j)$: the paper
@@ -36,7 +38,6 @@ class DeltaMixture(TorchDistribution):
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         "locations": constraints.independent(constraints.sphere, 1)
     }
-    support = constraints.sphere
     has_enumerate_support = True
     # Not reparametrised: z is a choice among the components, and Pyro's TraceEnum_ELBO weighs an enumerated site by its
     # probability only where has_rsample is false. The gradient in the locations flows through `enumerate_support`.
@@ -49,38 +50,17 @@ class DeltaMixture(TorchDistribution):
             raise ValueError(
                 f"locations must have shape (*batch, M, dim) with M >= 1 and dim >= 2, got {tuple(locations.shape)}"
             )
-        self.locations = locations
-        super().__init__(locations.shape[:-2], locations.shape[-1:], validate_args=False)
-        # The base class is kept from checking, since the messages below say more. That leaves False on the instance,
-        # which would also hide the default for the values given to log_prob.
-        if validate_args is None:
-            del self._validate_args
-        else:
-            self._validate_args = validate_args
-        if self._validate_args:
-            valid = constraints.sphere.check(locations)
-            if not valid.all():
-                norm = locations.norm(dim=-1)[~valid].flatten()[0].item()
-                raise ValueError(
-                    f"locations must have unit length along their last dimension, got a vector of length {norm:.6g}; "
-                    "ssl_as_inference.sphere.normalize projects onto the sphere"
-                )
+        validate = self._validate_args if validate_args is None else validate_args
+        self.locations = unit_vectors("locations", locations, validate=validate)
+        self._declare(locations.shape[:-2], locations.size(-1), validate_args)
 
     @staticmethod
     def infer_shapes(locations: Any) -> tuple[torch.Size, torch.Size]:  # type: ignore[override]  # called by keyword
         """Batch and event shape that `locations` of this shape would give."""
         return torch.Size(locations[:-2]), torch.Size(locations[-1:])
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
-        """Return the same mixture broadcast to `batch_shape`."""
-        batch_shape = torch.Size(batch_shape)
-        if batch_shape == self.batch_shape and _instance is None:  # Pyro expands every site to its plates
-            return self
-        new: Self = self._get_checked_instance(type(self), _instance)  # type: ignore[no-untyped-call]
-        new.locations = self.locations.expand(batch_shape + self.locations.shape[-2:])
-        super(DeltaMixture, new).__init__(batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+    def _expanded_parameters(self, batch_shape: torch.Size) -> dict[str, Any]:
+        return {"locations": self.locations.expand(batch_shape + self.locations.shape[-2:])}
 
     @property
     def components(self) -> int:
@@ -91,6 +71,17 @@ class DeltaMixture(TorchDistribution):
     def mean(self) -> Tensor:
         """The average location: inside the ball, not on the sphere."""
         return self.locations.mean(-2)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each coordinate, the diagonal of `covariance_matrix`; shape `(*batch, dim)`."""
+        return (self.locations - self.mean.unsqueeze(-2)).square().mean(-2)
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        r"""$\frac1M\sum_j (f_j-\bar f)(f_j-\bar f)^\top$, shape `(*batch, dim, dim)`."""
+        centred = self.locations - self.mean.unsqueeze(-2)
+        return centred.mT @ centred / self.components
 
     def enumerate_support(self, expand: bool = True) -> Tensor:  # noqa: ARG002  # each batch element has its own support
         """The M locations, shape `(M, *batch, dim)`, whatever `expand`: every batch element has its own support."""
@@ -106,12 +97,12 @@ class DeltaMixture(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−log M at a location, −∞ elsewhere: log probability with respect to counting over the components."""
-        if self._validate_args:
-            self._validate_sample(value)
+        value = self._checked_value(value)
         is_location = (value.unsqueeze(-2) == self.locations).all(-1).any(-1)
         # Filled in the dtype of the locations: numbers given to torch.where would be rounded to float32 first.
         at_location = self.locations.new_full(is_location.shape, -math.log(self.components))
-        return at_location.masked_fill(~is_location, -math.inf)
+        density = at_location.masked_fill(~is_location, -math.inf)
+        return density.masked_fill(value.isnan().any(-1) | self.locations.isnan().flatten(-2).any(-1), math.nan)
 
     def entropy(self) -> Tensor:
         """Log M, the entropy with respect to counting over the components."""

@@ -26,7 +26,7 @@ def fit_mean_direction(samples: Tensor, weights: Tensor) -> Tensor:
 
     Args:
         samples: Shape `(n, *batch, dim)`.
-        weights: Shape `(n, *batch)`, sums to one over the first dimension.
+        weights: Shape `(n, *batch)`, of the dtype of `samples`, sums to one over the first dimension.
 
     Returns:
         Shape `(*batch, dim)`.
@@ -72,11 +72,10 @@ def fit_concentration(dim: int, mean_log_depth: Tensor) -> Tensor:
 
 
 def fit_power_spherical(samples: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean direction `(*batch, dim)` and concentration `(*batch)` of largest likelihood; arguments as above."""
-    mean_direction = fit_mean_direction(samples, weights)
+    """Mean direction `(*batch, dim)` and concentration `(*batch)` of largest likelihood, from float64 weights."""
+    mean_direction = fit_mean_direction(samples, weights.to(samples.dtype))
     gap = half_squared_chord(samples, mean_direction).double()
     floor = torch.finfo(samples.dtype).eps
-    mean_log_depth = -(weights.double() * (-gap / 2).clamp_min(floor - 1).log1p()).sum(0)
+    mean_log_depth = -(weights * (-gap / 2).clamp_min(floor - 1).log1p()).sum(0)
     # Samples that coincide have no finite best κ. Below eps² their spread is the rounding of their numbers.
-    concentration = fit_concentration(samples.size(-1), mean_log_depth.clamp_min(floor**2))
-    return mean_direction, concentration.to(samples.dtype)
+    return mean_direction, fit_concentration(samples.size(-1), mean_log_depth.clamp_min(floor**2))

@@ -40,7 +40,7 @@ def _fall(value: Tensor, mean_direction: Tensor, kappa: Tensor, floor: float) ->
     far_height = -_minus_quarter_square(opposite_chord_length_value(value, mean_direction))
     twice_height = torch.where(near, twice_height, 2 * far_height.clamp_min(floor))
     log_height = torch.where(near, log_height, far_height.log())
-    fall = torch.where(kappa == 0, 0.0, kappa * log_height)
+    fall = kappa * torch.where(kappa == 0, log_height.clamp_min(-1), log_height)  # 0 · ∞ is 0 here, 0 · NaN is NaN
     return fall, twice_height, log_height.clamp_min(math.log(floor))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import singledispatch
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
@@ -12,7 +12,10 @@ from torch import Tensor
 
 from ssl_as_inference.distributions.power_spherical import PowerSpherical
 from ssl_as_inference.distributions.rotationally_symmetric import RotationallySymmetric
+from ssl_as_inference.distributions.spherical_distribution import SphericalDistribution
+from ssl_as_inference.distributions.spherical_uniform import SphericalUniform
 from ssl_as_inference.distributions.von_mises_fisher import VonMisesFisher
+from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.special import (
     power_spherical_pair_log_normalizer,
     von_mises_fisher_log_normalizer,
@@ -22,7 +25,7 @@ from ssl_as_inference.special import (
 from ssl_as_inference.sphere import half_gap_and_height, half_squared_chord
 
 
-class ProductOfExperts(TorchDistribution):
+class ProductOfExperts(SphericalDistribution):
     r"""$p(z\mid\mathbb{X}) \propto \prod_{i=1}^M p(z\mid x_i)$.
 
     Eqs. (6) and (10) of arXiv:2203.11437v1, which print "=". The product of densities is not a density: it lacks
@@ -48,38 +51,28 @@ class ProductOfExperts(TorchDistribution):
     experts: TorchDistribution
 
     def __init__(self, experts: TorchDistribution, *, validate_args: bool | None = None) -> None:
-        if len(experts.batch_shape) < 1 or experts.batch_shape[-1] < 1:
+        if len(experts.batch_shape) < 1 or experts.batch_shape[-1] < 1 or len(experts.event_shape) != 1:
             raise ValueError(
-                "experts must have batch shape (*batch, M) with M >= 1 views in the rightmost dimension, "
-                f"got {tuple(experts.batch_shape)}"
+                "experts must have batch shape (*batch, M) with M >= 1 views in the rightmost dimension and vectors as "
+                f"events, got batch shape {tuple(experts.batch_shape)} and event shape {tuple(experts.event_shape)}"
             )
         self.experts = experts
-        super().__init__(experts.batch_shape[:-1], experts.event_shape, validate_args=validate_args)
-
-    @constraints.dependent_property
-    def support(self) -> constraints.Constraint | None:
-        """The support of the experts."""
-        return self.experts.support
+        self._declare(experts.batch_shape[:-1], experts.event_shape[0], validate_args)
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
         """Whether the posterior can be sampled with pathwise derivatives."""
         return isinstance(self.experts, VonMisesFisher)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
-        """Return the same product broadcast to `batch_shape`."""
-        new: Self = self._get_checked_instance(type(self), _instance)  # type: ignore[no-untyped-call]
-        batch_shape = torch.Size(batch_shape)
-        new.experts = self.experts.expand(batch_shape + self.experts.batch_shape[-1:])
-        super(ProductOfExperts, new).__init__(batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+    def _expanded_parameters(self, batch_shape: torch.Size) -> dict[str, Any]:
+        return {"experts": self.experts.expand(batch_shape + self.experts.batch_shape[-1:])}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.experts})"
 
     def log_prob(self, value: Tensor) -> Tensor:
         r"""$\sum_i \log p(z\mid x_i)$, *without* $-\log Z(\mathbb{X})$; shape `batch_shape`."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self.experts.log_prob(value.unsqueeze(-1 - len(self.event_shape))).sum(-1)
+        return self.experts.log_prob(self._checked_value(value).unsqueeze(-2)).sum(-1)
 
     def log_normalizer(self) -> Tensor:
         r"""$\log Z(\mathbb{X}) = \log\int\prod_i p(z\mid x_i)\,dz$, shape `batch_shape`.
@@ -109,6 +102,17 @@ class ProductOfExperts(TorchDistribution):
     def mode(self) -> Tensor:
         """The mode of the posterior, where `normalized` knows it."""
         return self.normalized().mode
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each coordinate under the posterior, where `normalized` knows it."""
+        return self.normalized().variance
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """Covariance matrix of the posterior, where `normalized` knows it."""
+        covariance: Tensor = self.normalized().covariance_matrix
+        return covariance
 
     def entropy(self) -> Tensor:
         """Entropy of the posterior, where `normalized` knows it."""
@@ -179,36 +183,50 @@ def normalized_product(experts: TorchDistribution) -> TorchDistribution:
 
 
 def _result_dtype(experts: RotationallySymmetric) -> torch.dtype:
-    dtype = torch.promote_types(experts.mean_direction.dtype, experts.concentration.dtype)
-    return torch.promote_types(dtype, torch.float32)
+    return result_dtype(experts.mean_direction, experts.concentration)
 
 
-def _resultant(experts: VonMisesFisher) -> tuple[Tensor, Tensor]:
-    r"""$\eta = \sum_i\kappa_i\mu_i$ and its length R, whose derivative is zero, not undefined, at η = 0."""
-    eta = (experts.concentration.unsqueeze(-1) * experts.mean_direction).sum(-2)
-    squared = eta.square().sum(-1)
+def _resultant(experts: VonMisesFisher) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Sum and largest of the κ, and $\sum_i\kappa_i\mu_i$ in units of the largest: no square of a κ is ever formed."""
+    kappa = experts.concentration
+    largest = kappa.detach().amax(-1)
+    largest = torch.where(largest == 0, 1.0, largest)
+    share = kappa / largest.unsqueeze(-1)
+    return share.double().sum(-1), largest.double(), (share.unsqueeze(-1) * experts.mean_direction).sum(-2)
+
+
+def _length(vector: Tensor) -> Tensor:
+    """The length, whose derivative is zero, not undefined, where the vector is zero."""
+    squared = vector.square().sum(-1)
     cancelled = squared == 0
-    return eta, torch.where(cancelled, 0.0, torch.where(cancelled, 1.0, squared).sqrt())
+    return torch.where(cancelled, 0.0, torch.where(cancelled, 1.0, squared).sqrt())
 
 
 @log_product_normalizer.register
 def _(experts: VonMisesFisher) -> Tensor:
     # Π C(κ_i) exp(κ_i μ_iᵀz) = Π C(κ_i) exp(ηᵀz), and exp(ηᵀz) integrates to 1/C(R).
     kappa = experts.concentration.double()
-    eta, length = _resultant(experts)
-    total, squared = kappa.sum(-1), eta.double().square().sum(-1)
-    aligned = squared > (total / 2).square()
+    total, unit, eta = _resultant(experts)  # η and Σκ_i in units of the largest κ
+    length = _length(eta)
+    aligned = 2 * length > total
     # Experts that agree: log C + κ in place of log C, and Σκ_i − R = Σκ_i(1 − μ_iᵀm), m = η/R, from the chords to m.
     # An error of m enters in second order, since m maximises Σκ_iμ_iᵀm.
     mode = eta / torch.where(aligned, length, 1.0).unsqueeze(-1)
     deficit = (kappa * half_squared_chord(experts.mean_direction, mode.unsqueeze(-2)).double()).sum(-1)
-    resultant = torch.where(aligned, total - deficit, 1.0)
+    resultant = torch.where(aligned, unit * total - deficit, 1.0)
     agreeing = von_mises_fisher_log_normalizer_plus_concentration(experts.dim, kappa).sum(-1) - deficit
     agreeing = agreeing - von_mises_fisher_log_normalizer_plus_concentration(experts.dim, resultant)
-    # Experts that do not: nothing cancels, and log C as a function of R² has all derivatives at R = 0.
+    # Experts that do not: nothing cancels. Near R = 0 log C is taken as a function of R², which has all derivatives.
     single = von_mises_fisher_log_normalizer(experts.dim, kappa).sum(-1)
-    disagreeing = single - von_mises_fisher_log_normalizer_of_square(experts.dim, torch.where(aligned, 0.0, squared))
-    return torch.where(aligned, agreeing, disagreeing).to(_result_dtype(experts))
+    resultant = unit * length.double()
+    near = aligned | (resultant < 1)
+    squared = torch.where(near & ~aligned, unit.square() * eta.double().square().sum(-1), 0.0)
+    of_resultant = torch.where(
+        near,
+        von_mises_fisher_log_normalizer_of_square(experts.dim, squared),
+        von_mises_fisher_log_normalizer(experts.dim, torch.where(near, 1.0, resultant)),
+    )
+    return torch.where(aligned, agreeing, single - of_resultant).to(_result_dtype(experts))
 
 
 @log_product_normalizer.register
@@ -229,8 +247,29 @@ def _(experts: PowerSpherical) -> Tensor:
 @normalized_product.register
 def _(experts: VonMisesFisher) -> VonMisesFisher:
     # Experts that cancel (R = 0) leave the uniform law, for which any direction serves: the first expert's.
-    eta, length = _resultant(experts)
+    _, unit, eta = _resultant(experts)
+    length = _length(eta)
     cancelled = (length == 0).unsqueeze(-1)
     safe_length = torch.where(cancelled, 1.0, length.unsqueeze(-1))
     direction = torch.where(cancelled, experts.mean_direction[..., 0, :], eta / safe_length)
-    return VonMisesFisher(direction, length, validate_args=False)
+    return VonMisesFisher(direction, (unit * length).to(length.dtype), validate_args=False)
+
+
+@normalized_product.register
+def _(experts: PowerSpherical) -> PowerSpherical:
+    if experts.batch_shape[-1] > 1:
+        raise NotImplementedError(
+            f"the product of {experts.batch_shape[-1]} Power Spherical experts is of no known family, only that of 1"
+        )
+    return PowerSpherical(experts.mean_direction[..., 0, :], experts.concentration[..., 0], validate_args=False)
+
+
+@log_product_normalizer.register
+def _(experts: SphericalUniform) -> Tensor:
+    return (1 - experts.batch_shape[-1]) * experts.entropy()[..., 0]
+
+
+@normalized_product.register
+def _(experts: SphericalUniform) -> SphericalUniform:
+    like = experts.entropy()
+    return SphericalUniform(experts.dim, batch_shape=experts.batch_shape[:-1], dtype=like.dtype, device=like.device)

@@ -6,19 +6,21 @@ from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
 import torch
-from pyro.distributions import TorchDistribution, constraints
+from pyro.distributions import constraints
 from torch import Tensor
 
+from ssl_as_inference.distributions.spherical_distribution import SphericalDistribution, unit_vectors
+from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.sphere import uniform_at_gap, without_copies
 
 _MIN_DIM = 2
 
 
-class RotationallySymmetric(TorchDistribution):
+class RotationallySymmetric(SphericalDistribution):
     r"""A density on the unit sphere of R^d that depends on z through the cosine $\mu^\top z$ only.
 
     With $w = 1-\mu^\top z$ the gap to the mode and v uniform on the unit tangents at μ, a draw is
-    $z = (1-w)\mu + \sqrt{w(2-w)}\,v$. Subclasses provide the law of w.
+    $z = (1-w)\mu + \sqrt{w(2-w)}\,v$. Subclasses provide the distribution of w.
 
     Args:
         mean_direction: Unit vectors μ, shape `(*batch, dim)`, dim ≥ 2.
@@ -34,7 +36,6 @@ class RotationallySymmetric(TorchDistribution):
         "mean_direction": constraints.sphere,
         "concentration": constraints.nonnegative,
     }
-    support = constraints.sphere
     has_rsample = True
 
     mean_direction: Tensor
@@ -54,41 +55,22 @@ class RotationallySymmetric(TorchDistribution):
                 f"mean_direction must have shape (*batch, dim) with dim >= {_MIN_DIM}, "
                 f"got {tuple(mean_direction.shape)}"
             )
+        validate = self._validate_args if validate_args is None else validate_args
+        mean_direction = unit_vectors("mean_direction", mean_direction, validate=validate)
         if not isinstance(concentration, Tensor):
             # Filled on the device: a number that is copied to it would wait for it, and cannot be recorded in a graph.
             concentration = mean_direction.new_full((), concentration)
+        elif concentration.dtype not in {torch.float32, torch.float64}:
+            concentration = concentration.to(mean_direction.dtype)
         batch_shape = _broadcast(mean_direction, concentration)
-        event_shape = mean_direction.shape[-1:]
-        self.mean_direction = _expanded(mean_direction, batch_shape + event_shape)
+        self.mean_direction = _expanded(mean_direction, batch_shape + mean_direction.shape[-1:])
         self.concentration = _expanded(concentration, batch_shape)
         self._own_concentration = without_copies(concentration)
-        super().__init__(batch_shape, event_shape, validate_args=False)
-        # The base class is kept from checking, since the messages below say more. That leaves False on the instance,
-        # which would also hide the default for the values given to log_prob.
-        if validate_args is None:
-            del self._validate_args
-        else:
-            self._validate_args = validate_args
-        if self._validate_args:
-            self._check_arguments()
-
-    def _check_arguments(self) -> None:
-        valid = constraints.sphere.check(self.mean_direction)
-        if not valid.all():
-            norm = self.mean_direction.norm(dim=-1)[~valid].flatten()[0].item()
-            raise ValueError(
-                f"mean_direction must have unit length along its last dimension, got a vector of length {norm:.6g}; "
-                "ssl_as_inference.sphere.normalize projects onto the sphere"
-            )
-        valid = (self.concentration >= 0) & self.concentration.isfinite()
-        if not valid.all():
-            value = self.concentration[~valid].flatten()[0].item()
-            raise ValueError(f"concentration must be finite and >= 0, got {value}")
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the space around the sphere."""
-        return int(self.event_shape[0])
+        self._declare(batch_shape, mean_direction.size(-1), validate_args)
+        if validate:
+            valid = (concentration >= 0) & concentration.isfinite()
+            if not torch._is_all_true(valid):  # noqa: SLF001  # as torch's own distributions ask
+                raise ValueError(f"concentration must be finite and >= 0, got {concentration[~valid].flatten()[0]}")
 
     @staticmethod
     def infer_shapes(  # type: ignore[override]  # Pyro calls it by keyword, one per argument
@@ -97,21 +79,68 @@ class RotationallySymmetric(TorchDistribution):
         """Batch and event shape that these argument shapes would give."""
         return torch.broadcast_shapes(mean_direction[:-1], concentration), torch.Size(mean_direction[-1:])
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
-        """Return the same distribution broadcast to `batch_shape`."""
-        new: Self = self._get_checked_instance(type(self), _instance)  # type: ignore[no-untyped-call]
-        batch_shape = torch.Size(batch_shape)
-        new.mean_direction = self.mean_direction.expand(batch_shape + self.event_shape)
-        new.concentration = self.concentration.expand(batch_shape)
-        new._own_concentration = self._own_concentration
-        super(RotationallySymmetric, new).__init__(batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+    def _expanded_parameters(self, batch_shape: torch.Size) -> dict[str, Any]:
+        return {
+            "mean_direction": self.mean_direction.expand(batch_shape + self.event_shape),
+            "concentration": self.concentration.expand(batch_shape),
+            "_own_concentration": self._own_concentration,
+        }
 
-    def _validate_sample(self, value: Tensor) -> None:
-        if value.dim() < 1 or value.shape[-1:] != self.event_shape:
-            raise ValueError(f"value must have event shape {tuple(self.event_shape)}, got shape {tuple(value.shape)}")
-        super()._validate_sample(value)
+    @classmethod
+    def fit(cls, samples: Tensor, weights: Tensor | None = None, *, validate_args: bool | None = None) -> Self:
+        r"""Maximum likelihood estimate, batched and weighted, without derivatives.
+
+        Args:
+            samples: Unit vectors, shape `(n, *batch, dim)`, as `sample((n,))` returns them.
+            weights: Non-negative, shape `(n, *batch)` or `(n,)`; all one if not given. Their scale does not matter.
+            validate_args: Check the values of both; also handed on to the distribution.
+
+        Returns:
+            A distribution of batch shape `batch`. Samples that coincide have no finite best κ: it is then about
+            $(d-1)/(2\epsilon^2)$, ε = `torch.finfo(dtype).eps`, as if their spread were the rounding of their numbers.
+            Where no direction is better than another, any is returned.
+
+        Raises:
+            ValueError: If a shape is wrong, or (when validating) samples are not of unit length or weights negative,
+                not finite or all zero.
+
+        Example:
+            >>> from ssl_as_inference.distributions import PowerSpherical
+            >>> _ = torch.manual_seed(0)
+            >>> truth = PowerSpherical(torch.tensor([0.0, 0.0, 1.0]), 20.0)
+            >>> round(PowerSpherical.fit(truth.sample((100_000,))).concentration.item())
+            20
+        """
+        if samples.dim() < 2 or not samples.size(0) or samples.size(-1) < _MIN_DIM:
+            raise ValueError(
+                f"samples must have shape (n, *batch, dim) with n >= 1 and dim >= {_MIN_DIM}, "
+                f"got {tuple(samples.shape)}"
+            )
+        shape = samples.shape[:-1]
+        if weights is None:
+            weights = samples.new_ones(shape[:1])
+        elif weights.shape not in {shape, shape[:1]}:
+            raise ValueError(
+                f"weights must have shape {tuple(shape)} or {tuple(shape[:1])}, got {tuple(weights.shape)}"
+            )
+        validate = cls._validate_args if validate_args is None else validate_args
+        samples = unit_vectors("samples", samples.detach(), validate=validate)
+        weights = weights.detach().double()
+        weights = weights.reshape(weights.shape + (1,) * (len(shape) - weights.dim()))
+        largest = weights.amax(0)
+        if validate and not ((weights >= 0) & weights.isfinite() & (largest > 0)).all():
+            raise ValueError(
+                "weights must be finite and >= 0 with a positive sum, "
+                f"got a least of {weights.min().item()} and sums from {weights.sum(0).min().item()}"
+            )
+        share = weights / largest  # so that no sum of large weights overflows
+        mean_direction, concentration = cls._maximum_likelihood(samples, (share / share.sum(0)).expand(shape))
+        return cls(mean_direction, concentration.to(samples.dtype), validate_args=validate_args)
+
+    @classmethod
+    @abstractmethod
+    def _maximum_likelihood(cls, samples: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean direction `(*batch, dim)` and concentration `(*batch)`; float64 weights `(n, *batch)` sum to one."""
 
     @property
     @abstractmethod
@@ -119,8 +148,24 @@ class RotationallySymmetric(TorchDistribution):
         r"""$\mathbb{E}[\mu^\top z] = \lVert\mathbb{E} z\rVert$, between 0 (uniform) and 1; shape `batch_shape`."""
 
     @abstractmethod
-    def _rsample_gap(self, shape: torch.Size) -> Tensor:
-        r"""Draw $w = 1-\mu^\top z \in [0, 2]$, differentiable in κ; shape `shape`."""
+    def _principal_variances(self) -> tuple[Tensor, Tensor]:
+        """Variance along μ, and along each unit tangent at μ; shape `batch_shape`."""
+
+    @abstractmethod
+    def _log_density(self, value: Tensor) -> Tensor:
+        """Log density at unit vectors in float32 or float64."""
+
+    @abstractmethod
+    def _draw_gap(self, shape: torch.Size) -> Tensor:
+        r"""Draw $w = 1-\mu^\top z \in [0, 2]$ in float64, differentiable in κ; shape `shape`."""
+
+    @abstractmethod
+    def _cosine_cdf(self, cosine: Tensor) -> Tensor:
+        """P(μᵀz ≤ t)."""
+
+    @abstractmethod
+    def _cosine_icdf(self, probability: Tensor) -> Tensor:
+        """The t with P(μᵀz ≤ t) = `probability`."""
 
     @property
     def mean(self) -> Tensor:
@@ -132,10 +177,81 @@ class RotationallySymmetric(TorchDistribution):
         """The mean direction μ (any point is a mode at κ = 0)."""
         return self.mean_direction
 
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each coordinate, the diagonal of `covariance_matrix`; shape `(*batch, dim)`."""
+        along, across = (value.unsqueeze(-1) for value in self._principal_variances())
+        square = self.mean_direction.square()
+        return along * square + across * (1 - square).clamp_min(0)
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        r"""$\alpha\mu\mu^\top + \beta(I-\mu\mu^\top)$, variances α along and β across; shape `(*batch, dim, dim)`."""
+        along, across = (value[..., None, None] for value in self._principal_variances())
+        projector = self.mean_direction.unsqueeze(-1) * self.mean_direction.unsqueeze(-2)
+        identity = torch.eye(self.dim, dtype=projector.dtype, device=projector.device)
+        return along * projector + across * (identity - projector)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density with respect to the surface measure.
+
+        Args:
+            value: Unit vectors z, shape broadcastable with `(*batch, dim)`.
+
+        Returns:
+            Broadcast batch shape, in the widest dtype of z, μ and κ.
+
+        Raises:
+            ValueError: If z has another dimension, or (when validating) is not of unit length.
+        """
+        return self._log_density(self._checked_value(value))
+
+    def cosine_cdf(self, cosine: Tensor) -> Tensor:
+        r"""$P(\mu^\top z \le t)$ for a number t, in float64 inside.
+
+        Args:
+            cosine: t, broadcastable with `batch_shape`.
+
+        Returns:
+            Broadcast shape; 0 below −1, 1 above 1 and NaN at NaN.
+
+        Raises:
+            ValueError: When validating, if t is not in [−1, 1].
+        """
+        self._check_interval("cosine", cosine, -1)
+        return self._cosine_cdf(cosine.double()).to(result_dtype(cosine, self.concentration))
+
+    def cosine_icdf(self, probability: Tensor) -> Tensor:
+        r"""The quantile t of $\mu^\top z$: the inverse of `cosine_cdf`, −1 and 1 at its ends.
+
+        Args:
+            probability: In [0, 1], broadcastable with `batch_shape`.
+
+        Returns:
+            Broadcast shape, NaN where `probability` is not in [0, 1].
+
+        Raises:
+            ValueError: When validating, if `probability` is not in [0, 1].
+        """
+        self._check_interval("probability", probability, 0)
+        return self._cosine_icdf(probability.double()).to(result_dtype(probability, self.concentration))
+
+    def _check_interval(self, name: str, number: Tensor, least: int) -> None:
+        if self._validate_args:
+            valid = (number >= least) & (number <= 1)
+            if not torch._is_all_true(valid):  # noqa: SLF001  # as torch's own distributions ask
+                raise ValueError(f"{name} must be in [{least}, 1], got {number[~valid].flatten()[0]}")
+
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draw with pathwise derivatives in `mean_direction` and `concentration`."""
         shape = self._extended_shape(torch.Size(sample_shape))
         return uniform_at_gap(self.mean_direction.expand(shape), self._rsample_gap(shape[:-1]))
+
+    def _rsample_gap(self, shape: torch.Size) -> Tensor:
+        # Strictly inside (0, 2): the sample's tangential part √(w(2−w)) has infinite slope at both ends, which
+        # rounding to float32 would reach (with probability 1e-4 at d = 2, κ = 0).
+        limits = torch.finfo(self.mean_direction.dtype)
+        return self._draw_gap(shape).to(self.mean_direction.dtype).clamp(limits.tiny, 2 - 2 * limits.eps)
 
 
 def _expanded(tensor: Tensor, shape: torch.Size) -> Tensor:

@@ -64,6 +64,9 @@ class SphericalMixture(MixtureSameFamily):  # type: ignore[misc]  # pyro makes i
         expanded: Self = super().expand(batch_shape, _instance=new)
         return expanded
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(components: {self.components}, weights: {tuple(self.weights.shape)})"
+
     @property
     def components(self) -> TorchDistribution:
         """The components, batch shape `(*batch, M)`."""

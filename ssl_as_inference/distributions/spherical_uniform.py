@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn
 
 import torch
-from pyro.distributions import TorchDistribution, constraints
+from pyro.distributions import constraints
 from torch import Tensor
 
-from ssl_as_inference.sphere import log_surface_area, normalize
+from ssl_as_inference.distributions.spherical_distribution import SphericalDistribution
+from ssl_as_inference.sphere import checked_dim, log_surface_area, normalize
 
-_MIN_DIM = 2
 
-
-class SphericalUniform(TorchDistribution):
+class SphericalUniform(SphericalDistribution):
     r"""Constant density 1/area on the unit sphere of R^d, $\text{area} = 2\pi^{d/2}/\Gamma(d/2)$.
 
     The prior p(z) of the graphical model, and the limit κ → 0 of `VonMisesFisher` and `PowerSpherical`.
@@ -26,7 +25,7 @@ class SphericalUniform(TorchDistribution):
         validate_args: Check values given to `log_prob`; `None` follows `torch.distributions`' default.
 
     Raises:
-        ValueError: If dim < 2 or the dtype is not a floating one of 32 bits at least.
+        ValueError: If dim is not an integer ≥ 2 or the dtype is not a floating one of 32 bits at least.
 
     Example:
         >>> law = SphericalUniform(3)
@@ -35,7 +34,6 @@ class SphericalUniform(TorchDistribution):
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
-    support = constraints.sphere
     has_rsample = True
 
     def __init__(
@@ -47,39 +45,27 @@ class SphericalUniform(TorchDistribution):
         device: torch.device | str | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        if dim < _MIN_DIM:
-            raise ValueError(f"dim must be an integer >= {_MIN_DIM}, got {dim}")
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in {torch.float32, torch.float64}:
             raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         self._kind: dict[str, Any] = {"dtype": dtype, "device": device}
-        super().__init__(torch.Size(batch_shape), torch.Size([dim]), validate_args=validate_args)
+        self._declare(torch.Size(batch_shape), checked_dim(dim), validate_args)
 
     @property
     def _log_density(self) -> Tensor:
         # Filled on the device: a number copied to it would wait for it, and cannot be recorded in a CUDA graph.
         return torch.full((), -log_surface_area(self.dim), **self._kind)
 
-    @property
-    def dim(self) -> int:
-        """Dimension d of the space around the sphere."""
-        return int(self.event_shape[0])
-
     @staticmethod
     def infer_shapes(dim: int) -> tuple[torch.Size, torch.Size]:  # type: ignore[override]
         """Batch and event shape for this dimension."""
         return torch.Size(), torch.Size([dim])
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
-        """Return the same distribution with another batch shape."""
-        batch_shape = torch.Size(batch_shape)
-        if batch_shape == self.batch_shape and _instance is None:  # Pyro expands every site to its plates
-            return self
-        new: Self = self._get_checked_instance(type(self), _instance)  # type: ignore[no-untyped-call]
-        new._kind = self._kind
-        super(SphericalUniform, new).__init__(batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+    def _expanded_parameters(self, batch_shape: torch.Size) -> dict[str, Any]:  # noqa: ARG002  # none has a shape
+        return {"_kind": self._kind}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.dim}, batch_shape={tuple(self.batch_shape)}, dtype={self._kind['dtype']})"
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draw as normalised normal vectors; there is no parameter to differentiate by."""
@@ -98,17 +84,10 @@ class SphericalUniform(TorchDistribution):
         Raises:
             ValueError: If the last dimension is not d, or (when validating) z is not of unit length.
         """
-        if value.dim() < 1 or value.shape[-1:] != self.event_shape:
-            raise ValueError(f"value must have event shape {tuple(self.event_shape)}, got shape {tuple(value.shape)}")
-        if self._validate_args:
-            valid = constraints.sphere.check(value)
-            if not valid.all():
-                norm = value.norm(dim=-1)[~valid].flatten()[0].item()
-                raise ValueError(
-                    f"value must have unit length along its last dimension, got a vector of length {norm:.6g}; "
-                    "ssl_as_inference.sphere.normalize projects onto the sphere"
-                )
-        return self._log_density.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+        value = self._checked_value(value)
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        # What is not a number is not on the sphere.
+        return torch.where(value.detach().isnan().any(-1), torch.nan, self._log_density).expand(shape)
 
     def entropy(self) -> Tensor:
         """Log area, the largest entropy on the sphere; shape `batch_shape`."""

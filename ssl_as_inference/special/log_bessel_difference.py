@@ -25,6 +25,7 @@ from ssl_as_inference.special.log_bessel import (
 )
 from ssl_as_inference.special.polynomials import polynomial_difference
 from ssl_as_inference.special.von_mises_fisher import von_mises_fisher_mean_resultant_complement as complement
+from ssl_as_inference.sphere import checked_dim
 
 
 def _log_growth(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
@@ -104,19 +105,23 @@ def von_mises_fisher_peak_difference(
 
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
-        concentration: κ ≥ 0, float64.
-        decrement: δ ≤ κ, of either sign, float64, broadcastable with `concentration`.
+        concentration: κ ≥ 0.
+        decrement: δ ≤ κ, of either sign, broadcastable with `concentration`.
         remaining: κ − δ ≥ 0, for where the caller knows it to more digits than the difference has; derivatives are
             then those in κ and κ − δ.
 
     Returns:
         Broadcast shape, float64.
 
+    Raises:
+        ValueError: If dim is not an integer ≥ 2.
+
     Example:
         >>> kappa, delta = torch.tensor([1e12, 1e-3], dtype=torch.float64)
         >>> von_mises_fisher_peak_difference(3, kappa, delta)  # u = log(κ/2π) in space, u' = 1/κ
         tensor(1.0000e-15, dtype=torch.float64)
     """
-    lower = concentration - decrement if remaining is None else remaining
-    value: Tensor = _PeakDifference.apply(concentration, lower, decrement, dim)
+    kappa, delta = concentration.double(), decrement.double()
+    lower = kappa - delta if remaining is None else remaining.double()
+    value: Tensor = _PeakDifference.apply(kappa, lower, delta, checked_dim(dim))
     return value

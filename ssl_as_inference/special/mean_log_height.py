@@ -34,6 +34,7 @@ from torch import Tensor
 
 from ssl_as_inference.special.gamma_differences import polygamma_difference
 from ssl_as_inference.special.log_bessel_difference import von_mises_fisher_peak_difference
+from ssl_as_inference.sphere import checked_dim
 
 _FALL = 40.0  # e^{−40} = 4e-18
 _START = math.exp(-18.0)  # relative to the scale of the integrand: what is dropped is of second order, e^{−36}
@@ -75,8 +76,7 @@ def _time_to(w: Tensor) -> Tensor:
 
 
 def _check(dim: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-    if dim < 2:
-        raise ValueError(f"dim must be an integer >= 2, got {dim}")
+    checked_dim(dim)
     return tuple(torch.broadcast_tensors(*(tensor.double() for tensor in tensors)))
 
 
@@ -99,7 +99,7 @@ def power_spherical_log_height_deficit(
         Broadcast shape, float64.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> one = torch.ones(())
@@ -134,7 +134,7 @@ def power_spherical_cross_log_height(dim: int, concentration: Tensor, half_gap: 
         Broadcast shape, float64, ≤ 0.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> zero, one = torch.zeros(()), torch.ones(())
@@ -159,7 +159,7 @@ def von_mises_fisher_cross_log_height(dim: int, concentration: Tensor, half_gap:
         Broadcast shape, float64, ≤ 0.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> zero, one = torch.zeros(()), torch.ones(())

@@ -8,12 +8,12 @@ raised to float64; it is d times smaller than the vectors beside it.
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.quick_function import QuickFunction
 from ssl_as_inference.special.gamma_differences import (
     STIRLING_COEFFICIENTS,
@@ -22,19 +22,12 @@ from ssl_as_inference.special.gamma_differences import (
     recurrence_steps,
 )
 from ssl_as_inference.special.power_spherical_zero import FIRST_DIM, log_normalizer_from_zero
-from ssl_as_inference.sphere import log_surface_area
-
-_MIN_DIM = 2
+from ssl_as_inference.sphere import checked_dim, log_surface_area
 
 
 def _half_dimension(dim: int) -> float:
-    if dim < _MIN_DIM:
-        raise ValueError(f"dim must be an integer >= {_MIN_DIM}, got {dim}")
+    dim = checked_dim(dim)
     return (dim - 1) / 2
-
-
-def _result_dtype(concentration: Tensor) -> torch.dtype:
-    return concentration.dtype if concentration.dtype in {torch.float32, torch.float64} else torch.float32
 
 
 def power_spherical_log_normalizer_plus_peak(dim: int, concentration: Tensor) -> Tensor:
@@ -53,7 +46,7 @@ def power_spherical_log_normalizer_plus_peak(dim: int, concentration: Tensor) ->
         accuracy.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> power_spherical_log_normalizer_plus_peak(3, torch.tensor(1e30))  # log(κ/4π) in space
@@ -62,7 +55,7 @@ def power_spherical_log_normalizer_plus_peak(dim: int, concentration: Tensor) ->
     b = _half_dimension(dim)
     # From κ + b, not from κ: adding b to a float32 κ in float32 would round it.
     a = concentration.double() + b
-    return -lgamma_difference(a, b, lower=b, scale=4 * math.pi).to(_result_dtype(concentration))
+    return -lgamma_difference(a, b, lower=b, scale=4 * math.pi).to(result_dtype(concentration))
 
 
 class _LogNormalizer(QuickFunction):
@@ -97,19 +90,19 @@ def power_spherical_log_normalizer(dim: int, concentration: Tensor) -> Tensor:
         Shape and dtype of `concentration`; at κ = 0 minus the logarithm of the area of the sphere.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> power_spherical_log_normalizer(3, torch.tensor([0.0, 1.0])).exp() * math.pi  # (κ+1)/2^{κ+2}
         tensor([0.2500, 0.2500])
     """
-    _half_dimension(dim)
+    dim = checked_dim(dim)
     concentration_64 = concentration.double()
     if dim >= FIRST_DIM:
-        value: Tensor = _LogNormalizer.apply(concentration_64, operator.index(dim))
-        return value.to(_result_dtype(concentration))
+        value: Tensor = _LogNormalizer.apply(concentration_64, dim)
+        return value.to(result_dtype(concentration))
     peak = power_spherical_log_normalizer_plus_peak(dim, concentration_64)
-    return (peak - concentration_64 * math.log(2)).to(_result_dtype(concentration))
+    return (peak - concentration_64 * math.log(2)).to(result_dtype(concentration))
 
 
 def power_spherical_mean_log_height(dim: int, concentration: Tensor) -> Tensor:
@@ -123,7 +116,7 @@ def power_spherical_mean_log_height(dim: int, concentration: Tensor) -> Tensor:
         Shape and dtype of `concentration`, below log 2.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> power_spherical_mean_log_height(3, torch.tensor(1.0))  # log 2 − 1/(κ+1) in space
@@ -131,7 +124,7 @@ def power_spherical_mean_log_height(dim: int, concentration: Tensor) -> Tensor:
     """
     b = _half_dimension(dim)
     a = concentration.double() + b
-    return (math.log(2) + polygamma_difference(0, a, b, lower=b)).to(_result_dtype(concentration))
+    return (math.log(2) + polygamma_difference(0, a, b, lower=b)).to(result_dtype(concentration))
 
 
 class _MeanResultantLength(torch.autograd.Function):
@@ -165,15 +158,15 @@ def power_spherical_mean_resultant_length(dim: int, concentration: Tensor) -> Te
         Shape and dtype of `concentration`, from 0 to 1.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> power_spherical_mean_resultant_length(3, torch.tensor(2.0))
         tensor(0.5000)
     """
-    _half_dimension(dim)
+    dim = checked_dim(dim)
     value: Tensor = _MeanResultantLength.apply(concentration.double(), dim - 1)
-    return value.to(_result_dtype(concentration))
+    return value.to(result_dtype(concentration))
 
 
 _ATANH_TERMS = 18  # y^{2·18} at the switch y = 1/3 is 7e-18
@@ -270,15 +263,14 @@ def power_spherical_kl_to_uniform(dim: int, concentration: Tensor) -> Tensor:
         order κ², is small.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> power_spherical_kl_to_uniform(3, torch.tensor(1.0))  # log(κ+1) − κ/(κ+1) in space
         tensor(0.1931)
     """
-    _half_dimension(dim)
-    value: Tensor = _KLToUniform.apply(concentration.double(), dim)
-    return value.to(_result_dtype(concentration))
+    value: Tensor = _KLToUniform.apply(concentration.double(), checked_dim(dim))
+    return value.to(result_dtype(concentration))
 
 
 def power_spherical_entropy(dim: int, concentration: Tensor) -> Tensor:
@@ -294,11 +286,11 @@ def power_spherical_entropy(dim: int, concentration: Tensor) -> Tensor:
         Shape and dtype of `concentration`.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> power_spherical_entropy(3, torch.tensor(0.0)) - math.log(4 * math.pi)
         tensor(0.)
     """
     divergence = power_spherical_kl_to_uniform(dim, concentration.double())
-    return (log_surface_area(dim) - divergence).to(_result_dtype(concentration))
+    return (log_surface_area(dim) - divergence).to(result_dtype(concentration))

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.special.beta_tails import beta_tail, negative_log_complement
 from ssl_as_inference.special.gamma_differences import lgamma_difference, polygamma_difference
+from ssl_as_inference.sphere import checked_dim
 
 # The ends t = ±1 are moved inside by this much, so that logarithms are finite there. F(−1) is then at most its square
 # root, at d = 2, and e^{−76} of it, as far as the quadrature reaches, is still above the least normal number.
 _END = torch.finfo(torch.float64).tiny ** 0.8
+_LEAST_LOG_MASS = -745.0  # of the least number above zero
 _QUANTILE_STEPS = 16  # Newton's method on a concave function; 12 are enough from d = 2 to 65,536
 
 
@@ -28,6 +31,7 @@ def _log_density(a: Tensor, b: float, h: Tensor, c: Tensor) -> Tensor:
 
 
 def _split(cosine: Tensor) -> tuple[Tensor, Tensor]:
+    cosine = cosine.clamp(-1, 1)
     return ((1 - cosine) / 2).clamp_min(_END), ((1 + cosine) / 2).clamp_min(_END)
 
 
@@ -41,7 +45,8 @@ class _CosineCdf(torch.autograd.Function):
         h, c = _split(cosine)
         near, mass, _ = beta_tail(a, b, _mean(a, b), h, c)
         mass = mass * _log_density(a, b, h, c).exp()
-        return torch.where(near, 1 - mass, mass).clamp(0, 1)
+        inside = torch.where(near, 1 - mass, mass).clamp(0, 1)
+        return torch.where(cosine <= -1, 0.0, torch.where(cosine >= 1, 1.0, inside))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
@@ -64,7 +69,7 @@ class _CosineQuantile(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(probability: Tensor, concentration: Tensor, dim: int) -> Tensor:
+    def forward(probability: Tensor, concentration: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
         b = (dim - 1) / 2
         a = concentration + b
         mean = _mean(a, b)
@@ -73,7 +78,7 @@ class _CosineQuantile(torch.autograd.Function):
         near, mass, _ = beta_tail(a, b, mean, h, c)
         mass = mass * _log_density(a, b, h, c).exp()
         lower = 1 - probability <= torch.where(near, mass, 1 - mass)
-        target = torch.where(lower, 1 - probability, probability).log()
+        target = torch.where(lower, 1 - probability, probability).log().clamp_min(_LEAST_LOG_MASS)
         for _ in range(_QUANTILE_STEPS):
             log_density = _log_density(a, b, h, c)
             near, mass, _ = beta_tail(a, b, mean, h, c)
@@ -83,20 +88,21 @@ class _CosineQuantile(torch.autograd.Function):
             step = (target - log_mass) * (log_mass - log_density).exp()
             ell = torch.where(lower, ell * (step / ell).exp(), ell - step)
             h, c = (-torch.expm1(-ell)).clamp_min(_END), (-ell).exp().clamp_min(_END)
-        return torch.where(h < 0.5, 1 - 2 * h, 2 * c - 1)
+        inside = torch.where(h < 0.5, 1 - 2 * h, 2 * c - 1)
+        return torch.where(probability == 0, -1.0, torch.where(probability == 1, 1.0, inside)), h, c
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1], output)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        ctx.save_for_backward(inputs[1], *output[1:])  # h and c have digits that the cosine has not
+        ctx.mark_non_differentiable(*output[1:])
         ctx.dim = inputs[2]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        concentration, cosine = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
+        concentration, h, c = ctx.saved_tensors
         b = (ctx.dim - 1) / 2
         a = concentration + b
-        h, c = _split(cosine)
         moment = beta_tail(a, b, _mean(a, b), h, c)[2]
         return grad * 2 * c * (-_log_density(a, b, h, c)).exp(), 2 * grad * c * moment, None
 
@@ -112,19 +118,18 @@ def power_spherical_cosine_cdf(dim: int, concentration: Tensor, cosine: Tensor) 
         cosine: t between −1 and 1, broadcastable with `concentration`.
 
     Returns:
-        Broadcast shape, dtype of `cosine`.
+        Broadcast shape and the wider dtype, float32 at least; 0 below −1 and 1 above 1.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> power_spherical_cosine_cdf(3, torch.tensor(1.0), torch.tensor(0.0))  # ((1+t)/2)^{κ+1} in space
         tensor(0.2500)
     """
-    if dim < 2:
-        raise ValueError(f"dim must be an integer >= 2, got {dim}")
-    value: Tensor = _CosineCdf.apply(*torch.broadcast_tensors(cosine.double(), concentration.double()), dim)
-    return value.to(cosine.dtype)
+    arguments = torch.broadcast_tensors(cosine.double(), concentration.double())
+    value: Tensor = _CosineCdf.apply(*arguments, checked_dim(dim))
+    return value.to(result_dtype(cosine, concentration))
 
 
 def power_spherical_cosine_icdf(dim: int, concentration: Tensor, probability: Tensor) -> Tensor:
@@ -137,19 +142,18 @@ def power_spherical_cosine_icdf(dim: int, concentration: Tensor, probability: Te
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
         concentration: κ ≥ 0.
-        probability: Between 0 and 1, both excluded; broadcastable with `concentration`.
+        probability: In [0, 1]; broadcastable with `concentration`.
 
     Returns:
-        Broadcast shape, dtype of `probability`.
+        Broadcast shape and the wider dtype, float32 at least; NaN where `probability` is not in [0, 1].
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> power_spherical_cosine_icdf(3, torch.tensor(1.0), torch.tensor(0.25)).abs() < 1e-6
         tensor(True)
     """
-    if dim < 2:
-        raise ValueError(f"dim must be an integer >= 2, got {dim}")
-    value: Tensor = _CosineQuantile.apply(*torch.broadcast_tensors(probability.double(), concentration.double()), dim)
-    return value.to(probability.dtype)
+    arguments = torch.broadcast_tensors(probability.double(), concentration.double())
+    value: Tensor = _CosineQuantile.apply(*arguments, checked_dim(dim))[0]
+    return value.to(result_dtype(probability, concentration))

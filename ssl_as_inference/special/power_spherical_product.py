@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from ssl_as_inference.special.gamma_differences import STIRLING_COEFFICIENTS, lgamma_difference
+from ssl_as_inference.sphere import checked_dim
 
 _NODES = 128
 _END = 20.0  # of the variable whose tanh is the fraction of the way: 1 − tanh 20 = 8e-18
@@ -162,7 +163,7 @@ def power_spherical_pair_log_normalizer(
         Broadcast shape, float64.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> one, half = torch.ones(()), torch.full((), 0.5)
@@ -170,8 +171,7 @@ def power_spherical_pair_log_normalizer(
         >>> z * 4 * torch.pi
         tensor(1., dtype=torch.float64)
     """
-    if dim < 2:
-        raise ValueError(f"dim must be an integer >= 2, got {dim}")
+    dim = checked_dim(dim)
     first, second, e, h = torch.broadcast_tensors(
         first.double(), second.double(), half_gap.double(), half_height.double()
     )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ssl_as_inference.special.log_bessel import evaluate
+from ssl_as_inference.sphere import checked_dim
 
 
 class _Slope(torch.autograd.Function):
@@ -70,14 +71,12 @@ def von_mises_fisher_log_normalizer_of_square(dim: int, squared_concentration: T
         Shape of `squared_concentration`, float64.
 
     Raises:
-        ValueError: If dim < 2.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> x = torch.zeros((), requires_grad=True)
         >>> torch.autograd.grad(von_mises_fisher_log_normalizer_of_square(5, x), x)[0]  # −1/2d
         tensor(-0.1000)
     """
-    if dim < 2:
-        raise ValueError(f"dim must be an integer >= 2, got {dim}")
-    value: Tensor = _LogNormalizer.apply(squared_concentration.double(), dim)
+    value: Tensor = _LogNormalizer.apply(squared_concentration.double(), checked_dim(dim))
     return value

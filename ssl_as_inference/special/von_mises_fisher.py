@@ -7,7 +7,8 @@ $\mathbb{R}^d$ (Mardia & Jupp, *Directional Statistics*, 2000, §9.3.2), and
           A(\kappa) = \frac{I_{\nu+1}(\kappa)}{I_\nu(\kappa)} = -\frac{d\log C}{d\kappa}.
 
 All functions take the dimension d ≥ 2 and a tensor of concentrations κ ≥ 0 of any shape, compute in float64 (κ is a
-scalar per distribution, so this is cheap) and return the dtype of κ. Error, relative to max(1, |exact value|):
+scalar per distribution, so this is cheap) and return its dtype, float32 at least. Error, relative to
+max(1, |exact value|):
 ≤ 1e-14 in float64, one rounding in float32; only next to a zero of log C in high dimension, where log C is a small
 difference of two numbers of order d, is the error relative to d rather than to 1. First and second derivatives are
 exact in the same sense and finite everywhere; higher ones come from differentiating the formulas.
@@ -15,17 +16,17 @@ exact in the same sense and finite everywhere; higher ones come from differentia
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch  # the examples use it
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.quick_function import QuickFunction
 from ssl_as_inference.special.log_bessel import evaluate
+from ssl_as_inference.sphere import checked_dim
 
-_MIN_DIM = 2
 _DERIVATIVE = {  # each quantity's derivative: a factor, and the quantity that it multiplies
     "log_normalizer": ("-1", "resultant"),
     "log_normalizer_plus_concentration": ("1", "resultant_complement"),
@@ -76,12 +77,7 @@ def _slope(quantity: str, dim: int, kappa: Tensor) -> Tensor:
 
 
 def _public(quantity: str, dim: int, concentration: Tensor) -> Tensor:
-    if dim < _MIN_DIM:
-        raise ValueError(f"dim must be at least {_MIN_DIM}, got {dim}")
-    if not concentration.is_floating_point():
-        raise ValueError(f"concentration must be a floating-point tensor, got dtype {concentration.dtype}")
-    # operator.index: torch.compile, which may have made the dimension symbolic, is to specialise on it
-    return _value(quantity, operator.index(dim), concentration.double()).to(concentration.dtype)
+    return _value(quantity, checked_dim(dim), concentration.double()).to(result_dtype(concentration))
 
 
 def von_mises_fisher_log_normalizer(dim: int, concentration: Tensor) -> Tensor:
@@ -92,10 +88,10 @@ def von_mises_fisher_log_normalizer(dim: int, concentration: Tensor) -> Tensor:
         concentration: κ ≥ 0, any shape.
 
     Returns:
-        Same shape and dtype as `concentration`.
+        Shape and dtype of `concentration`.
 
     Raises:
-        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> von_mises_fisher_log_normalizer(3, torch.tensor(0.0)).exp() * 4 * torch.pi  # 1 over the area
@@ -112,10 +108,10 @@ def von_mises_fisher_log_normalizer_plus_concentration(dim: int, concentration: 
         concentration: κ ≥ 0, any shape.
 
     Returns:
-        Same shape and dtype as `concentration`.
+        Shape and dtype of `concentration`.
 
     Raises:
-        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> kappa = torch.tensor(1e6)  # on the sphere in space the mode has height κ/2π
@@ -135,10 +131,10 @@ def von_mises_fisher_mean_resultant_length(dim: int, concentration: Tensor) -> T
         concentration: κ ≥ 0, any shape.
 
     Returns:
-        Same shape and dtype as `concentration`.
+        Shape and dtype of `concentration`.
 
     Raises:
-        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> von_mises_fisher_mean_resultant_length(3, torch.tensor(2.0))  # coth κ − 1/κ
@@ -155,10 +151,10 @@ def von_mises_fisher_mean_resultant_complement(dim: int, concentration: Tensor) 
         concentration: κ ≥ 0, any shape.
 
     Returns:
-        Same shape and dtype as `concentration`.
+        Shape and dtype of `concentration`.
 
     Raises:
-        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> von_mises_fisher_mean_resultant_complement(3, torch.tensor(1e20))
@@ -175,10 +171,10 @@ def von_mises_fisher_resultant_slope(dim: int, concentration: Tensor) -> Tensor:
         concentration: κ ≥ 0, any shape.
 
     Returns:
-        Same shape and dtype as `concentration`.
+        Shape and dtype of `concentration`.
 
     Raises:
-        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> von_mises_fisher_resultant_slope(3, torch.tensor(1e10))  # 1/κ² − 1/sinh² κ
@@ -195,10 +191,10 @@ def von_mises_fisher_tangent_variance(dim: int, concentration: Tensor) -> Tensor
         concentration: κ ≥ 0, any shape.
 
     Returns:
-        Same shape and dtype as `concentration`.
+        Shape and dtype of `concentration`.
 
     Raises:
-        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> von_mises_fisher_tangent_variance(8, torch.tensor(0.0))
@@ -215,10 +211,10 @@ def von_mises_fisher_entropy(dim: int, concentration: Tensor) -> Tensor:
         concentration: κ ≥ 0, any shape.
 
     Returns:
-        Same shape and dtype as `concentration`.
+        Shape and dtype of `concentration`.
 
     Raises:
-        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> von_mises_fisher_entropy(2, torch.tensor(0.0)).exp() / torch.pi  # the circle has length 2π
@@ -237,10 +233,10 @@ def von_mises_fisher_kl_to_uniform(dim: int, concentration: Tensor) -> Tensor:
         concentration: κ ≥ 0, any shape.
 
     Returns:
-        Same shape and dtype as `concentration`.
+        Shape and dtype of `concentration`.
 
     Raises:
-        ValueError: If `dim` is below 2 or `concentration` is not of a floating-point dtype.
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> von_mises_fisher_kl_to_uniform(5, torch.tensor(1e-3)) * 2 * 5

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.special.von_mises_fisher import (
     von_mises_fisher_mean_resultant_complement,
     von_mises_fisher_mean_resultant_length,
     von_mises_fisher_resultant_slope,
 )
+from ssl_as_inference.sphere import checked_dim
 
 _NEWTON_STEPS = 6  # the start is right to some percent, and each step doubles the number of right digits
 
@@ -31,11 +33,14 @@ def von_mises_fisher_concentration(
     Returns:
         κ, in the shape and dtype of `mean_resultant_length`: 0 at $\bar r = 0$, infinite at $1-\bar r = 0$.
 
+    Raises:
+        ValueError: If dim is not an integer ≥ 2.
+
     Example:
         >>> von_mises_fisher_concentration(3, torch.tensor(0.5373148))
         tensor(2.0000)
     """
-    length = mean_resultant_length.double()
+    dim, length = checked_dim(dim), mean_resultant_length.double()
     complement = 1 - length if mean_resultant_complement is None else mean_resultant_complement.double()
     near_uniform = length < 0.5
     tiny = torch.finfo(torch.float64).tiny
@@ -53,4 +58,4 @@ def von_mises_fisher_concentration(
     if length.requires_grad or complement.requires_grad:
         moved = torch.where(near_uniform, length - length.detach(), complement.detach() - complement)  # zero
         kappa = kappa + moved / slope
-    return kappa.to(mean_resultant_length.dtype)
+    return kappa.to(result_dtype(mean_resultant_length))

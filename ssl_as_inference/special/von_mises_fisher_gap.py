@@ -13,7 +13,6 @@ a relative error of 3e-12 at most, measured for d = 2 … 65,536, κ = 0 … 1e1
 from __future__ import annotations
 
 import functools
-import operator
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from ssl_as_inference.special.von_mises_fisher import (
     von_mises_fisher_log_normalizer_plus_concentration,
     von_mises_fisher_mean_resultant_complement,
 )
-from ssl_as_inference.sphere import log_surface_area
+from ssl_as_inference.sphere import checked_dim, log_surface_area
 
 _NODES = 32
 _NEGLIGIBLE_DROP = 42.0  # exp(−42) = 6e-19
@@ -44,13 +43,15 @@ def _gauss_legendre() -> tuple[tuple[float, ...], tuple[float, ...]]:
 setattr(_gauss_legendre, "_dynamo_marked_constant", True)  # noqa: B010  # as in log_bessel.py
 
 
-def _one_sided_integrals(dim: int, kappa: Tensor, gap: Tensor, right: Tensor, mean_gap: Tensor | None) -> Tensor:
+def _one_sided_integrals(
+    dim: int, kappa: Tensor, gap: Tensor, rest: Tensor, right: Tensor, mean_gap: Tensor | None
+) -> Tensor:
     r"""$\int e^{\varphi(s)-\varphi(\theta)} g(s)\,ds$ from θ to π where `right`, from 0 to θ elsewhere.
 
-    g is 1, or the distance of the gap at s from `mean_gap` where that is given.
+    `rest` is 2 − gap. g is 1, or the distance of the gap at s from `mean_gap` where that is given.
     """
-    sine = (gap * (2 - gap)).sqrt()
-    theta = 2 * (gap / 2).sqrt().asin()
+    sine = (gap * rest).sqrt()
+    room = 2 * (torch.where(right, rest, gap) / 2).sqrt().asin()  # to the end of the interval
     sign = torch.where(right, 1.0, -1.0).to(gap.dtype)
     cotangent = (1 - gap) / sine
     fall = sign * (kappa * sine - (dim - 2) * cotangent)  # slope at which φ falls on leaving θ
@@ -58,7 +59,7 @@ def _one_sided_integrals(dim: int, kappa: Tensor, gap: Tensor, right: Tensor, me
     bend = torch.where(right | (gap > 1), 0.4 * kappa + (dim - 2), bend_left)
     root = (fall.square() + 2 * _NEGLIGIBLE_DROP * bend).sqrt()
     reach = 2 * _NEGLIGIBLE_DROP / (fall + root).clamp_min(torch.finfo(gap.dtype).tiny)
-    reach = torch.minimum(reach, torch.where(right, torch.pi - theta, theta)).unsqueeze(-1)
+    reach = torch.minimum(reach, room).unsqueeze(-1)
     nodes, weights = (torch.tensor(x, dtype=gap.dtype).to(gap.device, non_blocking=True) for x in _gauss_legendre())
     half = nodes * reach / 2
     sine, sign, kappa, gap, cotangent = (x.unsqueeze(-1) for x in (sine, sign, kappa, gap, cotangent))
@@ -86,16 +87,23 @@ def von_mises_fisher_gap_derivative(dim: int, concentration: Tensor, gap: Tensor
     Returns:
         The derivative, negative, in float64; broadcast shape.
 
+    Raises:
+        ValueError: If dim is not an integer ≥ 2.
+
     Example:
         >>> kappa, w = torch.tensor(1e4), torch.tensor(2e-4)  # for large κ, κw does not depend on κ
         >>> von_mises_fisher_gap_derivative(3, kappa, w) * kappa / w
         tensor(-1.0000, dtype=torch.float64)
     """
-    dim, kappa, gap = operator.index(dim), concentration.double(), gap.double()
+    gap = gap.double()
+    return _gap_derivative(checked_dim(dim), concentration.double(), gap, 2 - gap)
+
+
+def _gap_derivative(dim: int, kappa: Tensor, gap: Tensor, rest: Tensor) -> Tensor:
     mean_gap = von_mises_fisher_mean_resultant_complement(dim, kappa)
     right = gap > mean_gap
-    integral = _one_sided_integrals(dim, kappa, gap, right, mean_gap)
-    return -(gap * (2 - gap)).sqrt() * integral
+    integral = _one_sided_integrals(dim, kappa, gap, rest, right, mean_gap)
+    return -(gap * rest).sqrt() * integral
 
 
 class _PathwiseGap(torch.autograd.Function):
@@ -125,22 +133,23 @@ def attach_pathwise_derivative(dim: int, concentration: Tensor, gap: Tensor) -> 
     """Make a drawn `gap` (float64) differentiable in `concentration`, which broadcasts to it."""
     if not torch.is_grad_enabled():
         return gap
-    moving: Tensor = _PathwiseGap.apply(concentration.double(), gap, operator.index(dim))
+    moving: Tensor = _PathwiseGap.apply(concentration.double(), gap, checked_dim(dim))
     return moving
 
 
-_INNERMOST, _OUTERMOST = 1e-300, 2 - 2.0**-50  # a gap of exactly 0 or 2 has no angle to take a logarithm of
-_QUANTILE_STEPS = 12  # 8 reach the last digit wherever it was tried
+_LEAST = 1e-300  # a gap of exactly 0 or 2 has no angle to take a logarithm of
+_QUANTILE_STEPS = 16  # 14 reach the last digit wherever it was tried
+_LONGEST_STEP = 600.0  # of a logarithm: exp(600) is finite, and times the least gap far beyond the largest
 
 
-def _log_tails(dim: int, kappa: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logarithms of P(W ≤ w), of P(W ≥ w) and of the density of W at w."""
-    gap = gap.clamp(_INNERMOST, _OUTERMOST)
+def _log_tails(dim: int, kappa: Tensor, gap: Tensor, rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logarithms of P(W ≤ w), of P(W ≥ w) and of the density of W at w; rest = 2 − w, so that either may be small."""
+    gap, rest = gap.clamp_min(_LEAST), rest.clamp_min(_LEAST)
     right = gap > von_mises_fisher_mean_resultant_complement(dim, kappa)
-    log_sine = (gap * (2 - gap)).log() / 2
+    log_sine = (gap.log() + rest.log()) / 2
     peak = von_mises_fisher_log_normalizer_plus_concentration(dim, kappa) + log_surface_area(dim - 1)
     log_angle_density = peak - kappa * gap + (dim - 2) * log_sine
-    near = log_angle_density + _one_sided_integrals(dim, kappa, gap, right, None).log()
+    near = log_angle_density + _one_sided_integrals(dim, kappa, gap, rest, right, None).log()
     far = (-near.exp()).log1p()
     return torch.where(right, far, near), torch.where(right, near, far), log_angle_density - log_sine
 
@@ -151,67 +160,86 @@ class _LogTail(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(kappa: Tensor, gap: Tensor, dim: int, upper: bool) -> Tensor:
-        return _log_tails(dim, kappa, gap)[1 if upper else 0]
+    def forward(kappa: Tensor, gap: Tensor, rest: Tensor, dim: int, upper: bool) -> Tensor:
+        return _log_tails(dim, kappa, gap, rest)[1 if upper else 0]
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, int, bool], output: Tensor) -> None:
-        kappa, gap, dim, upper = inputs
-        ctx.save_for_backward(kappa, gap, output)
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, Tensor, int, bool], output: Tensor) -> None:
+        kappa, gap, rest, dim, upper = inputs
+        ctx.save_for_backward(kappa, gap, rest, output)
         ctx.dim, ctx.upper = dim, upper  # type: ignore[attr-defined]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        kappa, gap, log_tail = ctx.saved_tensors
-        inside = gap.clamp(_INNERMOST, _OUTERMOST)
-        density = (_log_tails(ctx.dim, kappa, inside)[2] - log_tail).exp()
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        kappa, gap, rest, log_tail = ctx.saved_tensors
+        inside = gap.clamp_min(_LEAST), rest.clamp_min(_LEAST)
+        density = (_log_tails(ctx.dim, kappa, *inside)[2] - log_tail).exp()
         in_gap = grad * (-density if ctx.upper else density)
-        in_kappa = -in_gap * von_mises_fisher_gap_derivative(ctx.dim, kappa, inside)
-        return in_kappa.sum_to_size(kappa.shape), in_gap.sum_to_size(gap.shape), None, None
+        in_kappa = -in_gap * _gap_derivative(ctx.dim, kappa, *inside)
+        return in_kappa.sum_to_size(kappa.shape), in_gap.sum_to_size(gap.shape), None, None, None
 
 
-def von_mises_fisher_log_gap_tail(dim: int, concentration: Tensor, gap: Tensor, *, upper: bool) -> Tensor:
+def von_mises_fisher_log_gap_tail(
+    dim: int, concentration: Tensor, gap: Tensor, rest: Tensor | None = None, *, upper: bool
+) -> Tensor:
     r"""$\log P(W \ge w)$, or $\log P(W \le w)$, for the gap $W = 1 - \mu^\top z$; both tails keep their digits.
 
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
         concentration: κ ≥ 0.
         gap: w in [0, 2], broadcastable with `concentration`.
+        rest: 2 − w, for where the caller knows it to more digits than the difference has.
         upper: Whether the tail above w is asked for.
 
     Returns:
-        Broadcast shape, float64; differentiable in `concentration` and `gap`.
+        Broadcast shape, float64; differentiable in `concentration` and `gap`, the rest moving with the gap.
+
+    Raises:
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> kappa, w = torch.tensor(1e6), torch.tensor(2e-4)  # on the sphere in space W is exponential of rate κ
         >>> von_mises_fisher_log_gap_tail(3, kappa, w, upper=True)
         tensor(-200.0000, dtype=torch.float64)
     """
-    tail: Tensor = _LogTail.apply(concentration.double(), gap.double(), operator.index(dim), upper)
+    gap = gap.double()
+    rest = 2 - gap if rest is None else rest.double()
+    tail: Tensor = _LogTail.apply(concentration.double(), gap, rest.detach(), checked_dim(dim), upper)
     return tail
 
 
-def _solve_quantile(dim: int, kappa: Tensor, log_odds: Tensor) -> Tensor:
-    """Newton's steps on the log odds P(W ≤ w)/P(W ≥ w), kept inside a shrinking bracket.
+def _solve_quantile(dim: int, kappa: Tensor, log_odds: Tensor) -> tuple[Tensor, Tensor]:
+    """Gap w and 2 − w by Newton's steps on the log odds P(W ≤ w)/P(W ≥ w), kept inside a shrinking bracket.
 
-    The steps are in log w below the mean gap and in log(2 − w) above, in which both tails are nearly straight.
+    The steps are in log w below the mean gap and in log(2 − w) above, in which both tails are nearly straight. The
+    bracket is of w/(2 − w), in which neither end is lost.
     """
-    kappa, log_odds = torch.broadcast_tensors(kappa, log_odds.clamp(-700, 700))
-    mean_gap = von_mises_fisher_mean_resultant_complement(dim, kappa)
-    gap, low, high = mean_gap, torch.full_like(kappa, _INNERMOST), torch.full_like(kappa, _OUTERMOST)
-    for _ in range(_QUANTILE_STEPS):
-        log_lower, log_upper, log_density = _log_tails(dim, kappa, gap)
+    kappa, log_odds = torch.broadcast_tensors(kappa, log_odds)
+    gap = von_mises_fisher_mean_resultant_complement(dim, kappa)
+    rest, low, high = 2 - gap, torch.full_like(kappa, _LEAST), torch.full_like(kappa, 1 / _LEAST)
+    below = torch.zeros_like(kappa, dtype=torch.bool)
+    for step_number in range(_QUANTILE_STEPS):
+        log_lower, log_upper, log_density = _log_tails(dim, kappa, gap, rest)
         excess = log_odds - (log_lower - log_upper)
+        below = excess < 0 if step_number == 0 else below
         step = excess * (log_lower + log_upper - log_density).exp()
-        low, high = torch.where(excess >= 0, gap, low), torch.where(excess <= 0, gap, high)
-        inner = gap * (step / gap).clamp(-50, 50).exp()
-        outer = 2 - (2 - gap) * (-step / (2 - gap)).clamp(-50, 50).exp()
-        # the same as `outer`, without cancellation for small steps
-        outer = torch.where(outer < 0.1, gap - (2 - gap) * torch.expm1((-step / (2 - gap)).clamp(-50, 50)), outer)
-        proposal = torch.where(gap < mean_gap, inner, outer)
-        middle = torch.where(gap < mean_gap, (low * high).sqrt(), (low + high) / 2)
-        gap = torch.where((proposal >= low) & (proposal <= high), proposal, middle)
-    return gap
+        ratio = gap / rest
+        low, high = torch.where(excess >= 0, ratio, low), torch.where(excess <= 0, ratio, high)
+        factor = (step / gap).clamp(-_LONGEST_STEP, _LONGEST_STEP).exp()
+        fall = (-step / rest).clamp(-_LONGEST_STEP, _LONGEST_STEP)
+        next_rest = torch.where(below, 2 - gap * factor, rest * fall.exp())
+        beyond = torch.where(next_rest < 1, 2 - next_rest, gap - rest * torch.expm1(fall))
+        next_gap = torch.where(below, gap * factor, beyond)
+        ratio = next_gap / next_rest
+        inside = (ratio >= low) & (ratio <= high)
+        middle = low.sqrt() * high.sqrt()
+        gap = torch.where(inside, next_gap, 2 / (1 + 1 / middle))
+        rest = torch.where(inside, next_rest, 2 / (1 + middle))
+    lost = kappa.isnan() | log_odds.isnan()
+    ends = log_odds.sgn() + 1
+    gap = torch.where(log_odds.isinf(), ends, gap)
+    rest = torch.where(log_odds.isinf(), 2 - ends, rest)
+    return torch.where(lost, torch.nan, gap), torch.where(lost, torch.nan, rest)
 
 
 class _Quantile(torch.autograd.Function):
@@ -220,20 +248,22 @@ class _Quantile(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(kappa: Tensor, log_odds: Tensor, dim: int) -> Tensor:
+    def forward(kappa: Tensor, log_odds: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         return _solve_quantile(dim, kappa, log_odds)
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: tuple[Tensor, Tensor]) -> None:
         kappa, log_odds, dim = inputs
-        ctx.save_for_backward(kappa, log_odds, output)
-        ctx.dim = dim  # type: ignore[attr-defined]
+        ctx.save_for_backward(kappa, log_odds, *output)
+        ctx.mark_non_differentiable(output[1])
+        ctx.dim = dim
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        kappa, log_odds, gap = ctx.saved_tensors
-        log_lower, log_upper, log_density = _log_tails(ctx.dim, kappa, gap)
-        in_kappa = grad * von_mises_fisher_gap_derivative(ctx.dim, kappa, gap)
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None]:
+        kappa, log_odds, gap, rest = ctx.saved_tensors
+        inside = gap.clamp_min(_LEAST), rest.clamp_min(_LEAST)
+        log_lower, log_upper, log_density = _log_tails(ctx.dim, kappa, *inside)
+        in_kappa = grad * _gap_derivative(ctx.dim, kappa, *inside)
         in_odds = grad * (log_lower + log_upper - log_density).exp()
         return in_kappa.sum_to_size(kappa.shape), in_odds.sum_to_size(log_odds.shape), None
 
@@ -244,14 +274,17 @@ def von_mises_fisher_gap_quantile(dim: int, concentration: Tensor, log_odds: Ten
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
         concentration: κ ≥ 0.
-        log_odds: Any real number, broadcastable with `concentration`.
+        log_odds: Any real number or ±∞, broadcastable with `concentration`.
 
     Returns:
-        Broadcast shape, float64; differentiable in `concentration` and `log_odds`.
+        Broadcast shape, float64: 0 and 2 at the infinities; differentiable in `concentration` and `log_odds`.
+
+    Raises:
+        ValueError: If dim is not an integer ≥ 2.
 
     Example:
         >>> von_mises_fisher_gap_quantile(3, torch.tensor(1e6), torch.tensor(0.0)) * 1e6  # the median: log 2
         tensor(0.6931, dtype=torch.float64)
     """
-    gap: Tensor = _Quantile.apply(concentration.double(), log_odds.double(), operator.index(dim))
+    gap: Tensor = _Quantile.apply(concentration.double(), log_odds.double(), checked_dim(dim))[0]
     return gap

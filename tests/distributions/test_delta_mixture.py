@@ -139,7 +139,7 @@ def test_bad_locations_are_refused(locations: Tensor, message: str) -> None:
 
 
 def test_a_value_of_another_dimension_is_refused() -> None:
-    with pytest.raises(ValueError, match="event_shape"):
+    with pytest.raises(ValueError, match="event shape"):
         DeltaMixture(torch.eye(3), validate_args=True).log_prob(torch.eye(4)[0])
 
 

@@ -96,10 +96,10 @@ def test_degenerate_samples_give_finite_estimates(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("samples", "weights", "message"),
     [
-        (torch.ones(3), None, r"samples must have shape \(n, \*batch, dim\) with n >= 1, got \(3,\)"),
+        (torch.ones(3), None, r"samples must have shape \(n, \*batch, dim\) with n >= 1 and dim >= 2, got \(3,\)"),
         (torch.ones(0, 3), None, "n >= 1"),
         (torch.eye(3), torch.ones(2), r"weights must have shape \(3,\) or \(3,\), got \(2,\)"),
-        (torch.eye(3), -torch.ones(3), "weights must be >= 0"),
+        (torch.eye(3), -torch.ones(3), "weights must be finite and >= 0"),
         (torch.ones(3, 3), None, "unit length|within the support"),
     ],
     ids=["no dimension", "no sample", "weights of another shape", "negative weights", "not of unit length"],

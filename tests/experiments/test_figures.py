@@ -183,9 +183,9 @@ def test_sections_flatten_as_the_concentration_falls() -> None:
 
 @pytest.mark.parametrize("dim", [1, 0, -3])
 def test_loss_surface_needs_two_dimensions(dim: int) -> None:
-    with pytest.raises(ValueError, match=f"dim must be at least 2, got {dim}"):
+    with pytest.raises(ValueError, match=f"dim must be an integer >= 2, got {dim}"):
         loss_surface_figure(dim)
-    with pytest.raises(ValueError, match=f"dim must be at least 2, got {dim}"):
+    with pytest.raises(ValueError, match=f"dim must be an integer >= 2, got {dim}"):
         loss_surfaces_figure(dim)
 
 

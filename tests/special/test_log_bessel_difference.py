@@ -80,8 +80,3 @@ def test_normaliser_of_the_square_is_the_normaliser(dim: int) -> None:
     square = torch.tensor([0.3, 20.0, 4e4], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: von_mises_fisher_log_normalizer_of_square(dim, x), square)
     assert torch.autograd.gradgradcheck(lambda x: von_mises_fisher_log_normalizer_of_square(dim, x), square)
-
-
-def test_a_sphere_without_interior_is_refused() -> None:
-    with pytest.raises(ValueError, match="dim must be an integer >= 2, got 1"):
-        von_mises_fisher_log_normalizer_of_square(1, torch.ones(1))

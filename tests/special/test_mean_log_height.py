@@ -217,10 +217,3 @@ def test_vmap_and_compilation_change_nothing(guide: str) -> None:
     expected = both(tau, e)
     torch.testing.assert_close(torch.vmap(both, out_dims=1)(tau, e), expected)
     torch.testing.assert_close(torch.compile(both, backend="aot_eager", fullgraph=True)(tau, e), expected)
-
-
-def test_a_sphere_without_interior_is_refused() -> None:
-    one = torch.ones(())
-    for function in (*FUNCTIONS.values(), power_spherical_log_height_deficit):
-        with pytest.raises(ValueError, match="dim must be an integer >= 2, got 1"):
-            function(1, one, one, one)

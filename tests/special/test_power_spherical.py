@@ -160,9 +160,3 @@ def test_compilation_in_one_graph_changes_nothing() -> None:
     torch.testing.assert_close(
         torch.autograd.grad(compiled(kappa).sum(), kappa)[0], torch.autograd.grad(expected.sum(), kappa)[0]
     )
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_sphere_without_interior_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="dim must be an integer >= 2, got 1"):
-        FUNCTIONS[name](1, torch.ones(1))

@@ -65,9 +65,3 @@ def test_derivatives_pass_gradcheck() -> None:
         p = torch.tensor([0.1, 0.4, 0.9], dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(lambda k, t, d=dim: power_spherical_cosine_cdf(d, k, t), (kappa, cosine))
         assert torch.autograd.gradcheck(lambda k, q, d=dim: power_spherical_cosine_icdf(d, k, q), (kappa, p))
-
-
-def test_a_sphere_without_interior_is_refused() -> None:
-    for function in (power_spherical_cosine_cdf, power_spherical_cosine_icdf):
-        with pytest.raises(ValueError, match="dim must be an integer >= 2, got 1"):
-            function(1, torch.ones(1), torch.full((1,), 0.5))

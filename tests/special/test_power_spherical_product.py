@@ -163,9 +163,3 @@ def test_vmap_and_compilation_change_nothing() -> None:
     expected = both(kappa, e)
     torch.testing.assert_close(torch.vmap(both, out_dims=1)(kappa, e), expected)
     torch.testing.assert_close(torch.compile(both, backend="aot_eager", fullgraph=True)(kappa, e), expected)
-
-
-def test_a_sphere_without_interior_is_refused() -> None:
-    one = torch.ones(())
-    with pytest.raises(ValueError, match="dim must be an integer >= 2, got 1"):
-        power_spherical_pair_log_normalizer(1, one, one, one, one)

@@ -216,13 +216,3 @@ def test_gpu_agrees_with_cpu_without_synchronising(quantity: str, dim: int) -> N
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(value.cpu(), QUANTITIES[quantity](dim, kappa), rtol=1e-14, atol=1e-14)
-
-
-@pytest.mark.parametrize(
-    ("dim", "concentration", "message"),
-    [(1, torch.ones(2), "dim must be at least 2, got 1"), (3, torch.ones(2, dtype=torch.int64), "floating-point")],
-)
-def test_bad_arguments_are_named(dim: int, concentration: Tensor, message: str) -> None:
-    for function in QUANTITIES.values():
-        with pytest.raises(ValueError, match=message):
-            function(dim, concentration)

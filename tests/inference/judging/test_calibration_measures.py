@@ -146,7 +146,7 @@ def test_gain_is_finite_at_the_ends(gain: Gain) -> None:
 @pytest.mark.parametrize(
     ("dim", "kappa", "cosine", "message"),
     [
-        (1, torch.ones(2), torch.zeros(2), "dim must be at least 2, got 1"),
+        (1, torch.ones(2), torch.zeros(2), "dim must be an integer >= 2, got 1"),
         (4, -torch.ones(2), torch.zeros(2), "concentration must be at least 0, got -1.0"),
         (4, torch.ones(2), torch.full((2,), 1.5), r"cosine must lie in \[-1, 1\], got 1.5"),
         (4, torch.ones(2), torch.zeros(3), r"cosine must have the shape of concentration, \(2,\), got \(3,\)"),

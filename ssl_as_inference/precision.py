@@ -1,0 +1,26 @@
+"""The one rule of precision, for every distribution and every function of the library.
+
+Vectors are kept in float32 or float64. Half precision is raised to float32 and projected onto the sphere again: a
+cosine in half precision has three digits, and κ multiplies its error. Scalars of a distribution (concentrations,
+normalisers, moments) are computed in float64 and returned in the widest dtype of the arguments, float32 at least;
+integers count as float32.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+HALF = frozenset({torch.float16, torch.bfloat16})
+
+
+def result_dtype(*tensors: Tensor) -> torch.dtype:
+    """The widest dtype of the tensors, float32 at least.
+
+    Example:
+        >>> result_dtype(torch.tensor(1), torch.tensor(1.0, dtype=torch.bfloat16))
+        torch.float32
+    """
+    return functools.reduce(torch.promote_types, [tensor.dtype for tensor in tensors], torch.float32)
