@@ -47,12 +47,6 @@ def test_every_figure_of_a_record_exists() -> None:
             assert (FOLDER / figure).is_file()
 
 
-def test_the_readme_has_a_place_for_table_1() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert "<!-- results: table1 -->" in readme
-    assert "<!-- end of results: table1 -->" in readme
-
-
 def prepared(root: Path) -> Path:
     """A folder of records below a root with the pages that have marked places."""
     folder = root / "experiments" / "results"
