@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -47,6 +48,24 @@ def precision_of_references(request: pytest.FixtureRequest) -> Iterator[None]:
     """A module that needs more than 30 digits of mpmath says so in `MPMATH_DIGITS`, and disturbs no other."""
     with mpmath.workdps(getattr(request.module, "MPMATH_DIGITS", 30)):
         yield
+
+
+@contextmanager
+def _never_waiting() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # Said by the first call of a process, also by the one that puts the mode back.
+        warnings.filterwarnings("ignore", ".*ynchronization debug mode is a prototype")
+        try:
+            torch.cuda.set_sync_debug_mode("error")
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.fixture
+def never_waiting() -> Callable[[], AbstractContextManager[None]]:
+    """While `never_waiting()` is entered, what waits for the GPU raises; the mode is put back whatever happens."""
+    return _never_waiting
 
 
 @pytest.fixture

@@ -165,7 +165,8 @@ class GraphedStep:
         self._inputs = [one.clone() for one in inputs]
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, stream=self._stream):
+            # Other threads, such as a data loader's that pins memory, may use CUDA while this one records.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._output = self.step(*self._inputs)
         except RuntimeError as error:
             raise RecordingError(

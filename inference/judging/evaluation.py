@@ -48,9 +48,9 @@ def knn_accuracy(
 
     Args:
         train_features: Shape `(train, dim)`; need not be of unit length. A zero vector has cosine 0 with everything.
-        train_labels: Integers, shape `(train,)`.
-        test_features: Shape `(test, dim)`.
-        test_labels: Integers, shape `(test,)`. A label that no training image has is always missed.
+        train_labels: Integers, shape `(train,)`, on any device.
+        test_features: Shape `(test, dim)`, on the device of `train_features`.
+        test_labels: Integers, shape `(test,)`, on any device. A label that no training image has is always missed.
         k: Number of neighbours, between 1 and `train`.
         temperature: T > 0, possibly infinite.
 
@@ -72,7 +72,8 @@ def knn_accuracy(
         raise ValueError(f"k must lie between 1 and the number of training images, {len(train_features)}, got {k}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
-    classes, class_of_image = train_labels.unique(return_inverse=True)
+    classes, class_of_image = train_labels.to(train_features.device).unique(return_inverse=True)
+    test_labels = test_labels.to(train_features.device)
     right = 0
     for rows, cosine, neighbour in _nearest(train_features, test_features, k):
         # Relative to the nearest neighbour no weight overflows, and the nearest one always counts.
@@ -111,7 +112,8 @@ def nearest_neighbour_is_right(
     """
     check_features_and_labels(train_features, train_labels, test_features, test_labels)
     nearest = [neighbour[:, 0] for _, _, neighbour in _nearest(train_features, test_features, 1)]
-    return train_labels[torch.cat(nearest)] == test_labels
+    device = train_features.device
+    return train_labels.to(device)[torch.cat(nearest)] == test_labels.to(device)
 
 
 @torch.no_grad()
@@ -145,6 +147,7 @@ def nearest_other_is_right(features: Tensor, labels: Tensor) -> Tensor:
     row = torch.arange(len(features), device=features.device)
     nearest = torch.cat([neighbour for _, _, neighbour in _nearest(features, features, 2)])
     other = torch.where(nearest[:, 0] == row, nearest[:, 1], nearest[:, 0])
+    labels = labels.to(features.device)
     return labels[other] == labels
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -55,19 +56,33 @@ def test_on_a_gpu_nothing_synchronises(
     objective: KLObjective,
     make_pair: Callable[..., MultiViewPair],
     make_views: Callable[..., list[Tensor]],
+    never_waiting: Callable[[], AbstractContextManager[None]],
 ) -> None:
     pair: MultiViewPair = make_pair(family, dtype=torch.float32).cuda()
     views = [view.cuda() for view in make_views(3, images=64, dtype=torch.float32)]
     module = objective(pair.model, pair.guide)
     with as_in_training():
         module(views).backward()  # libraries set themselves up on first use, and may wait
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with never_waiting():
             for autocast in (False, True):
                 with torch.autocast("cuda", dtype=torch.bfloat16, enabled=autocast):
                     loss = module(views)
                 loss.backward()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
     assert loss.dtype == torch.float32
     assert loss.isfinite()
+
+
+def test_the_mode_that_forbids_waiting_is_put_back_whatever_happens(
+    never_waiting: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[str] = []
+
+    def set_mode(mode: str) -> None:
+        modes.append(mode)
+        message = "Synchronization debug mode is a prototype feature and does not yet detect all operations"
+        warnings.warn(message, UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    with pytest.raises(RuntimeError, match="waits"), never_waiting():
+        raise RuntimeError("waits")
+    assert modes == ["error", "default"]

@@ -245,3 +245,14 @@ def test_an_image_is_not_its_own_neighbour_even_beside_its_copies() -> None:
 def test_a_single_image_has_no_neighbour() -> None:
     with pytest.raises(ValueError, match="features must hold at least 2 images, got 1"):
         nearest_other_is_right(torch.ones(1, 3), torch.zeros(1, dtype=torch.long))
+
+
+@pytest.mark.gpu
+def test_labels_may_stay_in_the_processors_memory(digits: Split) -> None:
+    train, labels, test, test_labels = digits
+    assert knn_accuracy(train.cuda(), labels, test.cuda(), test_labels) == knn_accuracy(*digits)
+    right = nearest_neighbour_is_right(train.cuda(), labels, test.cuda(), test_labels)
+    assert torch.equal(right.cpu(), nearest_neighbour_is_right(*digits))
+    assert torch.equal(
+        nearest_other_is_right(test.cuda(), test_labels).cpu(), nearest_other_is_right(test, test_labels)
+    )

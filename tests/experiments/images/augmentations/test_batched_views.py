@@ -113,7 +113,9 @@ def test_drawing_parameters_and_making_views_need_nothing_from_the_device(
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_nothing_synchronises_and_the_views_are_those_of_the_cpu(make_canvas: Callable[..., Any]) -> None:
+def test_on_a_gpu_nothing_synchronises_and_the_views_are_those_of_the_cpu(
+    make_canvas: Callable[..., Any], never_waiting: Callable[[], AbstractContextManager[None]]
+) -> None:
     canvas, recipe = make_canvas(), ViewRecipe(size=64, **DEFECTS)
     make = BatchedViews(recipe, memory_format=torch.channels_last)
     images, sizes = canvas.images.cuda(), canvas.sizes.cuda()
@@ -124,12 +126,8 @@ def test_on_a_gpu_nothing_synchronises_and_the_views_are_those_of_the_cpu(make_c
         return [*(make(images, sizes, drawing) for drawing in drawings), center_view(images, sizes, recipe)]
 
     run()  # libraries set themselves up on first use, and may wait
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            views = run()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with never_waiting(), torch.autocast("cuda", dtype=torch.bfloat16):
+        views = run()
     expected = make(canvas.images, canvas.sizes, drawn(recipe, canvas.sizes))
     torch.testing.assert_close(views[1].cpu(), expected, atol=TOLERANCE / 0.2, rtol=0)
     centre = center_view(canvas.images, canvas.sizes, recipe)
