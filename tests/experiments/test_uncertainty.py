@@ -33,8 +33,7 @@ from experiments.pretraining.configuration import (
     ViewsConfig,
 )
 from experiments.pretraining.export import save_pretrained
-from experiments.records.pages import results_page
-from experiments.records.record import Record, load_records
+from experiments.records.record import Record
 from inference.judging.evaluation import nearest_other_is_right
 from inference.judging.linear_probe import linear_probe
 from inference.judging.representation import represent
@@ -143,10 +142,7 @@ def test_the_command_prints_and_saves_what_it_measured(
     assert "U3 R-AUROC" in printed
     assert "Only 2 seeds" in printed
     assert "effective rank" in printed
-    results = tmp_path / "page"
-    results.mkdir()
-    (results / "stripes.json").write_bytes((tmp_path / "stripes.json").read_bytes())
-    page = results_page(load_records(results), results, root=tmp_path)
+    page = Record.load(tmp_path / "stripes.json").page()
     assert f"| measure | κ | aim | {ensemble} |" in page
 
 
