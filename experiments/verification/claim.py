@@ -91,6 +91,7 @@ def claim(
     number: str,
     equation: str,
     tolerance: float = Z_SCORE,
+    /,
     *,
     kind: Kind = "numeric",
     detail: str = "",

@@ -44,6 +44,10 @@ _CROSS = "ssl_as_inference/cross_entropies.py"
 _KL = "ssl_as_inference/divergences.py"
 _NETWORKS = "models/networks.py"
 _D = "ssl_as_inference/derivations/"
+_V = "experiments/verification/"
+_CHECKER = "tests/derivations/test_checker.py"
+_LEDGER = "tests/derivations/test_ledger.py"
+_COMMAND = "tests/experiments/test_verify.py"
 
 MUTANTS = (
     # Power Spherical
@@ -223,4 +227,123 @@ MUTANTS = (
     ),
     Mutant(_D + "evaluation.py", "cosines[a - 1][b - 1] for", "cosines[b - 1][a - 1] for", "C12"),
     Mutant(_D + "notation.py", "rest.subs(variable, atoms[0].args[1])", "rest", "C7"),
+    # the checker: what verifies must be able to fail
+    Mutant(_V + "claim.py", "failures.append(", "len(", "", _CHECKER),
+    Mutant(
+        _V + "claim.py",
+        "for derivation in derivations:\n                try",
+        "for derivation in derivations[:1]:\n                try",
+        "",
+        _CHECKER,
+    ),
+    Mutant(_V + "claim.py", "return max(error if math", "return min(error if math", "", _CHECKER),
+    Mutant(_V + "claim.py", "error if math.isfinite(error) else math.inf for", "error for", "", _CHECKER),
+    Mutant(
+        _V + "claim.py",
+        "math.isfinite(outcome.error) and",
+        "not math.isnan(outcome.error) and",
+        "",
+        _CHECKER + " " + _LEDGER,
+    ),
+    Mutant(_V + "claim.py", "errors += [", "errors = [", "", _CHECKER),
+    Mutant(_V + "claim.py", "found = found.error", "found = 0.0", "", _CHECKER),
+    Mutant(
+        _V + "claim.py",
+        "return abs(samples.mean().item() - expected)",
+        "return (samples.mean().item() - expected)",
+        "",
+        _CHECKER,
+    ),
+    Mutant(_V + "claim.py", "math.sqrt(samples.numel())", "math.sqrt(2)", "", _CHECKER),
+    Mutant(
+        _V + "losses.py",
+        "relative_error(table.loss(objective), expected",
+        "relative_error(expected, expected",
+        "",
+        _CHECKER,
+    ),
+    Mutant(
+        _V + "losses.py", "units[1]] for m, length in units[0]]", "units[0]] for m, length in units[1]]", "", _CHECKER
+    ),
+    Mutant(_V + "lab.py", "range(self.repeat)", "range(1)", "", _CHECKER),
+    Mutant(_V + "lab.py", "default_rng(self.seed)", "default_rng(0)", "", _CHECKER),
+    Mutant(
+        _V + "lab.py",
+        "max(1.0, abs(float(reference)), scale)",
+        "(1.0 + abs(float(reference)) + scale) ** 2",
+        "",
+        _CHECKER,
+    ),
+    Mutant(_V + "ledger.py", "Outcome(math.inf, f", "Outcome(0.0, f", "", _LEDGER),
+    Mutant(_V + "ledger.py", "(*found, *errata.CLAIMS)", "found", "", _LEDGER),
+    Mutant(_V + "ledger.py", "    trajectories,\n)\n\n\n@", ")\n\n\n@", "", _LEDGER),
+    Mutant(_V + "ledger.py", "claim.check(Lab(lab.device, lab.seed))", "claim.check(lab)", "", _LEDGER),
+    Mutant(_V + "errata.py", "abs(printed - corrected) > 1e-2", "abs(printed - corrected) >= 0", "", _LEDGER),
+    Mutant(_V + "errata.py", "Outcome(abs(shipped - corrected)", "Outcome(abs(corrected - corrected)", "", _LEDGER),
+    Mutant(_V + "report.py", 'if result.passed else "**FAILS**"', 'if result.outcome else "**FAILS**"', "", _COMMAND),
+    Mutant(
+        _V + "report.py",
+        "for result in results if not result.passed]",
+        "for result in results if result.passed]",
+        "",
+        _COMMAND,
+    ),
+    Mutant("experiments/verify.py", "results and all(", "results and any(", "", _COMMAND),
+    Mutant(_V + "trajectories.py", "max(0.0, claimed - measured)", "max(0.0, measured - claimed)", "", _CHECKER),
+    Mutant(_V + "trajectories.py", "return math.nan if math.isnan(measured) else max(", "return max(", "", _CHECKER),
+    Mutant(_V + "trajectories.py", "wrong += sum(", "wrong = sum(", "", _CHECKER),
+    Mutant(
+        _V + "trajectories.py",
+        "sum(not b.predictor_distance < c.predictor_distance",
+        "sum(b.predictor_distance > c.predictor_distance",
+        "",
+        _CHECKER,
+    ),
+    Mutant(
+        _V + "trajectories.py",
+        'errors += [worst["weights"], worst["buffers"]]',
+        'errors += [worst["weights"]]',
+        "",
+        _CHECKER,
+    ),
+    Mutant(_V + "trajectories.py", "ENOUGH_RISES) + rises(full)", "ENOUGH_RISES)", "", _CHECKER),
+    Mutant(_V + "witnesses.py", "return float(weight @ gap)", "return float(weight @ gap) * 1.0001", "", _CHECKER),
+    Mutant(_D + "step.py", "[None] if self.symbolic else []", "[]", "", _CHECKER),
+    Mutant(_D + "step.py", "cases += VIEWS", "cases += VIEWS[:1]", "", _CHECKER),
+    Mutant(
+        _D + "step.py",
+        "residual == 0 or simplify(residual) == 0",
+        "residual == 0 or simplify(residual) is not None",
+        "",
+        _CHECKER,
+    ),
+    Mutant(
+        _D + "step.py",
+        "canonical(before.right - after.left) != 0",
+        "canonical(before.right - after.left) is None",
+        "",
+        _CHECKER,
+    ),
+    Mutant(
+        _D + "step.py",
+        "for step in self.steps:\n            step.verify()",
+        "for step in self.steps[:1]:\n            step.verify()",
+        "",
+        _CHECKER,
+    ),
+    Mutant(_D + "step.py", "bool(diff(convex(x), x, 2).is_nonnegative) and ", "", "", _CHECKER),
+    Mutant(_D + "step.py", "canonical(difference - (mean - of_mean)) == 0", "difference is not None", "", _CHECKER),
+    Mutant(_D + "step.py", "bool(combined.is_nonnegative)", "bool(combined.is_real)", "", _CHECKER),
+    Mutant(
+        _D + "product_of_experts.py",
+        ".subs(M, views).doit()) == 0:",
+        ".subs(M, views).doit()) is not None:",
+        "",
+        _CHECKER,
+    ),
+    Mutant(_D + "notation.py", "if other.has(index)}", "if other is None}", "", _CHECKER),
+    Mutant(_D + "notation.py", "if len(atoms) != 1:", "if not atoms:", "", _CHECKER),
+    Mutant(_D + "normalizers.py", "plus == minus and (p", "(p", "", _CHECKER),
+    Mutant(_D + "normalizers.py", "or simplify(weight - weight.subs(t, -t)) != 0", "", "", _CHECKER),
+    Mutant(_D + "normalizers.py", "if multiple.has(_n) else", "if multiple is None else", "", _CHECKER),
 )
