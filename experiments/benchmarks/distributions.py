@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median_high
 
@@ -26,7 +26,7 @@ from experiments.benchmarks.peers import (
     to_array,
 )
 from experiments.benchmarks.references import REFERENCES
-from experiments.benchmarks.timing import Contestant, Stopwatch, Unsupported, keeping_memory
+from experiments.benchmarks.timing import Contestant, Stopwatch, keeping_memory
 from experiments.records.environment import describe_device, installed_versions
 from experiments.records.record import Cell, Record, Table
 from ssl_as_inference.distributions import VonMisesFisher
@@ -49,6 +49,22 @@ COLUMNS = {  # title of a column of accuracies: quantity and dtype
 _SMALL_WITH_KAPPA = ("−(log C)′", "−(log C)″", "KL to uniform")
 _MOST_CORRECT = 4.0  # |z-score| of a correct sampler exceeds it once in 16,000 runs
 _CHECKED = 64  # densities of a batch that are compared with 60 digits
+
+_ON_LOG_PROB = (
+    "float32; each point has a direction of its own, around which it is drawn at κ = 10,000. Ratio to the bare dot "
+    "product, forward and backward. Error of the log density relative to max(1, its size). TensorFlow Probability is "
+    "compiled by JAX, what is called compiled by torch.compile."
+)
+_ON_SAMPLING = (
+    "Points around one direction at κ = 100. The z-score is that of the mean of μᵀz over all draws; off the sphere: "
+    "how far a length is from 1."
+)
+_ON_ACCURACY = (
+    "Over the grid of dimensions and concentrations: largest error relative to max(1, |exact|) against 60 digits; in "
+    "brackets how many values are not finite. −(log C)′ and −(log C)″, by automatic differentiation, are A(κ) and "
+    "A′(κ) for vMF, mean and variance of log(1 + μᵀz) for PS."
+)
+_ON_RELATIVE = "Relative to the exact value alone, which counts what is left of it where κ is small."
 
 Rows = dict[str, dict[str, Cell]]
 
@@ -121,18 +137,10 @@ def measure_accuracy(
     """
     found: dict[tuple[str, str], list[Error]] = {}
     for dtype in ("float64", "float32"):
-        rounded = np.array(concentrations, dtype=dtype).astype(np.float64)
+        rounded = np.array(concentrations, dtype=dtype)
         for dim in dims:
             exact = [REFERENCES[one.family](dim, float(kappa)) for kappa in rounded]
-            try:
-                offered = (
-                    one.quantities(dim, rounded)
-                    if dtype == "float64"
-                    else {"log_normalizer": one.single_log_normalizer(dim, rounded)}
-                )
-            except Unsupported:
-                offered = {}
-            for quantity, values in offered.items():
+            for quantity, values in one.quantities(dim, rounded).items():
                 found.setdefault((quantity, dtype), []).extend(
                     _error(float(value), getattr(truth, quantity), dim, float(kappa))
                     for value, truth, kappa in zip(values, exact, rounded, strict=True)
@@ -158,22 +166,14 @@ def _worst(errors: list[Error]) -> Error:
 
 
 def measure_log_prob(
-    implementations: Sequence[Implementation],
-    dims: Sequence[int],
-    batch: int,
-    stopwatch: Stopwatch,
-    device: torch.device,
-    *,
-    per_sample: bool,
+    implementations: Sequence[Implementation], sizes: Sizes, stopwatch: Stopwatch, *, per_sample: bool
 ) -> tuple[Rows, dict[str, str]]:
     """Forward and backward of log_prob: time and its ratio to the dot product's by dimension, largest error of a value.
 
     Args:
         implementations: Who takes part.
-        dims: Dimensions.
-        batch: Points.
+        sizes: Dimensions and points.
         stopwatch: What measures.
-        device: Where it is computed.
         per_sample: Whether every point has a κ of its own, with a derivative, and not all one constant.
 
     Returns:
@@ -183,8 +183,8 @@ def measure_log_prob(
     left_out: dict[str, str] = {}
     errors: dict[str, float] = {}
     by_name = {one.name: one for one in implementations}
-    for dim in dims:
-        inputs = _batch(dim, batch, device, per_sample=per_sample)
+    for dim in sizes.log_prob_dims:
+        inputs = _batch(dim, sizes.batch, stopwatch.device, per_sample=per_sample)
         truth = {family: _exact_log_prob(family, *inputs) for family in {one.family for one in implementations}}
 
         def check(name: str, result: tuple[object, object], truth: Mapping[str, Array] = truth) -> None:
@@ -246,7 +246,7 @@ class DrawnCosines:
     count: int = 0
     total: float = 0.0
     square: float = 0.0
-    off_sphere: float = field(default=0.0)
+    off_sphere: float = 0.0
 
     def add(self, draws: Array) -> None:
         """Take the draws of one call."""
@@ -264,22 +264,17 @@ class DrawnCosines:
 
 
 def measure_sampling(
-    implementations: Sequence[Implementation],
-    dims: Sequence[int],
-    count: int,
-    seed: int,
-    stopwatch: Stopwatch,
-    device: torch.device,
+    implementations: Sequence[Implementation], sizes: Sizes, seed: int, stopwatch: Stopwatch
 ) -> tuple[Rows, dict[str, str]]:
-    """Draw `count` points around one direction at κ = 100: time and z-score of the mean by dimension, off the sphere.
+    """Draw points around one direction at κ = 100: time and z-score of the mean by dimension, off the sphere.
 
     A z-score beyond 4 is marked as wrong.
     """
     rows: Rows = {}
     left_out: dict[str, str] = {}
     by_name = {one.name: one for one in implementations}
-    for dim in dims:
-        mean_direction = normalize(torch.randn(dim, device=device))
+    for dim in sizes.sampling_dims:
+        mean_direction = normalize(torch.randn(dim, device=stopwatch.device))
         direction = to_array(normalize(mean_direction.double()))
         drawn = {
             name: DrawnCosines(direction, float(REFERENCES[one.family](dim, SAMPLED_CONCENTRATION).resultant))
@@ -290,7 +285,7 @@ def measure_sampling(
             drawn[name].add(to_array(draws))
 
         entrants = {
-            name: partial(one.sampler, mean_direction, SAMPLED_CONCENTRATION, count, seed)
+            name: partial(one.sampler, mean_direction, SAMPLED_CONCENTRATION, sizes.draws, seed)
             for name, one in by_name.items()
         }
         times, missing = stopwatch.measure_in_turns(entrants, check)
@@ -340,8 +335,9 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
     sizes = QUICK if options.quick else Sizes()
     with keeping_memory() as kept:
         tables, details = _measure(sizes, options, device)
-    quick = ("Tiny sizes (--quick): the times mean nothing.",) if options.quick else ()
     memory = "; freed memory kept for the next call" if kept else ""
+    settings = ", ".join(f"{name} {value}" for name, value in asdict(sizes).items())
+    about = f"Medians of {options.repeats} measurements in turns{memory}; {settings.replace('_', ' ')}."
     return Record(
         name="benchmark_distributions",
         title="Distributions, side by side",
@@ -349,7 +345,7 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
         configuration={**asdict(sizes), "repeats": options.repeats, "freed memory kept": kept, "quick": options.quick},
         seeds=(options.seed,),
         tables=tables,
-        notes=(*quick, f"Medians of {options.repeats} measurements in turns{memory}."),
+        notes=(*["Tiny sizes (--quick): the times mean nothing."] * options.quick, about),
         details=details,
         device=describe_device(device),
         versions=installed_versions(PACKAGES),
@@ -369,16 +365,14 @@ def _measure(
         if not options.quick:  # as the peer that is written in JAX is
             compiled = [one.compile() for one in implementations if isinstance(one, TorchLaw)]
             implementations = sorted([*implementations, *compiled], key=lambda one: one.family != "vMF")
-        stopwatch = Stopwatch(options.repeats, bar.update)
+        stopwatch = Stopwatch(device, options.repeats, bar.update)
         bar.set_description("log_prob")
         constant, per_sample = (
-            measure_log_prob(
-                implementations, sizes.log_prob_dims, sizes.batch, stopwatch, device, per_sample=each_its_own
-            )
+            measure_log_prob(implementations, sizes, stopwatch, per_sample=each_its_own)
             for each_its_own in (False, True)
         )
         bar.set_description("sampling")
-        drawn = measure_sampling(implementations, sizes.sampling_dims, sizes.draws, options.seed, stopwatch, device)
+        drawn = measure_sampling(implementations, sizes, options.seed, stopwatch)
     parts = {"log_prob": constant[1] | per_sample[1], "sampling": drawn[1]}
     left_out |= {
         f"{name.replace(' | ', ', ')} in {part}": why for part, them in parts.items() for name, why in them.items()
@@ -386,36 +380,20 @@ def _measure(
     log_prob = {f"{name} | constant": cells for name, cells in constant[0].items()}
     log_prob |= {f"{name} | one per point, ∂κ": cells for name, cells in per_sample[0].items()}
     columns = [column for dim in sizes.log_prob_dims for column in (f"d = {dim}, ms", f"ratio, d = {dim}")]
-    on_log_prob = (
-        f"float32, {sizes.batch} points, each with a direction of its own, drawn at κ = {CONCENTRATION:g}. Ratio to "
-        "the bare dot product, forward and backward. Error of the log density relative to max(1, its size). "
-        "TensorFlow Probability is compiled by JAX, what is called compiled by torch.compile."
-    )
     draws = [column for dim in sizes.sampling_dims for column in (f"d = {dim}, ms", f"z-score, d = {dim}")]
-    on_sampling = (
-        f"{sizes.draws:,} points around one direction at κ = {SAMPLED_CONCENTRATION:g}. The z-score is that of the "
-        "mean of μᵀz over all draws; off the sphere: how far a length is from 1."
-    )
-    grid = f"d in {sizes.grid_dims} × κ in {sizes.grid_concentrations}"
-    on_accuracy = (
-        f"Over {grid}: largest error relative to max(1, |exact|) against 60 digits; in brackets how many of the values "
-        "are not finite. −(log C)′ and −(log C)″, by automatic differentiation, are A(κ) and A′(κ) for vMF, mean and "
-        "variance of log(1 + μᵀz) for PS."
-    )
     errors = {name: {title: error.cell() for title, error in row.items()} for name, row in accuracy.items()}
     relative = {
         name: {title: row[title].cell(relative=True) for title in _SMALL_WITH_KAPPA}
         for name, row in accuracy.items()
         if set(_SMALL_WITH_KAPPA) <= set(row)
     }
-    on_relative = "Relative to the exact value alone, which counts what is left of it where κ is small."
     corner = "library | law"
     tables = (
         summary(accuracy, per_sample[0], drawn[0], sizes),
-        Table("Forward and backward of log_prob", (*columns, "error"), log_prob, on_log_prob, "library | law | κ"),
-        Table("Sampling", (*draws, "off the sphere"), drawn[0], on_sampling, corner),
-        Table("Largest errors", tuple(COLUMNS), errors, on_accuracy, corner),
-        Table("Largest relative errors", _SMALL_WITH_KAPPA, relative, on_relative, corner),
+        Table("Forward and backward of log_prob", (*columns, "error"), log_prob, _ON_LOG_PROB, f"{corner} | κ"),
+        Table("Sampling", (*draws, "off the sphere"), drawn[0], _ON_SAMPLING, corner),
+        Table("Largest errors", tuple(COLUMNS), errors, _ON_ACCURACY, corner),
+        Table("Largest relative errors", _SMALL_WITH_KAPPA, relative, _ON_RELATIVE, corner),
         Table("Left out", ("why",), {name: {"why": Cell(text=why)} for name, why in left_out.items()}),
     )
     where = {name: {title: asdict(error) for title, error in row.items()} for name, row in accuracy.items()}

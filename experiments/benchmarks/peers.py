@@ -20,7 +20,7 @@ from experiments.benchmarks.timing import Contestant, Unsupported
 from ssl_as_inference import special
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 OURS = "ssl-as-inference"
 COMPILED = ", compiled"
 """What the name of a library ends in once `torch.compile` has compiled it."""
@@ -47,11 +47,7 @@ class Implementation(ABC):
 
     @abstractmethod
     def quantities(self, dim: int, concentration: Array) -> dict[str, Array]:
-        """Those of log C, −(log C)′, −(log C)″, divergence to uniform and E μᵀz that it offers, in float64."""
-
-    def single_log_normalizer(self, dim: int, concentration: Array) -> Array:  # noqa: ARG002
-        """Log C computed in float32, which represents the given concentrations."""
-        raise Unsupported("computes in float64")
+        """Those of log C, −(log C)′, −(log C)″, divergence to uniform and E μᵀz that it offers in κ's precision."""
 
     def log_prob_step(self, value: Tensor, mean_direction: Tensor, concentration: Tensor) -> Contestant:  # noqa: ARG002
         """Prepare a call: log_prob of a batch, and the derivatives of its sum in all that requires a gradient."""
@@ -95,16 +91,12 @@ class TorchLaw(Implementation):
 
     def quantities(self, dim: int, concentration: Array) -> dict[str, Array]:
         """Derivatives as differentiation gives them, which is what a training follows."""
-        kappa = torch.tensor(concentration, dtype=torch.float64, requires_grad=True)
+        kappa = torch.tensor(concentration, requires_grad=True)
         value = self.log_normalizer(dim, kappa)
         (slope,) = torch.autograd.grad(value.sum(), kappa, create_graph=True)
         (curvature,) = torch.autograd.grad(slope.sum(), kappa)
         found = value, -slope, -curvature, self.divergence(dim, kappa.detach()), self.resultant(dim, kappa.detach())
         return {name: to_array(tensor.detach()) for name, tensor in zip(_QUANTITIES, found, strict=True)}
-
-    def single_log_normalizer(self, dim: int, concentration: Array) -> Array:
-        """Log C in float32."""
-        return to_array(self.log_normalizer(dim, torch.tensor(concentration, dtype=torch.float32)))
 
     def log_prob_step(self, value: Tensor, mean_direction: Tensor, concentration: Tensor) -> Contestant:
         """Prepare log_prob and its derivatives."""
@@ -144,7 +136,9 @@ class SciPyLaw(Implementation):
     law: Any = vonmises_fisher  # its stubs want tuples of floats
 
     def quantities(self, dim: int, concentration: Array) -> dict[str, Array]:
-        """Log C alone: the log density at right angles to μ."""
+        """Log C alone, in float64: the log density at right angles to μ."""
+        if concentration.dtype != np.float64:
+            return {}
         axes = np.eye(2, dim)
         with np.errstate(all="ignore"):
             return {"log_normalizer": np.array([self.law.logpdf(axes[1], axes[0], kappa) for kappa in concentration])}
@@ -178,18 +172,14 @@ class JaxLaw(Implementation):
             raise Unsupported("JAX is installed without GPU support") from error
         return [self.jax.device_put(tensor.detach().cpu().numpy(), device) for tensor in tensors]
 
-    def _log_normalizer(self, dim: int) -> Callable[[Any], Any]:
-        """The log density at right angles to μ: there is no public method."""
-
-        def log_normalizer(kappa: Any) -> Any:
-            axes = self.jax.numpy.eye(2, dim, dtype=kappa.dtype)
-            return self.law(axes[0], kappa).log_prob(axes[1])
-
-        return log_normalizer
-
     def quantities(self, dim: int, concentration: Array) -> dict[str, Array]:
         """Log C, its derivatives by differentiation, and its methods for divergence and mean."""
-        jax, log_normalizer = self.jax, self._log_normalizer(dim)
+        jax = self.jax
+
+        def log_normalizer(kappa: Any) -> Any:
+            axes = jax.numpy.eye(2, dim, dtype=kappa.dtype)
+            return self.law(axes[0], kappa).log_prob(axes[1])  # at right angles to μ: there is no public method
+
         slope = jax.grad(log_normalizer)
 
         def everything(kappa: Any) -> Any:
@@ -198,14 +188,9 @@ class JaxLaw(Implementation):
             divergence = self.distributions.kl_divergence(law, uniform)
             return log_normalizer(kappa), -slope(kappa), -jax.grad(slope)(kappa), divergence, law.mean()[0]
 
-        with importlib.import_module("jax.experimental").enable_x64():
-            values = jax.jit(jax.vmap(everything))(jax.numpy.asarray(concentration, "float64"))
+        with importlib.import_module("jax.experimental").enable_x64(concentration.dtype == np.float64):
+            values = jax.jit(jax.vmap(everything))(jax.numpy.asarray(concentration))
             return {name: to_array(value) for name, value in zip(_QUANTITIES, values, strict=True)}
-
-    def single_log_normalizer(self, dim: int, concentration: Array) -> Array:
-        """Log C in float32."""
-        kappa = self.jax.numpy.asarray(concentration, "float32")
-        return to_array(self.jax.jit(self.jax.vmap(self._log_normalizer(dim)))(kappa))
 
     def log_prob_step(self, value: Tensor, mean_direction: Tensor, concentration: Tensor) -> Contestant:
         """Prepare log_prob and its derivatives."""

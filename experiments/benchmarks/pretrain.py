@@ -60,15 +60,15 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
     tables = []
     with tqdm(desc="rounds", unit="round") as bar:
         if "step" in options.parts:
-            stopwatch = Stopwatch(sizes.repeats, bar.update)
+            stopwatch = Stopwatch(device, sizes.repeats, bar.update)
             stopwatch = replace(stopwatch, clock=time.thread_time) if alone else stopwatch
             networks = steps.QUICK_NETWORKS if options.quick else steps.NETWORKS
             repeats = {steps.RESNET: sizes.repeats, steps.ALONE: sizes.small_repeats}
-            rows = steps.measure_training_steps(networks, options.seed, stopwatch, repeats, device)
+            rows = steps.measure_training_steps(networks, options.seed, stopwatch, repeats)
             cells = {f"{row.method} | {row.network}": row.cells() for row in rows}
             tables.append(Table("One training step", steps.COLUMNS, cells, _ON_STEPS, "step | network"))
         if "jobs" in options.parts:
-            tables += _jobs(options, sizes, device, Stopwatch(sizes.job_repeats, bar.update))
+            tables += _jobs(options, sizes, Stopwatch(device, sizes.job_repeats, bar.update))
     quick = ("Tiny sizes (--quick): the times mean nothing.",) if options.quick else ()
     return Record(
         name="benchmark_pretrain",
@@ -83,7 +83,8 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
     )
 
 
-def _jobs(options: argparse.Namespace, sizes: Sizes, device: torch.device, stopwatch: Stopwatch) -> list[Table]:
+def _jobs(options: argparse.Namespace, sizes: Sizes, stopwatch: Stopwatch) -> list[Table]:
+    device = stopwatch.device
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.images or jobs.write_sample_images(Path(temporary) / "images", sizes.written)
         half = torch.bfloat16 if options.bfloat16 or device.type == "cuda" else None

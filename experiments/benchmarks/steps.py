@@ -99,14 +99,10 @@ class Row:
 
 
 def measure_training_steps(
-    networks: Mapping[str, methods.Size],
-    seed: int,
-    stopwatch: Stopwatch,
-    repeats: Mapping[str, int],
-    device: torch.device,
+    networks: Mapping[str, methods.Size], seed: int, stopwatch: Stopwatch, repeats: Mapping[str, int]
 ) -> list[Row]:
     """Measure every method with every network, the two steps in turns; `repeats` by name of the network."""
-    rows = []
+    rows, device = [], stopwatch.device
     for network, size in networks.items():
         for method, make in METHODS.items():
             ours, plain = (_in_single_precision(training, device) for training in make(size, seed))

@@ -65,6 +65,7 @@ class Stopwatch:
     """Measures contestants.
 
     Args:
+        device: Where they compute.
         repeats: Number of rounds.
         on_round: Called after every round, for a progress bar.
         clock: What is read, in seconds; by default it waits for the GPU, if there is one. `time.thread_time` leaves out
@@ -73,6 +74,7 @@ class Stopwatch:
         warm_up: Calls before the first round.
     """
 
+    device: torch.device
     repeats: int
     on_round: Callable[[], object] = lambda: None
     clock: Callable[[], float] = waiting_for_the_device

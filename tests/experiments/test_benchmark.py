@@ -28,7 +28,7 @@ from inference.fitting.cuda_graphs import RecordingError
 TINY = Sizes(8, (3, 64), 50, (3, 16), (3, 128), (1e-3, 1.0, 1e3))
 VMF, PS = ours()
 CPU = torch.device("cpu")
-ONCE = Stopwatch(1)
+ONCE = Stopwatch(CPU, 1)
 
 
 @pytest.mark.parametrize("concentration", [1e-6, 0.3, 30.0, 1e6])
@@ -99,10 +99,10 @@ def test_a_sampler_with_a_wrong_mean_is_marked() -> None:
         def sampler(self, mean_direction: torch.Tensor, concentration: float, count: int, seed: int) -> Any:
             return super().sampler(mean_direction, 1.1 * concentration, count, seed)
 
-    rows, left_out = measure_sampling([Wrong()], (16,), 2000, 0, ONCE, CPU)
+    rows, left_out = measure_sampling([Wrong()], Sizes(draws=2000, sampling_dims=(16,)), 0, ONCE)
     assert rows["SciPy | vMF"]["z-score, d = 16"].show(0).endswith(", wrong**")
     assert not left_out
-    rows, _ = measure_sampling([VMF, PS, SciPyLaw()], (3, 16, 128), 2000, 0, ONCE, CPU)
+    rows, _ = measure_sampling([VMF, PS, SciPyLaw()], Sizes(draws=2000, sampling_dims=(3, 16, 128)), 0, ONCE)
     scores = [cells[f"z-score, d = {dim}"].value for cells in rows.values() for dim in (3, 16, 128)]
     assert len(scores) == 9
     assert all(score is not None and abs(score) < 4 for score in scores), scores
@@ -111,7 +111,7 @@ def test_a_sampler_with_a_wrong_mean_is_marked() -> None:
 
 def test_log_density_near_the_mode_has_seven_digits_and_who_has_none_is_left_out() -> None:
     for per_sample in (False, True):
-        rows, left_out = measure_log_prob([VMF, PS, SciPyLaw()], (16, 128), 64, ONCE, CPU, per_sample=per_sample)
+        rows, left_out = measure_log_prob([VMF, PS, SciPyLaw()], Sizes(64, (16, 128)), ONCE, per_sample=per_sample)
         assert list(rows) == ["dot product | –", VMF.name, PS.name]
         for one in (VMF, PS):
             assert 0 < (rows[one.name]["error"].value or 1) < 1e-6
@@ -125,7 +125,7 @@ def test_a_density_that_is_wrong_is_found_out() -> None:
             right = VMF.log_prob_step(*inputs)
             return lambda: (right()[0] * 1.01, ())
 
-    rows, _ = measure_log_prob([Wrong()], (16,), 64, ONCE, CPU, per_sample=True)
+    rows, _ = measure_log_prob([Wrong()], Sizes(64, (16,)), ONCE, per_sample=True)
     assert rows["SciPy | vMF"]["error"].value == pytest.approx(0.01, rel=0.01)
 
 
@@ -137,7 +137,7 @@ def test_ratios_compare_measurements_of_the_same_round() -> None:
 def test_contestants_take_turns() -> None:
     called: list[str] = []
     entrants = {name: lambda name=name: lambda: called.append(name) for name in "ab"}
-    times, left_out = Stopwatch(20, shortest=0.0).measure_in_turns(entrants)  # one call a measurement
+    times, left_out = Stopwatch(CPU, 20, shortest=0.0).measure_in_turns(entrants)  # one call a measurement
     assert not left_out
     rounds = ["".join(called[start : start + 2]) for start in range(0, len(called), 2)]
     assert rounds[:2] == ["aa", "bb"]
@@ -174,14 +174,14 @@ def test_a_contestant_that_is_a_context_is_entered_for_its_turns() -> None:
             self.calls += 1
 
     loader = Loader()
-    Stopwatch(3, shortest=0.0, warm_up=5).measure_in_turns({"loader": lambda: loader})
+    Stopwatch(CPU, 3, shortest=0.0, warm_up=5).measure_in_turns({"loader": lambda: loader})
     assert (loader.turns, loader.calls, loader.entered) == (4, 8, False)
 
 
 def test_results_do_not_always_lie_at_the_same_place() -> None:
     offsets: set[int] = set()  # within a page, where two vectors that lie alike are in each other's way
     with keeping_memory():
-        Stopwatch(9).measure_in_turns({"a": lambda: lambda: offsets.add(torch.empty(2**18).data_ptr() % 4096)})
+        Stopwatch(CPU, 9).measure_in_turns({"a": lambda: lambda: offsets.add(torch.empty(2**18).data_ptr() % 4096)})
     assert len(offsets) > 3
 
 

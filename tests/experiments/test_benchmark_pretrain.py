@@ -54,7 +54,7 @@ def test_times_have_quartiles_and_differences_of_the_same_round() -> None:
 def step_rows() -> list[steps.Row]:
     repeats = {steps.RESNET: 1, steps.ALONE: 1}
     networks = {steps.ALONE: steps.QUICK_NETWORKS[steps.ALONE]}
-    return steps.measure_training_steps(networks, 0, Stopwatch(1), repeats, CPU)
+    return steps.measure_training_steps(networks, 0, Stopwatch(CPU, 1), repeats)
 
 
 def test_the_steps_that_are_compared_are_the_same_step(step_rows: list[steps.Row]) -> None:
