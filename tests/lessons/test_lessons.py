@@ -140,7 +140,7 @@ def test_a_lesson_opens_as_a_notebook(lesson: Path) -> None:
 
 
 def test_each_lesson_leads_to_the_next() -> None:
-    assert [lesson.name[0] for lesson in LESSONS] == [str(number) for number in range(1, len(LESSONS) + 1)]
+    assert [lesson.name[0] for lesson in LESSONS] == [str(number) for number in range(len(LESSONS))]
     for lesson, following in pairwise(LESSONS):
         assert f"]({following.name})" in cells(lesson)[-1].text
     assert f"lessons/{LESSONS[0].name}" in (ROOT / "README.md").read_text("utf-8")
