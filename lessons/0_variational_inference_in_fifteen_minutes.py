@@ -40,8 +40,9 @@ BLUE, ORANGE, GREEN = PALETTE[:3]
 # ## A model: how the data came about
 #
 # A room should have 20 degrees. A thermometer says that it is $x = 2$ degrees too warm. The
-# true deviation $z$ is not seen; it is the **latent**. Before looking we believe that $z$ is near 0. The thermometer errs by about
-# one half. As a **model**, a story of how the data came about:
+# true deviation $z$ is not seen; it is the **latent**. Before looking we believe that $z$
+# is near 0. The thermometer errs by about half a degree. As a **model**, a story of how the
+# data came about:
 #
 # $$z \sim \mathcal N(0, 1), \qquad x \mid z \sim \mathcal N(z, 0.5^2).$$
 #
