@@ -40,6 +40,7 @@ from ssl_as_inference.special import (
     power_spherical_log_height_deficit,
     power_spherical_log_normalizer_plus_peak,
     power_spherical_mean_resultant_length,
+    power_spherical_peak_difference,
     von_mises_fisher_kl_to_uniform,
     von_mises_fisher_log_normalizer_plus_concentration,
     von_mises_fisher_mean_resultant_complement,
@@ -120,14 +121,17 @@ def power_spherical_concentration_divergence(dim: int, first: Tensor, second: Te
     """
     first, second = torch.broadcast_tensors(first.double(), second.double())
     b = (checked_dim(dim) - 1) / 2
+    scale = torch.minimum(first, second).detach() + b  # of the pole of ψ′
 
     def far(step: Tensor) -> Tensor:
         # F = κ log 2 − peak, peak = log C + κ log 2 with the slope ψ(a+b) − ψ(a)
-        rise = power_spherical_log_normalizer_plus_peak(dim, second)
-        rise = rise - power_spherical_log_normalizer_plus_peak(dim, first)
+        distant = power_spherical_log_normalizer_plus_peak(dim, second)
+        distant = distant - power_spherical_log_normalizer_plus_peak(dim, first)
+        comparable = step.abs() <= 2 * scale
+        beside = torch.where(comparable, second, first)
+        rise = torch.where(comparable, power_spherical_peak_difference(dim, beside, first), distant)
         return -step * polygamma_difference(0, first + b, b, lower=b) - rise
 
-    scale = torch.minimum(first, second).detach() + b  # of the pole of ψ′
     return _bregman(first, second - first, lambda x: polygamma_difference(1, x + b, b, lower=b), far, scale)
 
 

@@ -19,6 +19,7 @@ from ssl_as_inference.special.power_spherical_cosine import (
     power_spherical_cosine_cdf,
     power_spherical_cosine_icdf,
 )
+from ssl_as_inference.special.power_spherical_difference import power_spherical_peak_difference
 from ssl_as_inference.special.power_spherical_product import power_spherical_pair_log_normalizer
 from ssl_as_inference.special.squared_concentration import von_mises_fisher_log_normalizer_of_square
 from ssl_as_inference.special.von_mises_fisher import (
@@ -52,6 +53,7 @@ __all__ = [
     "power_spherical_mean_log_height",
     "power_spherical_mean_resultant_length",
     "power_spherical_pair_log_normalizer",
+    "power_spherical_peak_difference",
     "von_mises_fisher_concentration",
     "von_mises_fisher_cross_log_height",
     "von_mises_fisher_entropy",

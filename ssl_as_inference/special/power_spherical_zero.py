@@ -3,14 +3,7 @@ r"""log C(κ) of the Power Spherical distribution around the concentration at wh
 From d = 19 on the sphere's area is below one, so that log C falls from a positive value at κ = 0 through zero at one
 $\kappa_0$, of the size of d log d. There the log density at the mode and κ log 2 cancel, and the rounding of either
 is the error, 1e-10 at d = 100,000. Here the *difference* of log C from its zero is taken, term by term
-in Stirling's series, with $\delta = \kappa-\kappa_0$ and $\kappa_0$ known to twice the digits:
-
-.. math:: \delta\Bigl\{\log\Bigl(1+\frac b{y_0}\Bigr) - \log 2\Bigr\} + b\log\Bigl(1+\frac\delta{y_0+b}\Bigr)
-          + (y-\tfrac12)\log\Bigl(1-\frac{\delta b}{y(y_0+b)}\Bigr) - S + S_0
-
-where y = κ + b + N, S is the difference of the power parts of the series at y and y + b, and N steps of the recurrence
-bring y to where the series holds, each of which adds $-\log\{1-\delta b/((a+k)(a_0+k+b))\}$. Every term is of the size
-of δ.
+(`power_spherical_difference.py`), with $\delta = \kappa-\kappa_0$ and $\kappa_0$ known to twice the digits.
 """
 
 from __future__ import annotations
@@ -23,7 +16,8 @@ from decimal import Decimal
 import torch
 from torch import Tensor
 
-from ssl_as_inference.special.gamma_differences import BERNOULLI, recurrence_steps, stirling_tail_difference
+from ssl_as_inference.special.gamma_differences import BERNOULLI
+from ssl_as_inference.special.power_spherical_difference import peak_difference_by_terms
 
 FIRST_DIM = 20
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
@@ -78,17 +72,5 @@ setattr(_zero, "_dynamo_marked_constant", True)  # noqa: B010  # for torch.compi
 def log_normalizer_from_zero(dim: int, kappa: Tensor) -> Tensor:
     """Log C(κ) for d ≥ 20 and float64 κ, without a derivative."""
     high, low = _zero(dim)
-    b = (dim - 1) / 2
-    steps = recurrence_steps(b)
     delta = kappa - high - low
-    a, a_zero = kappa + b, high + b
-    near, near_zero = a + steps, a_zero + steps
-    far_zero = near_zero + b
-    at_zero = torch.full_like(kappa, near_zero)
-    tail = stirling_tail_difference(near, near + b, b + steps)
-    tail = tail - stirling_tail_difference(at_zero, at_zero + b, b + steps)
-    value = delta * (math.log1p(b / near_zero) - math.log(2)) - tail
-    value = value + b * (delta / far_zero).log1p() + (near - 0.5) * (-(b / far_zero) * (delta / near)).log1p()
-    for k in range(steps):
-        value = value - (-(b / (a_zero + k + b)) * (delta / (a + k))).log1p()
-    return value
+    return peak_difference_by_terms(dim, kappa, torch.full_like(kappa, high), delta) - delta * math.log(2)

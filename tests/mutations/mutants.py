@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(_PSL, "(minus_half_gap, 2, alpha=-2)", "(minus_half_gap, 2, alpha=-1)", "C12"),
     Mutant(_PSL, "slope = grad * concentration /", "slope = -grad * concentration /", "C12"),
     Mutant(_PSL, "slope = log_height - polygamma", "slope = log_height + polygamma", "C6"),
-    Mutant(_PSZ, "- math.log(2)) - tail", "+ math.log(2)) - tail", "C6"),
+    Mutant(_PSZ, "delta) - delta * math.log(2)", "delta) + delta * math.log(2)", "C6"),
     Mutant(_PSZ, "delta = kappa - high - low", "delta = kappa - low", "C6"),
     Mutant(_PSD, "torch._standard_gamma(concentration + b)", "torch._standard_gamma(concentration + 2 * b)", "C6"),
     Mutant(
