@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from experiments.verification.lab import Lab
@@ -102,8 +101,7 @@ def claim(
 
     The check asks by name for what it needs: `lab`, and one value of each axis. It is called for every combination
     and returns an error, several errors by name, or an `Outcome` that also says what was measured; the largest error
-    is the claim's. What
-    was wrong in the paper is a paragraph of the docstring that begins with "Correction:".
+    is the claim's. What was wrong in the paper is a paragraph of the docstring that begins with "Correction:".
 
     Args:
         number: Such as "C12".
@@ -192,8 +190,7 @@ def _read(function: Callable[..., Any]) -> tuple[str, str]:
 def z_score(samples: Tensor, expected: float) -> float:
     """Deviation of the mean of independent samples from what is expected, in standard errors."""
     samples = samples.double().flatten()
-    error = torch.std(samples).item() / math.sqrt(samples.numel())
-    return abs(samples.mean().item() - expected) / error
+    return abs(samples.mean().item() - expected) / (samples.std().item() / math.sqrt(samples.numel()))
 
 
 def _split(axis: str, value: Any) -> list[tuple[str, Any]]:

@@ -14,8 +14,6 @@ from experiments.verification.witnesses import Array, two_directions
 from inference.fitting.kl_objective import KLObjective
 from ssl_as_inference.derivations.evaluation import compile_loss
 
-_DIGITS = 40
-
 
 @cache
 def _compiled(expression: Any, family: Any, views: int) -> Any:
@@ -29,7 +27,7 @@ def compare_loss(expression: Any, table: Table, objective: KLObjective) -> float
 
     It is relative to max(1, |loss|, Σκ + M d), the size of the terms that are added.
     """
-    with mpmath.workdps(_DIGITS):
+    with mpmath.workdps(40):
         loss = _compiled(expression, table.family, table.count)
         kappas = [mpmath.mpf(float(k)) for k in table.kappa]
         expected = loss(table.dim, kappas, _cosines(table.mu, table.f))

@@ -10,29 +10,15 @@ import math
 from collections.abc import Iterable
 from statistics import mean
 
-from experiments.special_cases.calibration import calibrate
-from experiments.special_cases.methods import SIZES, Size, simsiam
-from experiments.special_cases.negative_results import (
-    MAX_COLLAPSED_STD,
-    MIN_STD,
-    VARIANTS,
-    collapse,
-    compared,
-    constant_power_spherical,
-    moving_average_that_never_moves,
-    moving_average_without_memory,
-    with_pairs,
-)
-from experiments.special_cases.recovery import largest_differences
-from experiments.special_cases.stop_gradient import losses_of_gradient_descent, rises, target_path_error
+from experiments.special_cases import calibration, methods, recovery, stop_gradient
+from experiments.special_cases import negative_results as variants
 from experiments.verification.claim import Outcome, claim, largest
 from experiments.verification.lab import Lab
 
 STEPS, SEEDS = 100, 5
-CONCENTRATIONS = (1.0, 8.0)
 PARTED = 1e-2
 ENOUGH_RISES = 10
-SMALL = SIZES["small"]
+SMALL = methods.SIZES["small"]
 
 
 def _shortfall(measured: float, claimed: float) -> float:
@@ -48,29 +34,29 @@ def _values(values: Iterable[float], digits: int = 3) -> str:
     return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
-@claim("C10", "Eq. (9)", 1e-8, kind="trajectory", long=True)
-def constant_von_mises_fisher_is_simsiam(lab: Lab, size: Size = SMALL, steps: int = STEPS) -> Outcome:
+@claim("C10", "Eq. (9)", 1e-8, kind="trajectory", long=True, concentration=(1.0, 8.0))
+def constant_von_mises_fisher_is_simsiam(
+    lab: Lab, concentration: float, size: methods.Size = SMALL, steps: int = STEPS
+) -> Outcome:
     r"""Training with von Mises–Fisher experts of constant $\kappa$ gives SimSiam's weights step for step.
 
     So it does batch normalisation's buffers, with the learning rate divided and the weight decay multiplied by κ.
     """
-    errors, details = [], []
-    for concentration in CONCENTRATIONS:
-        trainings = simsiam(size, lab.seed, concentration=concentration)
-        worst = largest_differences(compared(trainings, size, steps, lab.seed, f"κ = {concentration:g}"))
-        errors += [worst["weights"], worst["buffers"]]
-        details.append(f"κ = {concentration:g}: {_listed(worst)}")
-    return Outcome(largest(errors), f"largest differences over {steps} steps, " + "; ".join(details))
+    trainings = methods.simsiam(size, lab.seed, concentration=concentration)
+    label = f"κ = {concentration:g}"
+    worst = recovery.largest_differences(variants.compared(trainings, size, steps, lab.seed, label))
+    detail = f"{label}: largest differences over {steps} steps: {_listed(worst)}"
+    return Outcome(largest((worst["weights"], worst["buffers"])), detail)
 
 
 @claim("C11", "Eq. (12)", 0.0, kind="trajectory", long=True)
-def constant_power_spherical_is_not_simsiam(lab: Lab, size: Size = SMALL, steps: int = STEPS) -> Outcome:
+def constant_power_spherical_is_not_simsiam(lab: Lab, size: methods.Size = SMALL, steps: int = STEPS) -> Outcome:
     r"""Training with Power Spherical experts of constant $\kappa$ does not give SimSiam's weights.
 
     The slope is $\kappa/(1+c)$. After 100 steps some weight differs by more than 0.01.
     """
-    trainings = constant_power_spherical(size, lab.seed)
-    first, *_, last = compared(trainings, size, steps, lab.seed, "Power Spherical")
+    trainings = variants.constant_power_spherical(size, lab.seed)
+    first, *_, last = variants.compared(trainings, size, steps, lab.seed, "Power Spherical")
     detail = f"largest difference of a weight: {first.weights:.1e} after step 1, {last.weights:.1e} after step {steps}"
     return Outcome(_shortfall(last.weights, PARTED), detail)
 
@@ -82,7 +68,8 @@ def the_diagonal_pulls_the_predictor_to_the_identity(lab: Lab, seeds: int = SEED
     The mean $1 - \mu_i^\top f_i$ is smaller with them in 5 of 5 seeds.
     """
     both, cross = (
-        [with_pairs(pairs, lab.seed + seed, steps=steps) for seed in range(seeds)] for pairs in ("all", "cross")
+        [variants.with_pairs(pairs, lab.seed + seed, steps=steps) for seed in range(seeds)]
+        for pairs in ("all", "cross")
     )
     larger = sum(not b.predictor_distance < c.predictor_distance for b, c in zip(both, cross, strict=True))
     found = [
@@ -93,20 +80,17 @@ def the_diagonal_pulls_the_predictor_to_the_identity(lab: Lab, seeds: int = SEED
     return Outcome(float(larger), f"{distances}; effective rank with {ranks[0]}, without {ranks[1]}")
 
 
-@claim("C26", "Eq. (8)", 1e-10, kind="trajectory", long=True)
-def the_moving_average_has_two_ends(lab: Lab, size: Size = SMALL, steps: int = STEPS) -> Outcome:
+@claim("C26", "Eq. (8)", 1e-10, kind="trajectory", long=True, momentum=(0, 1))
+def the_moving_average_has_two_ends(lab: Lab, momentum: int, size: methods.Size = SMALL, steps: int = STEPS) -> Outcome:
     """BYOL's moving average with momentum 0 is SimSiam over the same networks.
 
     With momentum 1 it is regression on a fixed target.
     """
-    ends = {"0": moving_average_without_memory, "1": moving_average_that_never_moves}
-    worst = {
-        name: largest_differences(compared(trainings(size, lab.seed), size, steps, lab.seed, f"momentum {name}"))
-        for name, trainings in ends.items()
-    }
-    details = "; ".join(f"momentum {name}: {_listed(differences)}" for name, differences in worst.items())
-    error = largest(value for differences in worst.values() for value in differences.values())
-    return Outcome(error, f"largest differences over {steps} steps: {details}")
+    ends = variants.moving_average_without_memory, variants.moving_average_that_never_moves
+    label = f"momentum {momentum}"
+    trainings = ends[momentum](size, lab.seed)
+    worst = recovery.largest_differences(variants.compared(trainings, size, steps, lab.seed, label))
+    return Outcome(largest(worst.values()), f"{label}: largest differences over {steps} steps: {_listed(worst)}")
 
 
 @claim("C27", "Eq. (8)", 1e-10, detail="largest derivative of (full − stop-gradient − path through z by hand)")
@@ -115,7 +99,7 @@ def the_target_path_is_what_the_stop_gradient_leaves_out(lab: Lab) -> float:
 
     It is $\partial L/\partial f \cdot \partial f/\partial\phi$.
     """
-    return target_path_error(lab.seed)
+    return stop_gradient.target_path_error(lab.seed)
 
 
 @claim("C27", "Eq. (8)", 0.0, kind="trajectory")
@@ -124,26 +108,27 @@ def the_loss_need_not_fall() -> Outcome:
 
     Gradient descent from a predictor that turns raises it, with a step at which the full gradient lowers it every time.
     """
-    stopped, full = (losses_of_gradient_descent(stopped=choice) for choice in (True, False))
+    stopped, full = (stop_gradient.losses_of_gradient_descent(stopped=choice) for choice in (True, False))
     detail = (
-        f"of {len(stopped) - 1} steps the loss rose in {rises(stopped)} with the stop-gradient "
-        f"(from {stopped[0]:.3f} up to {max(stopped):.3f}) and in {rises(full)} with the full gradient"
+        f"of {len(stopped) - 1} steps the loss rose in {stop_gradient.rises(stopped)} with the stop-gradient "
+        f"(from {stopped[0]:.3f} up to {max(stopped):.3f}) and in {stop_gradient.rises(full)} with the full gradient"
     )
-    return Outcome(_shortfall(rises(stopped), ENOUGH_RISES) + rises(full), detail)
+    return Outcome(_shortfall(stop_gradient.rises(stopped), ENOUGH_RISES) + stop_gradient.rises(full), detail)
 
 
-@claim("C28", "Eq. (5)", 0.0, kind="trajectory", long=True)
-def collapse_needs_only_one_part_missing(lab: Lab, seeds: int = SEEDS, steps: int = 200) -> Outcome:
+@claim("C28", "Eq. (5)", 0.0, kind="trajectory", long=True, variant=variants.VARIANTS)
+def collapse_needs_only_one_part_missing(
+    lab: Lab, variant: variants.Variant, seeds: int = SEEDS, steps: int = 200
+) -> Outcome:
     """Without the stop-gradient, or without the predictor, the outputs collapse (standard deviation < 0.05).
 
     With both they do not (> 0.5). Batch normalisation at the output is off; 5 of 5 seeds.
     """
-    wrong, details = 0, []
-    for variant in VARIANTS:
-        spread = [collapse(variant, lab.seed + seed, steps=steps).standard_deviation for seed in range(seeds)]
-        wrong += sum(not (value > MIN_STD if variant == "both" else value < MAX_COLLAPSED_STD) for value in spread)
-        details.append(f"{variant}: {_values(spread)}")
-    return Outcome(float(wrong), "standard deviation × √d, d = 8; " + "; ".join(details))
+    trained = [variants.collapse(variant, lab.seed + seed, steps=steps) for seed in range(seeds)]
+    spread = [outputs.standard_deviation for outputs in trained]
+    low, high = (variants.MIN_STD, math.inf) if variant == "both" else (-math.inf, variants.MAX_COLLAPSED_STD)
+    wrong = sum(not low < value < high for value in spread)
+    return Outcome(float(wrong), f"standard deviation × √d, d = 8, {variant}: {_values(spread)}")
 
 
 @claim("C30", "Eq. (11)", 0.03, kind="trajectory", long=True)
@@ -155,7 +140,7 @@ def a_learned_concentration_is_calibrated(lab: Lab) -> Outcome:
 
     Correction: Bins of the predicted concentration alone would pass a constant one; bins of the known one do not.
     """
-    untrained, trained = calibrate(seed=lab.seed)
+    untrained, trained = calibration.calibrate(seed=lab.seed)
     bins = trained.by_prediction
     detail = (
         f"ρ(κ) of ten bins of κ: {_values(bins.predicted.tolist())}; empirical resultant: "

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import quad
 from scipy.special import binom, digamma, eval_gegenbauer, gammaln, ive, logsumexp
 
 Array = NDArray[np.float64]
@@ -29,20 +27,6 @@ _REACH = 45.0
 def log_area(dim: int) -> float:
     """Logarithm of the area of the unit sphere in R^dim."""
     return float(math.log(2) + dim / 2 * math.log(math.pi) - gammaln(dim / 2))
-
-
-def _split(u: Array) -> tuple[Array, Array]:
-    """1 − tanh u and 1 + tanh u."""
-    return 2 / (1 + np.exp(2 * u)), 2 / (1 + np.exp(-2 * u))
-
-
-def _nodes(log_integrand: Callable[[Array], Array], points: int, fall: float) -> Array:
-    """Equally spaced u where the integrand is not negligible."""
-    coarse = np.linspace(-_REACH, _REACH, 20_001)
-    values = log_integrand(coarse)
-    kept = coarse[values > values.max() - fall]
-    margin = coarse[1] - coarse[0]
-    return np.linspace(kept[0] - margin, kept[-1] + margin, points)
 
 
 def cosine_law(
@@ -60,17 +44,21 @@ def cosine_law(
         1 − t and 1 + t at the nodes, weights that sum to one, and the logarithm of the integral over the sphere.
     """
 
-    def log_integrand(u: Array) -> Array:
-        gap, height = _split(u)
-        value: Array = log_density(gap, height) + (dim - 1) / 2 * (np.log(gap) + np.log(height))
-        return value
+    def gaps(u: Array) -> tuple[Array, Array]:
+        return 2 / (1 + np.exp(2 * u)), 2 / (1 + np.exp(-2 * u))
 
-    u = _nodes(log_integrand, points, fall)
+    def log_integrand(u: Array) -> Array:
+        gap, height = gaps(u)
+        return np.asarray(log_density(gap, height) + (dim - 1) / 2 * (np.log(gap) + np.log(height)))
+
+    coarse = np.linspace(-_REACH, _REACH, 20_001)
+    margin, values = coarse[1] - coarse[0], log_integrand(coarse)
+    kept = coarse[values > values.max() - fall]
+    u = np.linspace(kept[0] - margin, kept[-1] + margin, points)
     logs = log_integrand(u) + math.log(u[1] - u[0])
     total = float(logsumexp(logs))
-    gap, height = _split(u)
     rest = log_area(dim - 1) if dim > 2 else math.log(2)  # on the circle both sides of μ count
-    return gap, height, np.exp(logs - total), total + rest
+    return *gaps(u), np.exp(logs - total), total + rest
 
 
 def von_mises_fisher_height(kappa: float) -> LogHeight:
@@ -83,10 +71,7 @@ def power_spherical_height(kappa: float) -> LogHeight:
     return lambda gap, height: kappa * np.where(gap < 0.5, np.log1p(-np.minimum(gap, 0.5) / 2), np.log(height / 2))
 
 
-HEIGHTS: dict[str, Callable[[float], LogHeight]] = {
-    FISHER: von_mises_fisher_height,
-    POWER: power_spherical_height,
-}
+HEIGHTS: dict[str, Callable[[float], LogHeight]] = {FISHER: von_mises_fisher_height, POWER: power_spherical_height}
 
 
 def log_peak(family: str, dim: int, kappa: float) -> float:
@@ -126,12 +111,7 @@ def sphere_grid(points: int) -> tuple[Array, Array]:
 
 
 def mean_over(
-    dim: int,
-    log_density: LogHeight,
-    cosine: float,
-    function: LogHeight,
-    points: int = 500,
-    fall: float = _FALL,
+    dim: int, log_density: LogHeight, cosine: float, function: LogHeight, points: int = 500, fall: float = _FALL
 ) -> float:
     r"""$\mathbb{E}_q\,h(\mu^\top z)$ for q rotationally symmetric about f, $\mu^\top f$ = `cosine`, d ≥ 3.
 
@@ -144,37 +124,25 @@ def mean_over(
     c_low, c_high = math.sqrt((1 - cosine) / 2), math.sqrt((1 + cosine) / 2)
     t_low, t_high = np.sqrt(gap / 2)[:, None], np.sqrt(height / 2)[:, None]
     straight, crossed = s_height[None, :] / 2, s_gap[None, :] / 2
-    one_plus = 2 * (
-        (c_high * t_high + c_low * t_low) ** 2 * straight + (c_high * t_high - c_low * t_low) ** 2 * crossed
-    )
-    one_minus = 2 * (
-        (c_high * t_low - c_low * t_high) ** 2 * straight + (c_high * t_low + c_low * t_high) ** 2 * crossed
-    )
-    values = function(one_minus, one_plus)
+
+    def squares(first: Array, second: Array) -> Array:
+        return 2 * ((first + second) ** 2 * straight + (first - second) ** 2 * crossed)
+
+    values = function(squares(c_high * t_low, -c_low * t_high), squares(c_high * t_high, c_low * t_low))
     return float(weight @ values @ s_weight)
 
 
 def mean_log_height(family: str, dim: int, tau: float, cosine: float) -> float:
     r"""$\mathbb{E}_q\log\frac12(1+\mu^\top z)$ for q of concentration τ about f, $\mu^\top f$ = `cosine`, d ≥ 3.
 
-    For d = 3 the logarithm at −μ needs care.
-    The mean around f is elementary, $\frac1{2\pi}\int\log(A+B\cos\varphi)d\varphi = \log\frac{A+\sqrt{A^2-B^2}}2$ with
-    $A = 1+ct$ and $A^2-B^2 = (c+t)^2$; what is left has a kink at t = −c.
+    For d = 3 the logarithm at −μ needs care. There the mean around f is elementary,
+    $\frac1{2\pi}\int\log(A+B\cos\varphi)d\varphi = \log\frac{A+\sqrt{A^2-B^2}}2$ with $A = 1+ct$ and
+    $A^2-B^2 = (c+t)^2$. What is left has a kink at t = −c, where a rule of n points is off by n⁻².
     """
-    log_density = HEIGHTS[family](tau)
     if dim > 3:
-        return mean_over(dim, log_density, cosine, HEIGHTS[POWER](1.0))
-
-    def density(t: float) -> float:
-        return math.exp(float(log_density(np.array(1 - t), np.array(1 + t))))
-
-    def integrand(t: float) -> float:
-        return density(t) * math.log((1 + cosine * t + abs(cosine + t)) / 4)
-
-    options: dict[str, Any] = {"epsabs": 1e-14, "epsrel": 1e-13, "limit": 400}
-    parts = ((-1.0, -cosine), (-cosine, 1.0))
-    total = sum(quad(density, *part, **options)[0] for part in parts)
-    return float(sum(quad(integrand, *part, **options)[0] for part in parts) / total)
+        return mean_over(dim, HEIGHTS[family](tau), cosine, HEIGHTS[POWER](1.0))
+    gap, _, weight, _ = cosine_law(3, HEIGHTS[family](tau), points=1_000_000)
+    return float(weight @ np.log((1 + cosine * (1 - gap) + np.abs(cosine + 1 - gap)) / 4))
 
 
 def _harmonics(dim: int, cosine: float, degrees: Array) -> Array:

@@ -25,8 +25,9 @@ from ssl_as_inference.derivations.notation import (
 from ssl_as_inference.derivations.ssl_loss import SSL_LOSS
 from ssl_as_inference.derivations.step import Derivation, Step
 
-_density = exp(LogNormalizer(kappa)) * exp(kappa * Inner(mu[i], z))  # Eq. (7)
-_product = Sum(log(_density), (i, 1, M))  # the logarithm of Eq. (6)
+DENSITY = exp(LogNormalizer(kappa)) * exp(kappa * Inner(mu[i], z))
+"""Eq. (7)."""
+_product = Sum(log(DENSITY), (i, 1, M))  # the logarithm of Eq. (6)
 _affine = -M * LogNormalizer(kappa) - kappa / M * Sum(Inner(mu[i], f[j]), (i, 1, M), (j, 1, M))
 
 LOSS = Derivation(

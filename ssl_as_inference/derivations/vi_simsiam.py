@@ -43,8 +43,9 @@ from ssl_as_inference.derivations.notation import (
 from ssl_as_inference.derivations.step import Derivation, Step, positive_terms
 
 _log_c, _k = LogNormalizer(concentrations[i]), concentrations[i]
-_density = exp(_log_c) * (1 + Inner(mu[i], z)) ** _k  # Eq. (11)
-_log_product = Sum(log(_density), (i, 1, M))  # the logarithm of Eq. (10)
+DENSITY = exp(_log_c) * (1 + Inner(mu[i], z)) ** _k
+"""Eq. (11)."""
+_log_product = Sum(log(DENSITY), (i, 1, M))  # the logarithm of Eq. (10)
 _expanded = Sum(_log_c + _k * log(1 + Inner(mu[i], z)), (i, 1, M))
 _pairs = ((i, 1, M), (j, 1, M))
 
