@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 GROUPS = {
-    "See it": ("quickstart", "draw", "figure3", "figure4"),
+    "See it": ("quickstart", "draw", "figure4"),
     "Use it": ("pretrain", "evaluate", "embed"),
     "Check it": ("verify", "recover", "benchmark"),
     "Reproduce it": ("table1", "uncertainty", "recipes", "digits_sweep", "on_a_gpu", "results"),

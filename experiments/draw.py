@@ -1,8 +1,9 @@
 """Draw the figures that explain the method: data flow (Fig. 1), graphical model (Fig. 2), loss surface (Fig. 3).
 
-The graphical model is drawn by Pyro from the running program. That needs Graphviz, whose program `dot` comes with the
-operating system (`apt install graphviz`, `brew install graphviz`); without it the other figures are still drawn.
-With `--interactive` it writes figures with sliders, one web page each that needs no network.
+The loss surface is drawn for Power Spherical and for von Mises–Fisher experts, the graphical model by Pyro from the
+running program. That needs Graphviz, whose program `dot` comes with the operating system (`apt install graphviz`, `brew
+install graphviz`); without it the other figures are still drawn. With `--interactive` it writes figures with sliders,
+one web page each that needs no network.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from experiments.figures import data_flow_figure, loss_surface_figure, save_figure  # noqa: PLC0415  # slow
     from experiments.figures.graphical_model import ExecutableNotFound, graphical_model  # noqa: PLC0415
     from experiments.figures.interactive import FIGURES, write  # noqa: PLC0415
+    from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER  # noqa: PLC0415
 
     if options.interactive:
         for name, draw in FIGURES.items():
             print(write(draw(), options.out / f"{name}.html"))
         return 0
     print(save_figure(data_flow_figure(), options.out / "data_flow.png"))
-    print(save_figure(loss_surface_figure(options.dim), options.out / "loss_surface.png"))
+    surfaces = loss_surface_figure(options.dim, (POWER_SPHERICAL, VON_MISES_FISHER))
+    print(save_figure(surfaces, options.out / "loss_surface.png"))
     try:
         print(graphical_model(options.out / "graphical_model.png"))
     except ExecutableNotFound:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.figures.style import MUTED, PALETTE, panel_title, styled
@@ -27,18 +28,26 @@ def accuracies_figure(panels: Mapping[str, Mapping[str, Cell]], reference: str) 
         if known is not None:
             axes.axvline(known, color=MUTED, linewidth=0.8, linestyle="dashed")
         for place, label in enumerate(labels):
-            cell = cells[label]
-            if cell.value is None:
-                axes.text(0.02, place, cell.text or "–", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
-                continue
-            colour = PALETTE[0] if label != reference else PALETTE[1]
-            seeds = [value for value in cell.each if value is not None]
-            axes.plot(seeds, [place] * len(seeds), "o", color=colour, markersize=3, alpha=0.5)
-            axes.plot([cell.value], [place], "D", color=colour, markersize=5)
-            if cell.low is not None and cell.high is not None:
-                axes.plot([cell.low, cell.high], [place, place], color=colour, linewidth=1.4)
-        axes.set(yticks=range(len(labels)), yticklabels=labels, xlabel="top-1 accuracy, %")
-        axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.grid(axis="y", color=MUTED, alpha=0.15)
+            draw_interval(axes, place, cells[label], PALETTE[0] if label != reference else PALETTE[1])
+        label_rows(axes, labels)
+        axes.set_xlabel("top-1 accuracy, %")
         panel_title(axes, "abcdefgh"[number % 8], title)
     return figure
+
+
+def draw_interval(axes: Axes, place: int, cell: Cell, colour: str) -> None:
+    """Draw a cell's mean, its interval and every seed's value in one row; its text where it has no value."""
+    if cell.value is None:
+        axes.text(0.02, place, cell.text or "–", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
+        return
+    seeds = [value for value in cell.each if value is not None]
+    axes.plot(seeds, [place] * len(seeds), "o", color=colour, markersize=3, alpha=0.5)
+    axes.plot([cell.value], [place], "D", color=colour, markersize=5)
+    if cell.low is not None and cell.high is not None:
+        axes.plot([cell.low, cell.high], [place, place], color=colour, linewidth=1.4)
+
+
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Name the rows, from the top."""
+    axes.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
+    axes.grid(axis="y", color=MUTED, alpha=0.15)

@@ -19,6 +19,8 @@ _BELOW, _ABOVE = -_HEIGHT / 2, _HEIGHT / 2  # from the middle of a box to its ed
 # Rows, from the image down to the loss.
 _IMAGE, _VIEW, _ENCODE, _PREDICT, _PARAMETERS, _DENSITY, _CIRCLE, _LOSS = 9.9, 8.65, 7.4, 6.15, 4.9, 3.65, 2.05, 0.45
 _FONT_SIZE = 12
+_BOX: Any = {"boxstyle": "round,pad=0,rounding_size=0.12", "edgecolor": INK, "linewidth": 0.9}
+_ARROW: Any = {"mutation_scale": 11, "shrinkA": 0, "shrinkB": 0, "linewidth": 1}
 
 Point = tuple[float, float]
 
@@ -97,14 +99,8 @@ def _draw_parameters(axes: Axes, concentration: str, *, predicted: bool) -> None
     """Draw μ₁ below the predictor, and beside it κ, which comes from the predictor or from nowhere."""
     columns = (_LEFT - 0.75, _LEFT + 0.75)
     _box(axes, (columns[0], _PARAMETERS), r"$\mu_1$", _PREDICTOR, width=1.1)
-    _box(
-        axes,
-        (columns[1], _PARAMETERS),
-        concentration,
-        _PREDICTOR if predicted else "white",
-        width=1.1 if predicted else 1.5,
-        line="solid" if predicted else "dashed",
-    )
+    looks = (_PREDICTOR, 1.1, "solid") if predicted else ("white", 1.5, "dashed")
+    _box(axes, (columns[1], _PARAMETERS), concentration, looks[0], width=looks[1], line=looks[2])
     for column in columns:
         _arrow(axes, (column, _PARAMETERS + _BELOW), (column, _DENSITY + _ABOVE))
     for column in columns if predicted else columns[:1]:
@@ -130,32 +126,10 @@ def _note(axes: Axes, centre: Point, text: str, *, colour: str = MUTED, size: fl
 
 def _box(axes: Axes, centre: Point, text: str, colour: str, *, width: float = 1.7, line: str = "solid") -> None:
     x, y = centre
-    axes.add_patch(
-        FancyBboxPatch(
-            (x - width / 2, y - _HEIGHT / 2),
-            width,
-            _HEIGHT,
-            boxstyle="round,pad=0,rounding_size=0.12",
-            facecolor=colour,
-            edgecolor=INK,
-            linewidth=0.9,
-            linestyle=line,
-        )
-    )
+    corner = (x - width / 2, y - _HEIGHT / 2)
+    axes.add_patch(FancyBboxPatch(corner, width, _HEIGHT, facecolor=colour, linestyle=line, **_BOX))
     axes.text(x, y, text, ha="center", va="center", color=INK, fontsize=_FONT_SIZE)
 
 
 def _arrow(axes: Axes, start: Point, end: Point, *, style: str = "-|>", line: str = "solid", colour: str = INK) -> None:
-    axes.add_patch(
-        FancyArrowPatch(
-            start,
-            end,
-            arrowstyle=style,
-            mutation_scale=11,
-            shrinkA=0,
-            shrinkB=0,
-            linewidth=1,
-            linestyle=line,
-            color=colour,
-        )
-    )
+    axes.add_patch(FancyArrowPatch(start, end, arrowstyle=style, linestyle=line, color=colour, **_ARROW))

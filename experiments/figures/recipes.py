@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from experiments.figures.accuracies import draw_interval, label_rows
 from experiments.figures.style import HIGH, INK, LOW, MUTED, PALETTE, panel_title, styled
 from experiments.records.record import Cell
 
@@ -95,17 +97,10 @@ def _differences(axes: Axes, accuracy: Mapping[str, Cell], reference: str) -> No
     for place, (label, cell) in enumerate(accuracy.items()):
         if label == reference:
             axes.plot([0], [place], "D", color=PALETTE[1], markersize=5)
-        elif cell.value is None:
-            axes.text(0.02, place, cell.text or "–", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
         else:
-            axes.plot([each for each in cell.each if each is not None], [place] * len(cell.each), "o",
-                      color=PALETTE[0], markersize=3, alpha=0.5)  # fmt: skip
-            axes.plot([cell.value], [place], "D", color=PALETTE[0], markersize=5)
-            if cell.low is not None and cell.high is not None:
-                axes.plot([cell.low, cell.high], [place, place], color=PALETTE[0], linewidth=1.4)
-    axes.set(yticks=range(len(accuracy)), yticklabels=list(accuracy), ylim=(len(accuracy) - 0.5, -0.5))
+            draw_interval(axes, place, cell, PALETTE[0])
+    label_rows(axes, list(accuracy))
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", color=MUTED, alpha=0.15)
 
 
 def _cell(axes: Axes, column: int, place: int, test: Column, cell: Cell) -> None:
@@ -116,17 +111,12 @@ def _cell(axes: Axes, column: int, place: int, test: Column, cell: Cell) -> None
     axes.add_patch(Rectangle((column - 0.47, place - 0.45), 0.94, 0.9, facecolor=colour, edgecolor="none"))
     ends = [end for end in (cell.low, cell.high) if end is not None]
     reached = test.reached(cell.value, ends)
-    axes.text(
-        column, place, _rounded(cell.value), ha="center", va="center", fontsize=9, color=INK,
-        weight="bold" if reached else "normal",
-    )  # fmt: skip
+    weight = "bold" if reached else "normal"
+    axes.text(column, place, _rounded(cell.value), ha="center", va="center", fontsize=9, color=INK, weight=weight)
     if reached:
         surely = len(ends) == 2 and min(test.score(end) for end in ends) >= 1
-        axes.add_patch(
-            Rectangle(
-                (column - 0.45, place - 0.42), 0.9, 0.84, fill=False, edgecolor=INK, linewidth=2 if surely else 0.8
-            )
-        )
+        frame: Any = {"fill": False, "edgecolor": INK, "linewidth": 2 if surely else 0.8}
+        axes.add_patch(Rectangle((column - 0.45, place - 0.42), 0.9, 0.84, **frame))
 
 
 def _rounded(value: float) -> str:

@@ -58,7 +58,7 @@ def save_figure(figure: Figure, path: Path | str) -> Path:
 
     Args:
         figure: What a function of `experiments.figures` returned.
-        path: Where to, for example `runs/quickstart/figure3.png`.
+        path: Where to, for example `runs/figures/loss_surface.png`.
 
     Returns:
         The path, for a message that says where.

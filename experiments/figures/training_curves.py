@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,12 +16,17 @@ Series = Sequence[tuple[int, float]]
 Histories = Mapping[str, Mapping[str, Series]]
 
 _QUANTILE = re.compile(r"(?P<quantity>.+)/q(?P<percent>\d+)")
+_SEPARATE = "loss"
+_COLUMNS = 3
 _DECADES = 30.0  # ratio of largest to smallest value from which quantiles get a logarithmic axis
 
 
 @styled
-def training_curves_figure(histories: Histories, *, separate: Collection[str] = ("loss",), columns: int = 3) -> Figure:
-    """Draw one small plot for each quantity, with a line for each method that has it.
+def training_curves_figure(histories: Histories) -> Figure:
+    """Draw one small plot for each quantity, with a line for each method that has it; of the loss one for each method.
+
+    The losses' values do not compare: a negative log-likelihood under different distributions has a different zero and
+    scale.
 
     A series called `quantity/q05` is a quantile, here the 5 % one, of `quantity`. The quantiles of a quantity share its
     plot, whose title names them: the middle one is a line, and pairs are bands around it. The plot has a logarithmic
@@ -29,9 +34,6 @@ def training_curves_figure(histories: Histories, *, separate: Collection[str] = 
 
     Args:
         histories: Method → series → `(epoch, value)` pairs, in order.
-        separate: Quantities of which every method has a plot of its own, because their values do not compare: a
-            negative log-likelihood under different distributions has a different zero and scale.
-        columns: Plots in a row.
 
     Raises:
         ValueError: If there is no method, a method has no series, or a series is empty.
@@ -41,10 +43,10 @@ def training_curves_figure(histories: Histories, *, separate: Collection[str] = 
         >>> [axes.get_title(loc="left") for axes in figure.axes]
         ['loss, SimSiam', 'kNN']
     """
-    _check(histories, columns)
+    _check(histories)
     colours = {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(histories)}
-    panels = _panels(histories, separate)
-    columns = min(columns, len(panels))
+    panels = _panels(histories)
+    columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.3 * columns, 0.5 + 2.5 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -53,7 +55,7 @@ def training_curves_figure(histories: Histories, *, separate: Collection[str] = 
     for index, (axes, (quantity, methods)) in enumerate(zip(grid.flat, panels, strict=False)):
         for method in methods:
             _draw(axes, quantity, histories[method], colours[method])
-        axes.set_title(_title(quantity, histories[methods[0]], methods[0] if quantity in separate else None))
+        axes.set_title(_title(quantity, histories[methods[0]], methods[0] if quantity == _SEPARATE else None))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         if index + columns >= len(panels):
             axes.set_xlabel("epoch")
@@ -63,7 +65,7 @@ def training_curves_figure(histories: Histories, *, separate: Collection[str] = 
     return figure
 
 
-def _panels(histories: Histories, separate: Collection[str]) -> list[tuple[str, list[str]]]:
+def _panels(histories: Histories) -> list[tuple[str, list[str]]]:
     """Which methods share which plot, in the order in which the quantities first appear."""
     methods: dict[str, list[str]] = {}
     for method, history in histories.items():
@@ -73,7 +75,7 @@ def _panels(histories: Histories, separate: Collection[str]) -> list[tuple[str, 
                 having.append(method)
     panels: list[tuple[str, list[str]]] = []
     for quantity, having in methods.items():
-        panels += [(quantity, [method]) for method in having] if quantity in separate else [(quantity, having)]
+        panels += [(quantity, [method]) for method in having] if quantity == _SEPARATE else [(quantity, having)]
     return panels
 
 
@@ -117,7 +119,7 @@ def _draw(axes: Axes, quantity: str, history: Mapping[str, Series], colour: str)
             axes.set_yscale("log")
 
 
-def _check(histories: Histories, columns: int) -> None:
+def _check(histories: Histories) -> None:
     if not histories:
         raise ValueError("histories must hold at least one method, got none")
     for method, history in histories.items():
@@ -126,5 +128,3 @@ def _check(histories: Histories, columns: int) -> None:
         for name, series in history.items():
             if not series:
                 raise ValueError(f"histories[{method!r}][{name!r}] must hold at least one (epoch, value), got none")
-    if columns < 1:
-        raise ValueError(f"columns must be at least 1, got {columns}")

@@ -30,8 +30,8 @@ def typed_command(module: str, arguments: Sequence[str]) -> str:
     """What was typed, so that it can be typed again.
 
     Example:
-        >>> typed_command("experiments.figure3", ["--out", "my figures"])
-        "python -m experiments.figure3 --out 'my figures'"
+        >>> typed_command("experiments.draw", ["--out", "my figures"])
+        "python -m experiments.draw --out 'my figures'"
     """
     return shlex.join(["python", "-m", module, *arguments])
 

@@ -19,18 +19,17 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from scipy.special import betaln, gammaln, ive
 
-from experiments import figure3
 from experiments.figures import (
     concentration_figure,
     data_flow_figure,
     loss_surface_figure,
-    loss_surfaces_figure,
     save_figure,
     training_curves_figure,
 )
 from experiments.figures.concentration import format_concentration
-from experiments.figures.loss_surface import relative_loss, von_mises_fisher_relative_loss
+from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER
 
+BOTH = (POWER_SPHERICAL, VON_MISES_FISHER)
 EPOCHS = range(30)
 HISTORIES = {
     "SimSiam": {
@@ -56,8 +55,8 @@ def log_uniform(images: int) -> torch.Tensor:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "loss_surface_d3": lambda: loss_surface_figure(3),
     "loss_surface_d2048": lambda: loss_surface_figure(2048),
-    "loss_surfaces_d3": lambda: loss_surfaces_figure(3),
-    "loss_surfaces_d2048": lambda: loss_surfaces_figure(2048),
+    "loss_surfaces_d3": lambda: loss_surface_figure(3, BOTH),
+    "loss_surfaces_d2048": lambda: loss_surface_figure(2048, BOTH),
     "concentration_grey": lambda: concentration_figure(log_uniform(300), torch.rand(300, 1, 8, 8)),
     "concentration_rgb": lambda: concentration_figure(20 + log_uniform(99) / 1e5, torch.rand(99, 3, 8, 8)),
     "concentration_few": lambda: concentration_figure(log_uniform(5), torch.rand(5, 1, 8, 8)),
@@ -131,7 +130,7 @@ def test_relative_loss_is_the_beta_density_of_the_height(dim: int) -> None:
     for kappa in (1e-3, 1.0, 50.0, 1e5):
         t = (1 + cosine.numpy()) / 2
         expected = -(kappa * np.log(t) - betaln(b + kappa, b) + betaln(b, b)) / dim
-        actual = relative_loss(dim, cosine, torch.tensor(kappa, dtype=torch.float64))
+        actual = POWER_SPHERICAL.relative_loss(dim, cosine, torch.tensor(kappa, dtype=torch.float64))
         np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -140,7 +139,7 @@ def test_best_concentration_is_at_the_minimum_of_each_column() -> None:
     line = next(line for line in surface.lines if "best" in str(line.get_label()))
     ratio = torch.logspace(-2, 2, 4001, dtype=torch.float64)
     for cosine, best in np.asarray(line.get_xydata())[20:-20:20]:
-        loss = relative_loss(128, torch.tensor(cosine, dtype=torch.float64), 128 * ratio)
+        loss = POWER_SPHERICAL.relative_loss(128, torch.tensor(cosine, dtype=torch.float64), 128 * ratio)
         assert ratio[loss.argmin()].item() == pytest.approx(best, rel=5e-3)
 
 
@@ -153,23 +152,17 @@ def test_relative_loss_of_von_mises_fisher_is_that_of_scipys_bessel_function(dim
         # log C(κ) − log C(0), C(0) = Γ(d/2)/(2 π^{d/2})
         log_ratio = order * np.log(kappa) - log_bessel - order * np.log(2) - gammaln(dim / 2)
         expected = -(kappa * cosine.numpy() + log_ratio) / dim
-        actual = von_mises_fisher_relative_loss(dim, cosine, torch.tensor(kappa, dtype=torch.float64))
+        actual = VON_MISES_FISHER.relative_loss(dim, cosine, torch.tensor(kappa, dtype=torch.float64))
         np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_best_concentration_of_von_mises_fisher_is_at_the_minimum_of_each_column() -> None:
-    surface = next(axes for axes in loss_surfaces_figure(128).axes if "vMF" in axes.get_title(loc="left"))
+    surface = next(axes for axes in loss_surface_figure(128, BOTH).axes if "vMF" in axes.get_title(loc="left"))
     line = next(line for line in surface.lines if "best" in str(line.get_label()))
     ratio = torch.logspace(-2, 2, 4001, dtype=torch.float64)
     for cosine, best in np.asarray(line.get_xydata())[20:-20:20]:
-        loss = von_mises_fisher_relative_loss(128, torch.tensor(cosine, dtype=torch.float64), 128 * ratio)
+        loss = VON_MISES_FISHER.relative_loss(128, torch.tensor(cosine, dtype=torch.float64), 128 * ratio)
         assert ratio[loss.argmin()].item() == pytest.approx(best, rel=5e-3)
-
-
-def test_figure_3_is_drawn_at_the_dimension_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert figure3.main(["--dim", "16", "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "figure3.png").read_bytes().startswith(b"\x89PNG")
-    assert str(tmp_path / "figure3.png") in capsys.readouterr().out
 
 
 def test_sections_flatten_as_the_concentration_falls() -> None:
@@ -186,7 +179,7 @@ def test_loss_surface_needs_two_dimensions(dim: int) -> None:
     with pytest.raises(ValueError, match=f"dim must be an integer >= 2, got {dim}"):
         loss_surface_figure(dim)
     with pytest.raises(ValueError, match=f"dim must be an integer >= 2, got {dim}"):
-        loss_surfaces_figure(dim)
+        loss_surface_figure(dim, BOTH)
 
 
 def shown_images(figure: Figure) -> list[tuple[float, str]]:
@@ -257,12 +250,6 @@ def test_epochs_are_marked_by_whole_numbers(epochs: int) -> None:
     assert all(tick == round(tick) for tick in ticks)
 
 
-def test_quantities_can_share_a_panel_between_methods() -> None:
-    titles = [axes.get_title(loc="left") for axes in training_curves_figure(HISTORIES, separate=()).axes]
-    assert titles[0] == "loss"
-    assert len(titles) == 4
-
-
 K, PIXELS = torch.ones(4), torch.rand(4, 1, 8, 8)
 
 ERRORS: dict[str, tuple[Callable[..., Figure], tuple[Any, ...], dict[str, Any], str]] = {
@@ -276,7 +263,6 @@ ERRORS: dict[str, tuple[Callable[..., Figure], tuple[Any, ...], dict[str, Any], 
     "no_methods": (training_curves_figure, ({},), {}, "histories must hold at least one method"),
     "no_series": (training_curves_figure, ({"BYOL": {}},), {}, r"histories\['BYOL'\] must hold at least one series"),
     "no_values": (training_curves_figure, ({"BYOL": {"loss": []}},), {}, r"histories\['BYOL'\]\['loss'\] must hold"),
-    "no_columns": (training_curves_figure, (HISTORIES,), {"columns": 0}, "columns must be at least 1, got 0"),
 }
 
 

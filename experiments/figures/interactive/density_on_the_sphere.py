@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from plotly.graph_objects import Figure, Surface
+from plotly.graph_objects import Figure
 from torch import Tensor
 
 from experiments.figures.interactive.style import dress, slider
@@ -13,6 +14,20 @@ from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
 
 CONCENTRATIONS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _START = 4
+_NAMES = ("von Mises–Fisher, κ/2", "Power Spherical, κ")
+_LOOK: dict[str, Any] = {
+    "cmin": 0,
+    "cmax": 1,
+    "colorscale": "Viridis",
+    "hoverinfo": "name",
+    "contours": {axis: {"highlight": False} for axis in "xyz"},
+    "colorbar": {"title": {"text": "density / its largest value", "side": "right"}, "thickness": 12, "len": 0.7},
+}
+_SCENE: dict[str, Any] = {
+    **{f"{axis}axis": {"visible": False} for axis in "xyz"},
+    "aspectmode": "data",
+    "camera": {"eye": {"x": 1.1, "y": -1.1, "z": 0.6}},
+}
 
 
 def density_on_the_sphere(resolution: int = 60) -> Figure:
@@ -35,57 +50,25 @@ def density_on_the_sphere(resolution: int = 60) -> Figure:
         raise ValueError(f"resolution must be at least 8, got {resolution}")
     points = _points(resolution)
     mean_direction = torch.nn.functional.normalize(torch.tensor([1.0, -1.0, 0.6], dtype=torch.float64), dim=0)
-    colours = [
-        [
-            _relative(VonMisesFisher(mean_direction, kappa / 2), points),
-            _relative(PowerSpherical(mean_direction, kappa), points),
-        ]
-        for kappa in CONCENTRATIONS
+    pairs = [
+        (VonMisesFisher(mean_direction, kappa / 2), PowerSpherical(mean_direction, kappa)) for kappa in CONCENTRATIONS
     ]
+    colours = [[_relative(law, points) for law in pair] for pair in pairs]
     figure = Figure()
     x, y, z = (points[..., axis].numpy() for axis in range(3))
-    for number, name in enumerate(("von Mises–Fisher, κ/2", "Power Spherical, κ")):
-        figure.add_trace(
-            Surface(
-                x=x,
-                y=y,
-                z=z,
-                surfacecolor=colours[_START][number].numpy(),
-                cmin=0,
-                cmax=1,
-                colorscale="Viridis",
-                scene="scene" if number == 0 else "scene2",
-                showscale=number == 1,
-                name=name,
-                hoverinfo="name",
-                colorbar={
-                    "title": {"text": "density / its largest value", "side": "right"},
-                    "thickness": 12,
-                    "len": 0.7,
-                },
-                contours={axis: {"highlight": False} for axis in "xyz"},
-            )
-        )
-    scene = {
-        **{f"{axis}axis": {"visible": False} for axis in "xyz"},
-        "aspectmode": "data",
-        "camera": {"eye": {"x": 1.1, "y": -1.1, "z": 0.6}},
-    }
+    for number, name in enumerate(_NAMES):
+        place = {"scene": ("scene", "scene2")[number], "showscale": number == 1, "name": name}
+        figure.add_surface(x=x, y=y, z=z, surfacecolor=colours[_START][number].numpy(), **place, **_LOOK)
+    titles = [
+        {"text": text, "x": x, "y": 1.0, "xref": "paper", "yref": "paper", "showarrow": False}
+        for text, x in zip(_NAMES, (0.2, 0.76), strict=True)
+    ]
+    steps = [[{"surfacecolor": [one.tolist() for one in pair]}, [0, 1]] for pair in colours]
     figure.update_layout(
-        scene={**scene, "domain": {"x": [0, 0.48]}},
-        scene2={**scene, "domain": {"x": [0.5, 0.98]}},
-        annotations=[
-            {"text": text, "x": x, "y": 1.0, "xref": "paper", "yref": "paper", "showarrow": False}
-            for text, x in (("von Mises–Fisher, κ/2", 0.2), ("Power Spherical, κ", 0.76))
-        ],
-        sliders=[
-            slider(
-                "κ",
-                [f"{kappa:g}" for kappa in CONCENTRATIONS],
-                [[{"surfacecolor": [one.tolist() for one in pair]}, [0, 1]] for pair in colours],
-                at=_START,
-            )
-        ],
+        scene={**_SCENE, "domain": {"x": [0, 0.48]}},
+        scene2={**_SCENE, "domain": {"x": [0.5, 0.98]}},
+        annotations=titles,
+        sliders=[slider("κ", [f"{kappa:g}" for kappa in CONCENTRATIONS], steps, at=_START)],
     )
     narrow = {
         "scene.domain": {"x": [0, 1], "y": [0.53, 0.97]},
@@ -102,9 +85,8 @@ def density_on_the_sphere(resolution: int = 60) -> Figure:
 def _points(resolution: int) -> Tensor:
     polar = torch.linspace(0, math.pi, resolution, dtype=torch.float64)[:, None]
     azimuth = torch.linspace(0, 2 * math.pi, 2 * resolution, dtype=torch.float64)[None, :]
-    return torch.stack(
-        [polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), polar.cos() * torch.ones_like(azimuth)], dim=-1
-    )
+    over = polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), polar.cos() * torch.ones_like(azimuth)
+    return torch.stack(over, dim=-1)
 
 
 def _relative(law: VonMisesFisher | PowerSpherical, points: Tensor) -> Tensor:

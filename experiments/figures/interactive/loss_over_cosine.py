@@ -7,13 +7,13 @@ from plotly.graph_objects import Figure
 from torch import Tensor
 
 from experiments.figures.interactive.style import dress, slider
+from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER, Family
 from experiments.figures.style import PALETTE
-from ssl_as_inference.special import power_spherical_log_normalizer, von_mises_fisher_log_normalizer
 
 DIMENSIONS = (2, 3, 16, 128, 512, 2048)
 RELATIVE_CONCENTRATIONS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 _DIM, _KAPPA = 3, 4
-_FAMILIES = ("Power Spherical, κ", "von Mises–Fisher, κ/2")
+_FAMILIES = {"Power Spherical, κ": (POWER_SPHERICAL, 1.0), "von Mises–Fisher, κ/2": (VON_MISES_FISHER, 0.5)}
 
 
 def loss_over_cosine(points: int = 240) -> Figure:
@@ -36,60 +36,30 @@ def loss_over_cosine(points: int = 240) -> Figure:
         raise ValueError(f"points must be at least 2, got {points}")
     cosine = torch.cat([torch.linspace(-0.9995, 0.99, points, dtype=torch.float64), torch.tensor([1.0]).double()])
     curves = {
-        (dim, ratio): [_power_spherical(dim, ratio, cosine), _von_mises_fisher(dim, ratio, cosine)]
+        (dim, ratio): [_loss(family, dim, ratio * (dim - 1) * part, cosine) for family, part in _FAMILIES.values()]
         for dim in DIMENSIONS
         for ratio in RELATIVE_CONCENTRATIONS
     }
     figure = Figure()
     for dim in DIMENSIONS:
-        for family, curve, colour in zip(
-            _FAMILIES, curves[dim, RELATIVE_CONCENTRATIONS[_KAPPA]], PALETTE, strict=False
-        ):
-            figure.add_scatter(
-                x=cosine.numpy(), y=curve, name=family, line={"color": colour}, visible=dim == DIMENSIONS[_DIM]
-            )
-    figure.add_hline(
-        y=0,
-        line={"dash": "dot", "width": 1},
-        annotation_text="as good as the uniform density",
-        annotation_position="bottom left",
-    )
+        shown = zip(_FAMILIES, curves[dim, RELATIVE_CONCENTRATIONS[_KAPPA]], PALETTE, strict=False)
+        for name, curve, colour in shown:
+            style = {"line": {"color": colour}, "visible": dim == DIMENSIONS[_DIM]}
+            figure.add_scatter(x=cosine.numpy(), y=curve, name=name, **style)
+    note = {"annotation_text": "as good as the uniform density", "annotation_position": "bottom left"}
+    figure.add_hline(y=0, line={"dash": "dot", "width": 1}, **note)
     figure.update_xaxes(title="cosine μ₁ᵀz₂", range=[-1, 1])
     figure.update_yaxes(title="loss, nats per dimension", range=[-2, 5])
-    figure.update_layout(
-        sliders=[
-            slider(
-                "κ/(d − 1)",
-                [f"{ratio:g}" for ratio in RELATIVE_CONCENTRATIONS],
-                [
-                    [{"y": [curve for dim in DIMENSIONS for curve in curves[dim, ratio]]}]
-                    for ratio in RELATIVE_CONCENTRATIONS
-                ],
-                at=_KAPPA,
-            ),
-            slider(
-                "d",
-                [str(dim) for dim in DIMENSIONS],
-                [[{"visible": [one == dim for one in DIMENSIONS for _ in _FAMILIES]}] for dim in DIMENSIONS],
-                at=_DIM,
-                y=-0.42,
-            ),
-        ]
-    )
+    ratios = [[{"y": [y for dim in DIMENSIONS for y in curves[dim, ratio]]}] for ratio in RELATIVE_CONCENTRATIONS]
+    dims = [[{"visible": [one == dim for one in DIMENSIONS for _ in _FAMILIES]}] for dim in DIMENSIONS]
+    sliders = [
+        slider("κ/(d − 1)", [f"{ratio:g}" for ratio in RELATIVE_CONCENTRATIONS], ratios, at=_KAPPA),
+        slider("d", [str(dim) for dim in DIMENSIONS], dims, at=_DIM, y=-0.42),
+    ]
+    figure.update_layout(sliders=sliders)
     return dress(figure, "The loss of a pair of views over their cosine", below=240)
 
 
-def _power_spherical(dim: int, ratio: float, cosine: Tensor) -> list[float]:
-    kappa = torch.tensor(ratio * (dim - 1), dtype=torch.float64)
-    gain = power_spherical_log_normalizer(dim, kappa) - power_spherical_log_normalizer(dim, torch.zeros_like(kappa))
-    return _rounded(-(gain + kappa * cosine.log1p()) / (dim - 1))
-
-
-def _von_mises_fisher(dim: int, ratio: float, cosine: Tensor) -> list[float]:
-    kappa = torch.tensor(ratio * (dim - 1) / 2, dtype=torch.float64)
-    gain = von_mises_fisher_log_normalizer(dim, kappa) - von_mises_fisher_log_normalizer(dim, torch.zeros_like(kappa))
-    return _rounded(-(gain + kappa * cosine) / (dim - 1))
-
-
-def _rounded(values: Tensor) -> list[float]:
-    return [round(value, 4) for value in values.tolist()]
+def _loss(family: Family, dim: int, kappa: float, cosine: Tensor) -> list[float]:
+    loss = family.relative_loss(dim, cosine, torch.tensor(kappa, dtype=torch.float64)) * dim / (dim - 1)
+    return [round(value, 4) for value in loss.tolist()]

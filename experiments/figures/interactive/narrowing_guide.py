@@ -49,25 +49,19 @@ def narrowing_guide(points: int = 721) -> Figure:
     losses = [float(cross_entropy(guide, product)) + log_z for guide in guides]
     limit = float(cross_entropy(DeltaMixture(atoms), product)) + log_z
 
-    figure = make_subplots(
-        1, 2, column_widths=[0.6, 0.4], subplot_titles=["densities", "−E<sub>q</sub> log p, normalised"]
-    )
-    degrees = circle.rad2deg().tolist()
-    figure.add_scatter(
-        x=degrees, y=densities[_START], name="guide q of concentration τ", line={"color": PALETTE[1]}, row=1, col=1
-    )
-    figure.add_scatter(x=degrees, y=model.tolist(), name="model p", line={"color": PALETTE[0]}, row=1, col=1)
-    figure.add_scatter(
-        x=GUIDE_CONCENTRATIONS, y=losses, showlegend=False, line={"color": PALETTE[1], "width": 1}, row=1, col=2
-    )
-    figure.add_scatter(
-        x=[GUIDE_CONCENTRATIONS[_START]], y=[losses[_START]], showlegend=False, mode="markers",
-        marker={"color": PALETTE[1], "size": 11}, row=1, col=2,
-    )  # fmt: skip
-    figure.add_scatter(
-        x=[GUIDE_CONCENTRATIONS[0], GUIDE_CONCENTRATIONS[-1]], y=[limit, limit], name="Dirac guide, Eq. (8)",
-        mode="lines", line={"dash": "dot", "color": PALETTE[2]}, row=1, col=2,
-    )  # fmt: skip
+    titles = ["densities", "−E<sub>q</sub> log p, normalised"]
+    figure = make_subplots(1, 2, column_widths=[0.6, 0.4], subplot_titles=titles)
+    degrees, taus = circle.rad2deg().tolist(), GUIDE_CONCENTRATIONS
+    model_colour, guide_colour, limit_colour = PALETTE[:3]
+    dirac = {"name": "Dirac guide, Eq. (8)", "mode": "lines", "line": {"dash": "dot", "color": limit_colour}}
+    dot = {"mode": "markers", "marker": {"color": guide_colour, "size": 11}, "showlegend": False}
+    guide_style, model_style = ({"line": {"color": colour}} for colour in (guide_colour, model_colour))
+    left, right = ({"row": 1, "col": column} for column in (1, 2))
+    figure.add_scatter(x=degrees, y=densities[_START], name="guide q of concentration τ", **guide_style, **left)
+    figure.add_scatter(x=degrees, y=model.tolist(), name="model p", **model_style, **left)
+    figure.add_scatter(x=taus, y=losses, showlegend=False, line={"color": guide_colour, "width": 1}, **right)
+    figure.add_scatter(x=[taus[_START]], y=[losses[_START]], **dot, **right)
+    figure.add_scatter(x=[taus[0], taus[-1]], y=[limit, limit], **dirac, **right)
     figure.update_xaxes(title="angle of z in degrees", range=[-180, 180], dtick=60, row=1, col=1)
     figure.update_yaxes(title="density", range=[0, 4], row=1, col=1)
     figure.update_xaxes(title="τ", type="log", row=1, col=2)
