@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
+import yaml
 
 from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.run_folder import Resume, RunFolder
-from inference.fitting.checkpointing import CheckpointError
 
 _PROGRAM = "python -m experiments.pretrain"
 
@@ -44,59 +43,75 @@ def parser() -> jsonargparse.ArgumentParser:
         help="go on with the run in --out, whose configuration is used: from its last checkpoint, or the previous one "
         "if the last is damaged; auto starts the run where there is none yet",
     )
+    made.add_argument("--from", metavar="ENCODER", help="short for --init_from: start with the weights of another run")
     made.add_argument("--download", action="store_true", help="short for --data.download true")
     made.add_argument("--skip-broken", action="store_true", help="short for --data.skip_broken true")
     made.add_class_arguments(PretrainConfig)
     return made
 
 
-def parse(arguments: Sequence[str] | None) -> tuple[PretrainConfig, Resume | None]:
-    """Configuration and where to resume; exits with status 2 on a mistake."""
+def parse(arguments: Sequence[str] | None) -> tuple[PretrainConfig, Any]:
+    """Configuration and where to resume, a `Resume` or `None`; exits with status 2 on a mistake."""
     made = parser()
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    given = _files_first(given)
+    given, files = _files_first(list(sys.argv[1:] if arguments is None else arguments))
+    for file in files:
+        _require_plain(made, Path(file))
     options = made.parse_args(given)
-    resume: Any = options.resume
-    if resume is not None and RunFolder(options.out).config.exists():
-        options = made.parse_args(["--config", str(RunFolder(options.out).config), *given])
+    of_the_run = Path(options.out).expanduser() / "config.yaml"
+    if options.resume is not None and of_the_run.exists():
+        _require_plain(made, of_the_run)
+        options = made.parse_args(["--config", str(of_the_run), *given])
     values = options.as_dict()
     values["data"]["download"] |= values["download"]
     values["data"]["skip_broken"] |= values["skip_broken"]
+    values["init_from"] = values["from"] or values["init_from"]
     try:
         config = PretrainConfig.from_dict({entry.name: values[entry.name] for entry in fields(PretrainConfig)})
     except ValueError as error:
         made.error(str(error))
-    return config, resume
+    return config, options.resume
 
 
-def _files_first(arguments: list[str]) -> list[str]:
-    """Move the configuration files before everything else, so that what is typed counts wherever it stands."""
+def _require_plain(made: jsonargparse.ArgumentParser, file: Path) -> None:
+    """Refuse what is no text of YAML, and aliases, by which a few lines become gigabytes."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        events = list(yaml.parse(text, yaml.SafeLoader))  # not loaded yet: nothing is expanded
+        if any(isinstance(event, yaml.AliasEvent) for event in events):
+            made.error(f"{file}: expected YAML without aliases (*name), got some")
+        if [isinstance(event, yaml.MappingStartEvent) for event in events[2:3]] == [False]:
+            made.error(f"{file}: expected a configuration in YAML, fields and values, got something else")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        made.error(f"{file}: expected a configuration in YAML, got: {reason}")
+
+
+def _files_first(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Move configuration files before all else, so that what is typed counts wherever it stands; name them, too."""
     files: list[str] = []
     others: list[str] = []
     remaining = iter(arguments)
     for argument in remaining:
         if argument == "--config":
-            files += [argument, next(remaining, "")]
+            files.append(next(remaining, ""))
+        elif argument.startswith("--config="):
+            files.append(argument.removeprefix("--config="))
         else:
-            (files if argument.startswith("--config=") else others).append(argument)
-    return files + others
+            others.append(argument)
+    return [part for file in files for part in ("--config", file)] + others, files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     config, resume = parse(arguments)
-    # The training stack takes seconds to import, which --help and a mistake need not wait for.
+    # The training stack takes seconds to import, which --help and a mistake do not wait for.
     from lightning.pytorch.utilities import rank_zero_only  # noqa: PLC0415
 
-    from experiments.pretraining.training import (  # noqa: PLC0415
-        TrainingFailedError,
-        TrainingInterruptedError,
-        pretrain,
-    )
+    from experiments.pretraining.training import TrainingFailedError, TrainingInterruptedError, pretrain  # noqa: PLC0415
 
     try:
         exported = pretrain(config, resume)
-    except (ValueError, CheckpointError, OSError) as error:
+    except (ValueError, OSError) as error:
         return _fail(str(error), 2)
     except TrainingFailedError as error:
         return _fail(str(error), 1)

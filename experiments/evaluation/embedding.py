@@ -102,6 +102,6 @@ def _report(
 
 
 def _name(images: ImageSet, index: int, folder: Path) -> str:
-    """Path relative to the folder, with slashes, as valid text."""
+    """Path relative to the folder, with slashes, as valid text; bytes that are none are written out, as hexadecimal."""
     name = os.path.relpath(images.location(index), folder).replace(os.sep, "/")
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from experiments.images.decoding import refuse_lenient_decoding
 from experiments.images.errors import BrokenImageError, BrokenImagesError, ImageSetError
-from experiments.images.image_sets import ArraySource, ImageSet
+from experiments.images.image_sets import ArraySource, FileSource, ImageSet
 from experiments.images.threads import in_threads
+from inference.fitting.checkpointing import replace_text
 
-_FORMAT = 1
+_FORMAT = 2
 _LISTED = 20
 
 
@@ -28,74 +31,84 @@ def check_images(
 
     Args:
         images: The set.
-        skip_broken: Leave out what cannot be read, with a line on standard error that says how many.
+        skip_broken: Leave out what cannot be read, and list it on standard error.
         cache_folder: A folder to remember the result in, for as long as no path, size or time of a file changes; files
             that could not be read are tried again. By default nothing is remembered.
         threads: Number of threads.
 
     Returns:
-        The set, without the images that were skipped.
+        The set with the hash of its content, without the images that were skipped.
 
     Raises:
         BrokenImagesError: If images cannot be read, and shall not be skipped.
         ImageSetError: If none can be read, or Pillow was told to accept truncated images.
     """
-    if isinstance(images.source, ArraySource):
-        return images
+    source = images.source
+    if isinstance(source, ArraySource):
+        return replace(images, content=source.fingerprint())
     refuse_lenient_decoding()
+    memory = None if cache_folder is None else cache_folder / f"checked-{source.fingerprint()[:24]}.json"
+    known = None if memory is None else _recall(memory, images)
+    if known is None or any(_examine(source, index)[0] is None for index in known["broken"]):
+        found = list(
+            in_threads(lambda i: _examine(source, i), len(images), f"{images.name}: checking", threads=threads)
+        )
+        content = hashlib.sha256(b"\0".join(digest for _, digest in found)).hexdigest()
+        known = {"broken": [index for index, (text, _) in enumerate(found) if text is not None], "content": content}
+        if memory is not None:
+            _remember(memory, images, known)
 
-    def reason(index: int) -> str | None:
-        try:
-            images.read(index)
-        except BrokenImageError as error:
-            return str(error)
-        return None
-
-    memory = None if cache_folder is None else cache_folder / f"checked-{images.source.fingerprint()[:24]}.json"
-    remembered = None if memory is None else _recall(memory, images)
-    if remembered is None:
-        found = in_threads(reason, len(images), f"{images.name}: checking", threads=threads)
-    else:
-        found = (reason(index) if index in remembered else None for index in range(len(images)))
-    broken = {index: text for index, text in enumerate(found) if text is not None}
-    if memory is not None and (remembered is None or remembered != broken.keys()):
-        _remember(memory, images, sorted(broken))
-
-    if not broken:
+    images = replace(images, content=known["content"])
+    if not known["broken"]:
         return images
-    if len(broken) == len(images) or not skip_broken:
-        listed = list(broken.values())[:_LISTED]
-        more = [f"… and {len(broken) - len(listed):,} more"] if len(broken) > len(listed) else []
-        what = f"{images.name}: {len(broken):,} of {len(images):,} images cannot be read:"
-        if len(broken) == len(images):
-            raise ImageSetError("\n  ".join([what, *listed, *more]))
-        remedy = "Repair or remove them, or leave them out with --skip-broken."
-        raise BrokenImagesError("\n  ".join([what, *listed, *more]) + f"\n{remedy}")
-    print(f"{images.name}: {len(broken):,} of {len(images):,} images cannot be read and are skipped", file=sys.stderr)
+    broken = [str(_examine(source, index)[0]) for index in known["broken"][:_LISTED]]
+    count = f"{images.name}: {len(known['broken']):,} of {len(images):,} images cannot be read"
+    more = [f"… and {len(known['broken']) - _LISTED:,} more"] if len(known["broken"]) > _LISTED else []
+    none_left = len(known["broken"]) == len(images)
+    if none_left or not skip_broken:
+        listed = "\n  ".join([f"{count}:", *broken, *more])
+        if none_left:
+            raise ImageSetError(listed)
+        raise BrokenImagesError(f"{listed}\nRepair or remove them, or leave them out with --skip-broken.")
+    _say("\n  ".join([f"{count} and are skipped:", *broken, *more]))
     kept = torch.ones(len(images), dtype=torch.bool)
-    kept[list(broken)] = False
-    return images.select(kept.nonzero().flatten(), skipped=len(broken))
+    kept[known["broken"]] = False
+    return images.select(kept.nonzero().flatten(), skipped=len(known["broken"]))
 
 
-def _recall(memory: Path, images: ImageSet) -> set[int] | None:
-    """Numbers of the images that could not be read; None where the set was not checked, or the file is damaged."""
+def _examine(source: FileSource, index: int) -> tuple[str | None, bytes]:
+    """Why an image cannot be read, and the hash of its file."""
+    try:
+        source.read(index)
+        return None, source.content(index)
+    except BrokenImageError as error:
+        return str(error), b""
+    except OSError as error:  # gone since
+        return f"{source.location(index)}: {error.strerror}", b""
+
+
+def _recall(memory: Path, images: ImageSet) -> dict[str, Any] | None:
+    """What was found before; None where the set was not checked, or the file is damaged."""
     if not memory.exists():
         return None
     try:
-        content = json.loads(memory.read_text())
-        if content["format"] != _FORMAT or content["images"] != len(images):
-            return None
-        return {int(index) for index in content["broken"]}
+        known: dict[str, Any] = json.loads(memory.read_text())
+        broken = [int(index) for index in known["broken"]]
+        if known["format"] == _FORMAT and known["images"] == len(images) and isinstance(known["content"], str):
+            return {**known, "broken": broken}
     except (OSError, ValueError, KeyError, TypeError):
-        print(f"{images.name}: {memory} is damaged; the images are checked again", file=sys.stderr)
-        return None
+        pass
+    _say(f"{images.name}: {memory} is damaged; the images are checked again")
+    return None
 
 
-def _remember(memory: Path, images: ImageSet, broken: list[int]) -> None:
-    unfinished = memory.with_name(f"{memory.name}.{os.getpid()}.unfinished")
+def _remember(memory: Path, images: ImageSet, known: dict[str, Any]) -> None:
+    text = json.dumps({"format": _FORMAT, "images": len(images), **known})
     try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps({"format": _FORMAT, "images": len(images), "broken": broken}))
-        unfinished.replace(memory)
+        replace_text(memory, text)
     except OSError as error:
-        print(f"{images.name}: cannot write {memory} ({error.strerror}); going on without", file=sys.stderr)
+        _say(f"{images.name}: cannot write {memory} ({error.strerror}); going on without")
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)

@@ -1,7 +1,8 @@
 """One image file becomes one upright RGB image, or one clear error.
 
 Pillow alone decodes, so that the loader's workers, the check before a training and the set on a device see the same
-pixels. What is not 8-bit RGB is converted:
+pixels. Only the formats of `FORMATS` are tried, whatever a file is called: some of Pillow's others start programs. What
+is not 8-bit RGB is converted:
 
 - grey, 1-bit, palette, YCbCr and HSV images by Pillow's conversion;
 - transparency (an alpha channel or a transparent palette entry) is laid over white, as a page would show it: the
@@ -11,14 +12,17 @@ pixels. What is not 8-bit RGB is converted:
 - an orientation in the EXIF data is applied;
 - of an animation or a file of many pages, the first image is taken.
 
-Floating-point images are refused, as no range of their values is known, and so are images of more than
-`MAX_PIXELS` pixels, which are decompression bombs or need tiling first.
+Refused are pixels whose range is not known: floating-point numbers, whole numbers below 0 or above 65,535, and files of
+16 bits of which at most 12 are used, as microscopes and X-ray detectors write them (they would come out black). So are
+images of more than `max_pixels` pixels, which are decompression bombs or need tiling first.
 """
 
 from __future__ import annotations
 
+import stat
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -26,17 +30,21 @@ from PIL import Image, ImageFile, ImageOps
 from experiments.images.errors import BrokenImageError, ImageSetError
 
 MAX_PIXELS = 2**26
-"""The largest image that is decoded, 67 million pixels; Pillow warns from 89 million and refuses 179 million."""
+"""The largest image that is decoded by default, 67 million pixels; Pillow warns from 89 and refuses from 179."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM")
 
 _ORIENTATION = 0x0112  # the EXIF tag; its values from 5 to 8 swap height and width
 _WIDE_GREY = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
+_TWELVE_BITS = 2**12
 
 
-def read_image(file: str | Path) -> Image.Image:
+def read_image(file: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a file to an upright RGB image.
 
     Args:
-        file: The image file, in any format Pillow reads.
+        file: The image file, in one of `FORMATS`.
+        max_pixels: Height times width of the largest image that is decoded.
 
     Returns:
         An image of mode RGB, decoded, with no file left open.
@@ -51,16 +59,14 @@ def read_image(file: str | Path) -> Image.Image:
         (640, 427)
     """
     try:
-        with Image.open(BytesIO(_contents(file))) as image:
-            _check_pixels(image.size)
+        with Image.open(BytesIO(_contents(file)), formats=FORMATS) as image:
+            _check_pixels(image.size, max_pixels)
             return _upright_rgb(image)
-    except ImageSetError:
-        raise
     except Exception as error:  # Pillow's decoders raise most of Python's exceptions on broken files
         raise BrokenImageError(f"{file}: {_reason(error)}") from error
 
 
-def read_size(file: str | Path) -> tuple[int, int]:
+def read_size(file: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Height and width of the upright image, from the file's header alone.
 
     Raises:
@@ -72,13 +78,12 @@ def read_size(file: str | Path) -> tuple[int, int]:
         (427, 640)
     """
     try:
-        with Image.open(file) as image:
-            _check_pixels(image.size)
+        _require_regular(file)
+        with Image.open(file, formats=FORMATS) as image:
+            _check_pixels(image.size, max_pixels)
             width, height = image.size
             swapped = image.getexif().get(_ORIENTATION, 1) in {5, 6, 7, 8}
             return (width, height) if swapped else (height, width)
-    except ImageSetError:
-        raise
     except Exception as error:
         raise BrokenImageError(f"{file}: {_reason(error)}") from error
 
@@ -92,32 +97,65 @@ def refuse_lenient_decoding() -> None:
         )
 
 
+def allow_pixels(max_pixels: int) -> None:
+    """Raise Pillow's own limit, which is the process's, where images as large as this are asked for."""
+    if max_pixels < 1:
+        raise ValueError(f"max_pixels must be at least 1, got {max_pixels}")
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+
+
+def _require_regular(file: str | Path) -> None:
+    # A device such as /dev/zero never ends, and a pipe never begins.
+    if not stat.S_ISREG(Path(file).stat().st_mode):
+        raise ValueError("not a regular file")
+
+
 def _contents(file: str | Path) -> bytes:
+    _require_regular(file)
     # Read at once: one system call instead of many seeks, which counts on network file systems.
     contents = Path(file).read_bytes()
     if not contents:
-        raise BrokenImageError(f"{file}: the file is empty (0 bytes)")
+        raise ValueError("the file is empty (0 bytes)")
     return contents
 
 
-def _check_pixels(size: tuple[int, int]) -> None:
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} × {height} pixels are more than the {MAX_PIXELS:,} that are decoded")
+    if width * height > max_pixels:
+        raise ValueError(f"{width} × {height} pixels are more than the {max_pixels:,} that are decoded")
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known; expected 8 or 16 bits")
+    # The decoder's name of the pixels, such as RGB;16B: Pillow keeps the upper 8 bits of colours of 16.
+    tiles: list[Any] = getattr(image, "tile", [])
+    coded = [tile.args if isinstance(tile.args, str) else str((*tile.args, "")[0]) for tile in tiles]
+    wide_colours = any(name.startswith(f"{image.mode};16") for name in coded)
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in _WIDE_GREY:
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        wide = np.asarray(image).astype(np.int64)
+        lowest, highest = int(wide.min()), int(wide.max())
+        if lowest < 0 or highest > 65535:
+            raise ValueError(f"pixels from {lowest} to {highest}, whose range is not known; expected 0 to 65535")
+        _check_bits(highest)
         return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+    if wide_colours:
+        _check_bits(int(np.asarray(image).max()) * 256)
     if image.has_transparency_data:
         layers = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
     return image.convert("RGB")
+
+
+def _check_bits(highest: int) -> None:
+    if 0 < highest < _TWELVE_BITS:
+        raise ValueError(
+            f"16-bit pixels of at most {highest}, which look like data of 12 bits or fewer and would come out black; "
+            "scale them to the full range first"
+        )
 
 
 def _reason(error: Exception) -> str:
@@ -125,5 +163,5 @@ def _reason(error: Exception) -> str:
         return error.strerror
     text = str(error)
     if text.startswith("cannot identify image file"):
-        return "not an image that Pillow can read"
+        return f"not an image in one of the formats {', '.join(FORMATS)}"
     return text or type(error).__name__

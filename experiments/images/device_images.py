@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -101,11 +102,13 @@ class DeviceImages:
         canvas = torch.empty(shape, dtype=torch.uint8, device=target)
 
         chunk = max(1, _CHUNK_BYTES // (images.channels * height * width))
+        parts = [slice(start, min(start + chunk, len(images))) for start in range(0, len(images), chunk)]
         cache = None if cache_folder is None else CanvasCache(cache_folder, images, storage_size, sizes, shape, chunk)
-        if cache is None or not cache.read_into(canvas):
-            decoded = _decoded_chunks(images, sizes, storage_size, shape, chunk, threads)
-            for start, pixels in decoded if cache is None else cache.writing(decoded):
-                canvas[start : start + len(pixels)].copy_(torch.from_numpy(pixels))
+        missing = parts if cache is None else [part for part in parts if not cache.read_into(canvas, part)]
+        for part, pixels in zip(missing, _decoded(images, sizes, storage_size, shape, missing, threads), strict=True):
+            canvas[part].copy_(pixels)
+            if cache is not None:
+                cache.write(pixels, part)
         return cls(canvas, torch.from_numpy(sizes).to(target), images.labels.to(target), images.class_names)
 
 
@@ -123,17 +126,19 @@ def stored_size(size: tuple[int, int], storage_size: int | None) -> tuple[int, i
     return height, width
 
 
-def _decoded_chunks(
+def _decoded(
     images: ImageSet,
     sizes: NDArray[np.int64],
     storage_size: int | None,
     shape: tuple[int, int, int, int],
-    chunk: int,
+    parts: Sequence[slice],
     threads: int | None,
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Decode `chunk` images at a time; yield the number of the first, and pixels of shape `(chunk, *shape[1:])`."""
+) -> Iterator[Tensor]:
+    """Pixels of each part of the set, shape `(images of the part, *shape[1:])`."""
+    wanted = [index for part in parts for index in range(part.start, part.stop)]
 
-    def decode(index: int) -> NDArray[np.uint8]:
+    def decode(number: int) -> NDArray[np.uint8]:
+        index = wanted[number]
         image = images.read(index)
         height, width = (int(side) for side in sizes[index])
         if image.size != (width, height):
@@ -145,13 +150,13 @@ def _decoded_chunks(
         pixels = np.asarray(image)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
-    start, filled = 0, np.zeros((min(chunk, shape[0]), *shape[1:]), dtype=np.uint8)
-    for index, pixels in enumerate(in_threads(decode, len(images), f"{images.name}: decoding", threads=threads)):
-        filled[index - start, :, : pixels.shape[1], : pixels.shape[2]] = pixels
-        if index + 1 - start == len(filled):
-            yield start, filled
-            start = index + 1
-            filled = np.zeros((min(chunk, shape[0] - start), *shape[1:]), dtype=np.uint8)
+    decoded = in_threads(decode, len(wanted), f"{images.name}: decoding", threads=threads)
+    for part in parts:
+        filled = torch.zeros(part.stop - part.start, *shape[1:], dtype=torch.uint8)
+        for row in filled.numpy():
+            pixels = next(decoded)
+            row[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+        yield filled
 
 
 def _require_memory(name: str, shape: tuple[int, int, int, int], device: torch.device) -> None:
@@ -170,11 +175,4 @@ def _free_memory(device: torch.device) -> int | None:
     """Bytes that can be taken on a device; None where no one can tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if device.type == "cpu":
-        try:
-            lines = Path("/proc/meminfo").read_text().splitlines()
-        except OSError:
-            return None
-        kibibytes = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
-        return None if kibibytes is None else int(kibibytes) * 1024
-    return None
+    return int(psutil.virtual_memory().available) if device.type == "cpu" else None

@@ -5,6 +5,7 @@ Nothing is fetched unless it is asked for.
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 import tempfile
 import zlib
@@ -13,14 +14,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 from torchvision.datasets import CIFAR10
-from torchvision.datasets.utils import download_and_extract_archive
+from torchvision.datasets.utils import download_url
 
 from experiments.images.errors import ImageSetError
-
-_FAST_AI = "https://s3.amazonaws.com/fast-ai-imageclas"
-# The checksums of ImageNette are torchvision's. torchvision has no ImageWoof; its checksums are those of the package
-# Catalyst (catalyst/contrib/datasets/imagewoof.py), whose checksums of ImageNette agree with torchvision's.
-_CATALYST = "as the package Catalyst records it; torchvision knows none"
 
 
 @dataclass(frozen=True)
@@ -29,68 +25,60 @@ class PublishedSet:
 
     Args:
         url: Address of the archive.
-        md5: Its checksum.
+        md5: A checksum of it that others have published; it notices accidents, not an attack.
+        sha256: A checksum that also notices an attack; `None` where nobody has published one.
         folder: What the archive unpacks to.
         other_folders: Where else the set may lie below the root.
-        checksum_source: A remark on the checksum.
     """
 
     url: str
     md5: str
+    sha256: str | None
     folder: str
     other_folders: tuple[str, ...] = ()
-    checksum_source: str = "as torchvision records it"
+
+    def __str__(self) -> str:
+        return f"{self.url} (MD5 {self.md5}, SHA-256 {self.sha256 or 'never published'})"
 
 
+def _fast_ai(folder: str, md5: str, sha256: str | None) -> PublishedSet:
+    return PublishedSet(f"https://s3.amazonaws.com/fast-ai-imageclas/{folder}.tgz", md5, sha256, folder)
+
+
+# MD5 of ImageNette and CIFAR-10: torchvision. Of ImageWoof: the package Catalyst (catalyst/contrib/datasets/
+# imagewoof.py), whose checksums of ImageNette agree with torchvision's. SHA-256 of ImageNette and of the smaller
+# ImageWoof: FastAI.jl (src/datasets/fastaidatasets.jl); of CIFAR-10: Keras.
 PUBLISHED_SETS = {
-    "imagenette": PublishedSet(f"{_FAST_AI}/imagenette2.tgz", "fe2fc210e6bb7c5664d602c3cd71e612", "imagenette2"),
-    "imagenette-320": PublishedSet(
-        f"{_FAST_AI}/imagenette2-320.tgz", "3df6f0d01a2c9592104656642f5e78a3", "imagenette2-320"
+    "imagenette": _fast_ai(
+        "imagenette2",
+        "fe2fc210e6bb7c5664d602c3cd71e612",
+        "6cbfac238434d89fe99e651496f0812ebc7a10fa62bd42d6874042bf01de4efd",
     ),
-    "imagenette-160": PublishedSet(
-        f"{_FAST_AI}/imagenette2-160.tgz", "e793b78cc4c9e9a4ccc0c1155377a412", "imagenette2-160"
+    "imagenette-320": _fast_ai(
+        "imagenette2-320",
+        "3df6f0d01a2c9592104656642f5e78a3",
+        "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c",
     ),
-    "imagewoof": PublishedSet(
-        f"{_FAST_AI}/imagewoof2.tgz", "9aafe18bcdb1632c4249a76c458465ba", "imagewoof2", checksum_source=_CATALYST
+    "imagenette-160": _fast_ai(
+        "imagenette2-160",
+        "e793b78cc4c9e9a4ccc0c1155377a412",
+        "64d0c4859f35a461889e0147755a999a48b49bf38a7e0f9bd27003f10db02fe5",
     ),
-    "imagewoof-320": PublishedSet(
-        f"{_FAST_AI}/imagewoof2-320.tgz",
-        "0f46d997ec2264e97609196c95897a44",
-        "imagewoof2-320",
-        checksum_source=_CATALYST,
-    ),
-    "imagewoof-160": PublishedSet(
-        f"{_FAST_AI}/imagewoof2-160.tgz",
-        "3d200a7be99704a0d7509be2a9fbfe15",
+    "imagewoof": _fast_ai("imagewoof2", "9aafe18bcdb1632c4249a76c458465ba", None),
+    "imagewoof-320": _fast_ai("imagewoof2-320", "0f46d997ec2264e97609196c95897a44", None),
+    "imagewoof-160": _fast_ai(
         "imagewoof2-160",
-        checksum_source=_CATALYST,
+        "3d200a7be99704a0d7509be2a9fbfe15",
+        "663c22f69c2802d85e2a67103c017e047096702ffddf9149a14011b7002539bf",
     ),
-    "cifar10": PublishedSet(CIFAR10.url, CIFAR10.tgz_md5, CIFAR10.base_folder, ("cifar10", "cifar10-jpeg")),
+    "cifar10": PublishedSet(
+        CIFAR10.url,
+        CIFAR10.tgz_md5,
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        CIFAR10.base_folder,
+        ("cifar10", "cifar10-jpeg"),
+    ),
 }
-
-WORDNET_NAMES = {
-    "n01440764": "tench",
-    "n02102040": "English springer",
-    "n02979186": "cassette player",
-    "n03000684": "chain saw",
-    "n03028079": "church",
-    "n03394916": "French horn",
-    "n03417042": "garbage truck",
-    "n03425413": "gas pump",
-    "n03445777": "golf ball",
-    "n03888257": "parachute",
-    "n02086240": "Shih-Tzu",
-    "n02087394": "Rhodesian ridgeback",
-    "n02088364": "beagle",
-    "n02089973": "English foxhound",
-    "n02093754": "Border terrier",
-    "n02096294": "Australian terrier",
-    "n02099601": "golden retriever",
-    "n02105641": "Old English sheepdog",
-    "n02111889": "Samoyed",
-    "n02115641": "dingo",
-}
-"""Names of ImageNette's and ImageWoof's classes, whose folders are called by their numbers in WordNet."""
 
 
 def locate(name: str, root: Path, *, download: bool = False) -> Path:
@@ -105,35 +93,36 @@ def locate(name: str, root: Path, *, download: bool = False) -> Path:
         ImageSetError: If the set is not there, with what to put where; or if it cannot be fetched, with the reason.
     """
     published = PUBLISHED_SETS[name]
-    for folder in (published.folder, *published.other_folders):
-        if (root / folder).is_dir():
-            return root / folder
+    folders = [root / folder for folder in (published.folder, *published.other_folders)]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
     if not download:
-        places = " or ".join(str(root / folder) for folder in (published.folder, *published.other_folders))
         raise ImageSetError(
-            f"{name}: expected the folder {places}, but there is none. Fetch it with --download, or unpack "
-            f"{published.url} (MD5 {published.md5}, {published.checksum_source}) in {root}"
+            f"{name}: expected the folder {' or '.join(map(str, folders))}, but there is none. Fetch it with "
+            f"--download, or unpack {published} in {root}"
         )
-    _fetch(name, published, root)
-    return root / published.folder
-
-
-def _fetch(name: str, published: PublishedSet, root: Path) -> None:
-    """Fetch, check and unpack in a folder of its own; only what is complete is moved to its place."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".download-{published.folder}-", dir=root) as working:
-            download_and_extract_archive(published.url, working, md5=published.md5)
-            unpacked = Path(working) / published.folder
-            if unpacked.is_dir():
-                unpacked.rename(root / published.folder)
-                return
-            found = sorted(path.name for path in Path(working).iterdir())
-    except (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise ImageSetError(
-            f"{name}: cannot download {published.url} (MD5 {published.md5}, {published.checksum_source}) to {root}: "
-            f"{error}"
-        ) from error
-    raise ImageSetError(
-        f"{name}: expected {published.url} to unpack to a folder {published.folder}, got {', '.join(found)}"
-    )
+        _fetch(published, root)
+    except (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError, zlib.error, ValueError) as error:
+        raise ImageSetError(f"{name}: cannot download {published} to {root}: {error}") from error
+    return folders[0]
+
+
+def _fetch(published: PublishedSet, root: Path) -> None:
+    """Fetch, check and unpack in a folder of its own; only what is complete is moved to its place."""
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".download-{published.folder}-", dir=root) as working:
+        download_url(published.url, working, "archive", published.md5)
+        archive = Path(working) / "archive"
+        with archive.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if published.sha256 not in {None, sha256}:
+            raise ValueError(f"expected the SHA-256 {published.sha256}, got {sha256}, though the MD5 is right")
+        with tarfile.open(archive) as packed:
+            packed.extractall(working, filter="data")  # nothing outside the folder, no devices, no odd permissions
+        unpacked = Path(working) / published.folder
+        if not unpacked.is_dir():
+            found = sorted(path.name for path in Path(working).iterdir() if path != archive)
+            raise ValueError(f"expected it to unpack to a folder {published.folder}, got {', '.join(found)}")
+        unpacked.rename(root / published.folder)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,35 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from experiments.images.decoding import read_image, read_size
+from experiments.images.decoding import MAX_PIXELS, read_image, read_size
 from experiments.images.errors import ImageSetError
 
 UNLABELLED = -1
-
-
-class ImageSource(Protocol):
-    """Where the images of a set come from: files, or arrays in memory."""
-
-    @property
-    def channels(self) -> int:
-        """3, or 1 where every image is grey by nature."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int) -> Image.Image:
-        """Decode an image: mode RGB, or L where there is one channel."""
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Height and width of an image, without decoding it."""
-
-    def location(self, index: int) -> str:
-        """What to call an image in a message: its path, or its number."""
-
-    def select(self, indices: NDArray[np.int64]) -> ImageSource:
-        """Make a source of these images, in this order."""
-
-    def fingerprint(self) -> str:
-        """A hash that changes when an image may have changed: of paths, sizes and times, or of the pixels."""
 
 
 class FileSource:
@@ -55,6 +29,8 @@ class FileSource:
     Args:
         folder: What the paths are relative to.
         paths: Paths of the files, relative to the folder.
+        channels: 3, or 1 to read every image as grey.
+        max_pixels: Height times width of the largest image that is decoded.
 
     Example:
         >>> import sklearn.datasets
@@ -63,11 +39,13 @@ class FileSource:
         (2, (427, 640), 'RGB')
     """
 
-    channels = 3
-
-    def __init__(self, folder: str | Path, paths: Sequence[str]) -> None:
+    def __init__(
+        self, folder: str | Path, paths: Sequence[str], *, channels: int = 3, max_pixels: int = MAX_PIXELS
+    ) -> None:
         encoded = [os.fsencode(path) for path in paths]
         self.folder = Path(folder)
+        self.channels = channels
+        self.max_pixels = max_pixels
         self._bytes: NDArray[np.uint8] = np.frombuffer(b"".join(encoded), dtype=np.uint8)
         self._ends: NDArray[np.int64] = np.cumsum([len(path) for path in encoded], dtype=np.int64)
 
@@ -84,12 +62,12 @@ class FileSource:
         return self.folder / self.relative_path(index)
 
     def read(self, index: int) -> Image.Image:
-        """Decode a file."""
-        return read_image(self.path(index))
+        """Decode a file: mode RGB, or L where there is one channel."""
+        return read_image(self.path(index), self.max_pixels).convert("RGB" if self.channels == 3 else "L")
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width, from the header of the file."""
-        return read_size(self.path(index))
+        return read_size(self.path(index), self.max_pixels)
 
     def location(self, index: int) -> str:
         """The path of a file."""
@@ -97,12 +75,13 @@ class FileSource:
 
     def select(self, indices: NDArray[np.int64]) -> FileSource:
         """Make a source of these files, in this order."""
-        return FileSource(self.folder, [self.relative_path(index) for index in indices.tolist()])
+        paths = [self.relative_path(index) for index in indices.tolist()]
+        return FileSource(self.folder, paths, channels=self.channels, max_pixels=self.max_pixels)
 
     def fingerprint(self) -> str:
         """Hash of every file's path, size and time of change; a file that is missing counts as such."""
         folder = os.fsencode(self.folder.resolve())
-        digest = hashlib.sha256(folder)
+        digest = hashlib.sha256(folder + f"\0{self.channels}".encode())
         for index in range(len(self)):
             path = os.fsencode(self.relative_path(index))
             try:
@@ -112,6 +91,11 @@ class FileSource:
                 state = f"unreadable: {error.strerror}"
             digest.update(path + b"\0" + state.encode() + b"\0")
         return digest.hexdigest()
+
+    def content(self, index: int) -> bytes:
+        """Hash of a file's bytes and of its path below the folder: the same wherever the folder lies."""
+        with self.path(index).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest() + os.fsencode(self.relative_path(index))
 
 
 class ArraySource:
@@ -171,6 +155,7 @@ class ImageSet:
         labels: Class of each image, int64 of shape `(images,)`; −1 where an image has none.
         class_names: Name of each class, in the order of the labels.
         skipped: How many images of the set were left out because they cannot be read.
+        content: Hash of all that was found, whatever its place, which tells two sets apart; empty before a check.
 
     Example:
         >>> source = ArraySource(np.zeros((2, 8, 6, 3), dtype=np.uint8))
@@ -180,10 +165,11 @@ class ImageSet:
     """
 
     name: str
-    source: ImageSource
+    source: FileSource | ArraySource
     labels: Tensor
     class_names: tuple[str, ...]
-    skipped: int = field(default=0)
+    skipped: int = 0
+    content: str = ""
 
     def __post_init__(self) -> None:
         if self.labels.dtype != torch.int64 or self.labels.shape != (len(self.source),):

@@ -11,7 +11,8 @@ from torchvision.datasets import CIFAR10
 
 from experiments.images import digits
 from experiments.images.checking import check_images
-from experiments.images.downloads import PUBLISHED_SETS, WORDNET_NAMES, locate
+from experiments.images.decoding import MAX_PIXELS, allow_pixels
+from experiments.images.downloads import PUBLISHED_SETS, locate
 from experiments.images.errors import ImageSetError
 from experiments.images.image_sets import ArraySource, ImageSet
 from experiments.images.layouts import Split, find_images
@@ -24,6 +25,8 @@ def open_images(
     root: str | Path,
     split: Split,
     *,
+    channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
     download: bool = False,
     skip_broken: bool = False,
     cache_folder: Path | None = None,
@@ -33,14 +36,16 @@ def open_images(
 
     A known name comes first: imagenette, imagenette-320, imagenette-160, imagewoof, imagewoof-320, imagewoof-160,
     cifar10 (all below `root`), and digits. Anything else is a folder, as given or below `root`, in one of the layouts
-    of `experiments.images.layouts`; `./digits` is the folder of that name.
+    of `experiments.images.layouts`; `./digits` is the folder of that name. A ~ stands for the home folder.
 
     Args:
         name_or_folder: Name of a known set, or a folder of images.
         root: The folder that known sets lie in, or are downloaded to.
         split: "train", "val", or "all" for everything there is.
+        channels: Of image files: 3, or 1 to read them as grey. Sets that are arrays keep their own.
+        max_pixels: Height times width of the largest image that is decoded.
         download: Fetch a known set that is not there.
-        skip_broken: Leave out images that cannot be read, saying how many; `ImageSet.skipped` counts them.
+        skip_broken: Leave out images that cannot be read, listing them; `ImageSet.skipped` counts them.
         cache_folder: A folder to remember in that the files were checked, while they do not change. By default every
             start checks again. Nothing is ever written to the folder of the images.
         threads: Number of threads that check.
@@ -60,32 +65,43 @@ def open_images(
     """
     if split not in {"train", "val", "all"}:
         raise ValueError(f"split must be 'train', 'val' or 'all', got {split!r}")
-    root = Path(root)
-    if name_or_folder == DIGITS:
-        return _digits(split)
+    root = Path(root).expanduser()
+    allow_pixels(max_pixels)
+    name, folder = None, None
     if name_or_folder in PUBLISHED_SETS:
-        name = str(name_or_folder)
-        folder = locate(name, root, download=download)
-        if folder.name == CIFAR10.base_folder:
-            return _cifar10(folder, split)
-        images = find_images(folder, split, name=f"{name} ({split})")
-        class_names = tuple(WORDNET_NAMES.get(class_name, class_name) for class_name in images.class_names)
-        images = replace(images, class_names=class_names)
+        name = f"{name_or_folder} ({split})"
+        folder = locate(str(name_or_folder), root, download=download)
+    if name_or_folder == DIGITS:
+        images = _digits(split)
+    elif folder is not None and folder.name == CIFAR10.base_folder:
+        images = _cifar10(folder, split)
     else:
-        images = find_images(_existing_folder(name_or_folder, root), split)
+        folder = folder or _existing_folder(name_or_folder, root)
+        images = find_images(folder, split, name=name, channels=channels, max_pixels=max_pixels)
+        images = images if name is None else replace(images, class_names=_in_words(images.class_names))
     return check_images(images, skip_broken=skip_broken, cache_folder=cache_folder, threads=threads)
+
+
+def _in_words(wordnet_numbers: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of classes whose folders are called by their numbers in WordNet: the first of the synonyms."""
+    from timm.data.imagenet_info import ImageNetInfo  # noqa: PLC0415  # takes seconds to import
+
+    known = ImageNetInfo()
+    words = dict(zip(known.label_names(), known.label_descriptions(detailed=False), strict=True))
+    return tuple(words.get(number, number).split(", ")[0] for number in wordnet_numbers)
 
 
 def _existing_folder(given: str | Path, root: Path) -> Path:
     if str(given) == "":
         raise ImageSetError("expected the name of a set or a folder of images, got nothing")
     # An absolute path stays itself below any root.
-    for folder in (Path(given), root / given):
+    places = [Path(given).expanduser(), root / Path(given).expanduser()]
+    for folder in places:
         if folder.exists():
             return folder
     known = ", ".join([*PUBLISHED_SETS, DIGITS])
-    places = " or ".join(dict.fromkeys([str(Path(given).absolute()), str((root / given).absolute())]))
-    raise ImageSetError(f"{given}: expected a known set ({known}) or a folder, but there is no {places}")
+    tried = " or ".join(dict.fromkeys(str(folder.absolute()) for folder in places))
+    raise ImageSetError(f"{given}: expected a known set ({known}) or a folder, but there is no {tried}")
 
 
 def _digits(split: Split) -> ImageSet:
@@ -95,7 +111,7 @@ def _digits(split: Split) -> ImageSet:
     images = torch.cat([part.images for part in parts])
     pixels = (255 * images).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
     labels = torch.cat([part.labels for part in parts]).long()
-    return ImageSet(f"{DIGITS} ({split})", ArraySource(pixels), labels, tuple(str(digit) for digit in range(10)))
+    return ImageSet(f"{DIGITS} ({split})", ArraySource(pixels), labels, tuple(map(str, range(10))))
 
 
 def _cifar10(folder: Path, split: Split) -> ImageSet:

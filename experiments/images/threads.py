@@ -49,23 +49,19 @@ def in_threads(
     def task(start: int) -> list[Result]:
         return [function(index) for index in range(start, min(start + _CHUNK, count))]
 
-    # `None` shows the bar on a terminal only.
-    hidden = True if count < bar_from else None
     executor = ThreadPoolExecutor(workers)
     waiting: deque[Future[list[Result]]] = deque()
-    try:
-        with tqdm(total=count, desc=description, unit="image", disable=hidden) as bar:
-            for start in range(0, count, _CHUNK):
-                waiting.append(executor.submit(task, start))
-                if len(waiting) > 4 * workers:
-                    yield from _finished(waiting.popleft(), bar)
-            while waiting:
-                yield from _finished(waiting.popleft(), bar)
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _finished(future: Future[list[Result]], bar: tqdm) -> list[Result]:
-    results = future.result()
-    bar.update(len(results))
-    return results
+    starts = iter(range(0, count, _CHUNK))
+    # `None` shows the bar on a terminal only.
+    with tqdm(total=count, desc=description, unit="image", disable=True if count < bar_from else None) as bar:
+        try:
+            while True:
+                while len(waiting) <= 4 * workers and (start := next(starts, None)) is not None:
+                    waiting.append(executor.submit(task, start))
+                if not waiting:
+                    return
+                results = waiting.popleft().result()
+                bar.update(len(results))
+                yield from results
+        finally:
+            executor.shutdown(cancel_futures=True)

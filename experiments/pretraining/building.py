@@ -28,8 +28,18 @@ def build_pair(config: PretrainConfig) -> MultiViewPair:
     """The pair with its initial weights, which depend on `config.seed` alone; torch's generator is left as it was.
 
     Raises:
-        ValueError: If the backbone does not exist or does not take views of the configured sizes.
+        ValueError: If the backbone does not exist or does not take views of the configured sizes, or there is no memory
+            for networks as large as asked for.
     """
+    try:
+        return _pair(config)
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        sizes = f"method.dim {config.method.dim} and method.hidden {config.method.hidden}"
+        raise ValueError(f"cannot make {config.backbone.name} with {sizes}: {reason}") from error
+
+
+def _pair(config: PretrainConfig) -> MultiViewPair:
     views = config.views
     sizes = [views.size, views.local_size] if views.local_views else [views.size]
     options: dict[str, Any] = {"dim": config.method.dim, "guide_views": views.global_views}
@@ -40,6 +50,7 @@ def build_pair(config: PretrainConfig) -> MultiViewPair:
             channels=config.data.channels,
             sizes=sizes,
             small_image_stem=config.backbone.small_image_stem,
+            zero_init_residual=config.backbone.zero_init_residual,
         )
         if config.method.name == "byol":
             hidden = _BYOL_HIDDEN if config.method.hidden is None else config.method.hidden
@@ -79,6 +90,9 @@ def build_row_rate(config: PretrainConfig, pair: MultiViewPair) -> LastRowRate |
     return LastRowRate(pair.concentration_rows, training.concentration_rate, training.concentration_decay)
 
 
-def build_target_rule(config: PretrainConfig) -> TargetRule:
-    """How the guide follows the model."""
-    return ExponentialMovingAverage(config.method.momentum) if config.method.name == "byol" else StopGradientCopy()
+def build_target_rule(config: PretrainConfig, steps: int) -> TargetRule:
+    """How the guide follows the model in a training of so many steps."""
+    if config.method.name != "byol":
+        return StopGradientCopy()
+    rises = config.method.momentum_schedule == "cosine"
+    return ExponentialMovingAverage(config.method.momentum, steps if rises else None)

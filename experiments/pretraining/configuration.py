@@ -37,7 +37,7 @@ class DataConfig:
         root: Folder that holds the named data sets.
         download: Fetch a named data set that is missing; otherwise the run stops and says what to put where.
         skip_broken: Leave out images that cannot be decoded, and count them, instead of stopping before the training.
-        channels: 3 for colour, 1 for grey images.
+        channels: 3 for colour, 1 for grey images; image files of colours are then read as grey.
         path: resident keeps all decoded images on the device and augments them there in batches; streamed reads and
             augments them in worker processes, with the same distribution, for sets that outgrow the device's memory.
         storage_size: Images larger than this on the shorter side are kept downscaled to it (resident path only); a
@@ -45,6 +45,7 @@ class DataConfig:
         cache: Folder for the decoded images, so that the next run starts at once (resident path only); none when not
             given.
         workers: Worker processes of each training process on the streamed path.
+        max_pixels: Height times width of the largest image that is decoded; larger ones count as broken.
         images: At most so many training images, of each class equally many: a fixed choice, the same for every seed;
             all when not given.
         held_out: Fraction of the training images of each class that is kept from the training and takes the place of
@@ -61,12 +62,13 @@ class DataConfig:
     storage_size: int | None = None
     cache: str | None = None
     workers: int = 8
+    max_pixels: int = 2**26
     images: int | None = None
     held_out: float = 0.0
 
     def __post_init__(self) -> None:
         _require("data", self, "name", bool, "a data set or a folder")
-        _at_least(1, "data", self, "storage_size images")
+        _at_least(1, "data", self, "storage_size images max_pixels")
         _at_least(0, "data", self, "workers")
         _require("data", self, "held_out", lambda part: 0 <= part < 1, "in [0, 1)")
 
@@ -132,10 +134,13 @@ class BackboneConfig:
             strided_convolutional are networks of four and five convolutions, for images of about 16 and 32 pixels.
         small_image_stem: Give a ResNet a first convolution of 3 by 3 without stride and no max-pooling, which images of
             about 32 pixels need; when not given, where views.size is at most 64.
+        zero_init_residual: Let the last batch normalisation of each residual block of a ResNet begin at zero, as
+            SimSiam's authors do.
     """
 
     name: str = "resnet18"
     small_image_stem: bool | None = None
+    zero_init_residual: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,7 @@ class MethodConfig:
             or to the head alone, which is κ's own row of the predictor's last layer: what comes before then learns
             from the mean direction only, with κ as a weight.
         momentum: BYOL's momentum of the moving average.
+        momentum_schedule: constant, or cosine: from momentum to 1 over the training, as BYOL's authors have it.
     """
 
     name: Literal["simsiam", "byol", "vi_simsiam"] = "vi_simsiam"
@@ -166,6 +172,7 @@ class MethodConfig:
     concentration_map: Literal["relative", "softplus", "constant"] = "relative"
     concentration_gradient: Literal["through", "head"] = "through"
     momentum: float = 0.996
+    momentum_schedule: Literal["constant", "cosine"] = "constant"
 
     def __post_init__(self) -> None:
         _at_least(2, "method", self, "dim")
@@ -231,6 +238,8 @@ class TrainingConfig:
             it stands: it is not rescaled with the batch or the number of devices.
         momentum: Momentum of SGD.
         weight_decay: Weight decay of SGD, on every parameter.
+        predictor_rate: Learning rate of the predictor, the same in every step, as SimSiam's authors have it; that of
+            the schedule when not given.
         warmup_epochs: Epochs over which the rate first rises linearly.
         gradient_clip: Largest norm of the gradient; no clipping when not given. The gradient of a Power Spherical
             expert is unbounded (κ/(1 + cosine)).
@@ -244,6 +253,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    predictor_rate: float | None = None
     warmup_epochs: float = 0.0
     gradient_clip: float | None = 1.0
     concentration_rate: float = 1.0
@@ -253,7 +263,11 @@ class TrainingConfig:
         _at_least(1, "training", self, "epochs")
         _require("training", self, "batch_size", lambda size: size >= 2, ">= 2 (batch normalisation needs it)")
         for names, allowed, expected in (
-            ("learning_rate gradient_clip concentration_rate", lambda x: 0 < x < math.inf, "positive and finite"),
+            (
+                "learning_rate predictor_rate gradient_clip concentration_rate",
+                lambda x: 0 < x < math.inf,
+                "positive and finite",
+            ),
             ("weight_decay concentration_decay", lambda x: 0 <= x < math.inf, "finite and >= 0"),
             ("momentum", lambda x: 0 <= x < 1, "in [0, 1)"),
             ("warmup_epochs", lambda x: 0 <= x < self.epochs, "in [0, epochs)"),
@@ -359,6 +373,8 @@ class PretrainConfig:
     Attributes:
         out: Folder of the run: config.yaml, metrics.csv, TensorBoard's files, checkpoints and the exported encoder.
         seed: Of weights, order of the images and views; the same seed gives the same run.
+        init_from: A run's folder, an exported encoder or a checkpoint whose weights the run starts with; random ones
+            when not given. The networks must be the same; all else, the images too, may differ.
         data: Images.
         views: Augmented views of an image.
         backbone: The network that is pretrained.
@@ -372,6 +388,7 @@ class PretrainConfig:
 
     out: str = "runs/pretrain"
     seed: int = 0
+    init_from: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -384,6 +401,8 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         method, objective, training, views = self.method, self.objective, self.training, self.views
+        if not self.out:
+            raise ValueError("out must be a folder, got ''")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be a whole number from 0 to 4294967295, got {self.seed}")
         processes = self.engine.processes
@@ -399,6 +418,9 @@ class PretrainConfig:
             _require("training", training, "concentration_rate", lambda rate: rate == 1, f"1 {constant}")
             _require("training", training, "concentration_decay", lambda _: False, f"not given {constant}")
             _require("objective", objective, "weight", lambda w: w != "concentration", f"one or pull {constant}")
+        if self.engine.cuda_graphs:
+            recorded = "constant with engine.cuda_graphs: a recorded step does not know its number"
+            _require("method", method, "momentum_schedule", lambda schedule: schedule == "constant", recorded)
         for name, values in zip(("mean", "std"), views.normalization(self.data.channels), strict=True):
             expected = "one number" + (" or three" if self.data.channels == 3 else " with data.channels 1")
             views.require(name, len(values) == self.data.channels, expected)
@@ -431,8 +453,12 @@ class PretrainConfig:
 
 _NO_EFFECT_ON_WEIGHTS = (
     "out",
+    "init_from",  # what came of it is in the checkpoint
+    "data.name",  # its images are compared
     "data.root",
     "data.download",
+    "data.skip_broken",
+    "data.max_pixels",
     "data.cache",
     "data.workers",
     "engine.accelerator",

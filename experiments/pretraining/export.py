@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,14 +12,16 @@ from torch import Tensor
 
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
-from inference.fitting.checkpointing import CheckpointError, load_checkpoint, replace_file
+from inference.fitting.checkpointing import CheckpointError, digest, load_checkpoint, replace_file
 from ssl_as_inference.graphical_model import MultiViewPair
 
 EXPORTED = "encoder.safetensors"
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 FORMAT = "ssl-as-inference/pretraining/1"
-"""Says that a file is ours, and how it is laid out."""
+"""Says that a checkpoint is ours, and how it is laid out; so did exported encoders before they had a checksum."""
+EXPORT_FORMAT = "ssl-as-inference/pretraining/2"
+"""The same of an exported encoder."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ def save_pretrained(pair: MultiViewPair, config: PretrainConfig, path: str | Pat
         path: The file; named after `EXPORTED` in a run's folder.
     """
     path = Path(path)
-    metadata = {"format": FORMAT, "config": json.dumps(config.to_dict())}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _without_aliases(pair).items()}
+    content = json.dumps(config.to_dict())
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in weights(pair).items()}
+    metadata = {"format": EXPORT_FORMAT, "config": content, "checksum": digest({"config": content, "weights": tensors})}
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(save(tensors, metadata))  # its own way to a file ignores the umask
@@ -66,6 +69,8 @@ def load_pretrained(path: str | Path) -> Pretrained:
     content, state = _read_exported(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     try:
         config = PretrainConfig.from_dict(json.loads(content))
+        # A file that came from elsewhere decides neither where something is written nor that something is fetched.
+        config = replace(config, data=replace(config.data, cache=None, download=False))
         pair = build_pair(config)
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} was made by another version of this project: {error}") from error
@@ -77,26 +82,26 @@ def load_weights(pair: MultiViewPair, state: dict[str, Tensor], path: Path) -> N
     """Put the weights of a file into a pair that was built for them.
 
     Raises:
-        CheckpointError: If names or shapes are not the pair's.
+        CheckpointError: If names, shapes or types of numbers are not the pair's, or a number is not finite.
     """
-    expected = _without_aliases(pair)
-    wrong = sorted(set(expected) ^ set(state)) or [
-        name for name, tensor in expected.items() if tensor.shape != state[name].shape
-    ]
+    expected = weights(pair)
+    kinds, found = ({name: (t.shape, t.dtype) for name, t in tensors.items()} for tensors in (expected, state))
+    wrong = sorted(name for name in kinds.keys() | found.keys() if kinds.get(name) != found.get(name))
     if wrong:
         raise CheckpointError(
             f"{path} does not hold the weights of its own configuration: {wrong[0]} and {len(wrong) - 1} more differ"
         )
+    for name, tensor in state.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{path} holds NaN or infinity in {name}: the training that wrote it had failed")
     pair.load_state_dict(state, strict=False)  # the other names are aliases, which are filled with their twins
 
 
 def weights(pair: MultiViewPair) -> dict[str, Tensor]:
-    """The pair's parameters and buffers, each once, detached."""
-    return _without_aliases(pair)
+    """The pair's parameters and buffers, each once, detached.
 
-
-def _without_aliases(pair: MultiViewPair) -> dict[str, Tensor]:
-    """SimSiam's guide has the model's own encoder: the state dict names its tensors twice, a file holds them once."""
+    SimSiam's guide has the model's own encoder: the state dict names its tensors twice, a file holds them once.
+    """
     seen: set[int] = set()
     kept = {}
     # keep_vars: the objects themselves, of which an alias is the same one. A detached copy would be another.
@@ -121,9 +126,14 @@ def _read_exported(path: Path) -> tuple[str, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+            if metadata.get("format") not in {FORMAT, EXPORT_FORMAT}:
                 raise CheckpointError(f"{path} was not written by experiments.pretrain: its format is not {FORMAT!r}")
-            return metadata["config"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+            content = metadata["config"]
+            checksum = digest({"config": content, "weights": state})
+            if metadata["format"] == EXPORT_FORMAT and metadata["checksum"] != checksum:
+                raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+            return content, state
     except (SafetensorError, OSError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
 

@@ -140,9 +140,11 @@ def open_part(data: DataConfig, split: Literal["train", "val"]) -> ImageSet:
         data.name,
         data.root,
         "train" if data.held_out else split,
+        channels=data.channels,
+        max_pixels=data.max_pixels,
         download=data.download,
         skip_broken=data.skip_broken,
-        cache_folder=None if data.cache is None else Path(data.cache),
+        cache_folder=_cache(data),
     )
     if images.channels != data.channels:
         raise ImageSetError(
@@ -183,8 +185,12 @@ def _to_device(images: ImageSet, config: PretrainConfig, device: torch.device) -
         images,
         device,
         storage_size=config.data.storage_size or round(config.views.size * 5 / 4),
-        cache_folder=None if config.data.cache is None else Path(config.data.cache),
+        cache_folder=_cache(config.data),
     )
+
+
+def _cache(data: DataConfig) -> Path | None:
+    return None if data.cache is None else Path(data.cache).expanduser()
 
 
 def _watched(

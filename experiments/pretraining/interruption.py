@@ -30,6 +30,10 @@ def interrupt_all(wait_seconds: float = 0.0) -> bool:
     return not _listening
 
 
+class StoppedAtOnceError(Exception):
+    """Ctrl-C came a second time. No KeyboardInterrupt: on that Lightning ends the process by itself, without a word."""
+
+
 class Interruption:
     """While it is entered, remembers the first signal that asks the run to stop; a second Ctrl-C stops it at once.
 
@@ -59,7 +63,7 @@ class Interruption:
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise StoppedAtOnceError
         self.received = number
         if number == signal.SIGINT:
             print("\nFinishing this step and saving; Ctrl-C again stops at once.", file=sys.stderr)

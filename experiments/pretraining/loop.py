@@ -21,7 +21,7 @@ from experiments.pretraining.export import weights
 from experiments.pretraining.images import TrainingImages
 from experiments.pretraining.interruption import Interruption
 from experiments.pretraining.metrics import MetricsTable
-from experiments.pretraining.monitor import evaluate_online
+from experiments.pretraining.monitor import collapse_warning, evaluate_online, spread
 from experiments.pretraining.run_folder import RunFolder
 from inference.fitting.finiteness import NotFiniteError, StepValues
 from inference.fitting.stepwise import StepwiseLearner
@@ -74,8 +74,9 @@ class PretrainingLoop(lightning.Callback):
         self._shown: dict[str, str] = {}
         self._timed_from = (0, 0.0)
         self._saved_at = 0.0
+        self._warned = False
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Open the table and the bar, listen to signals."""
         step = self.learner.step
         if trainer.is_global_zero:
@@ -94,27 +95,14 @@ class PretrainingLoop(lightning.Callback):
         self._timed_from = (step, time.monotonic())
         self._saved_at = time.monotonic()
 
-    def on_train_batch_start(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Give the networks' random numbers the step's own seed."""
         seed = derived_seed(self.config.seed, _NETWORKS, self.learner.step, trainer.global_rank)
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002  # the generator that others' code draws from
         random.seed(seed)
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,  # noqa: ARG002
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Do what is due after this step; on most steps nothing is, and nothing waits for the device."""
         step = self.learner.step
         epoch_ends, last = step % self.steps_per_epoch == 0, step == self.steps
@@ -131,7 +119,9 @@ class PretrainingLoop(lightning.Callback):
                 self._pending += self.learner.read_steps()
             if row_due:
                 evaluate = epoch_ends and (epoch % self.config.monitor.every_epochs == 0 or last)
-                self._write_row(step, evaluate=evaluate)
+                row = self._write_row(step, evaluate=evaluate)
+                if epoch_ends and not last:
+                    self._look_for_collapse(row, epoch)
             if save_due:
                 self._save(step)
             if self._bar is not None:
@@ -139,13 +129,17 @@ class PretrainingLoop(lightning.Callback):
         if stop:
             trainer.should_stop = True
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Close everything."""
-        self._close()
+    def on_exception(self, *_: Any) -> None:
+        """Close everything, at the end and so that an error stands on a line of its own."""
+        self.interruption.__exit__()
+        for opened in (self._bar, self._table, self._board):
+            if opened is not None:
+                opened.close()
+        self._bar = self._table = self._board = None
 
-    def on_exception(self, *_: object, **__: object) -> None:
-        """Close everything, so that the error stands on a line of its own."""
-        self._close()
+    def on_train_end(self, *_: Any) -> None:
+        """Close everything."""
+        self.on_exception()
 
     def _read_together(self, trainer: lightning.Trainer) -> bool:
         """Read the steps in every process; returns whether any of them was asked to stop, raises if any failed."""
@@ -173,10 +167,20 @@ class PretrainingLoop(lightning.Callback):
         due |= ended_epoch is not None and ended_epoch % self.config.checkpoints.every_epochs == 0
         return due and time.monotonic() - self._saved_at >= self.config.checkpoints.seconds_apart
 
-    def _write_row(self, step: int, *, evaluate: bool) -> None:
+    def _look_for_collapse(self, row: dict[str, float], epoch: int) -> None:
+        """Warn of a collapse after the first epoch that shows one; what the end shows is said at the end."""
+        if self._warned or self.images.held_out is None:
+            return
+        seen = row if "standard_deviation" in row else spread(self.learner.pair, self.images.held_out)
+        warning = collapse_warning(seen, self.learner.pair.dim)
+        if warning is not None:
+            self._warned = True
+            tqdm.write(f"warning: after epoch {epoch} {warning}", file=sys.stderr)
+
+    def _write_row(self, step: int, *, evaluate: bool) -> dict[str, float]:
         from_step, from_time = self._timed_from
         seconds = time.monotonic() - from_time
-        row = {
+        row: dict[str, float] = {
             "step": step,
             "epoch": step / self.steps_per_epoch,
             "loss": sum(values.loss for values in self._pending) / len(self._pending),
@@ -199,6 +203,7 @@ class PretrainingLoop(lightning.Callback):
             self._shown |= {name: f"{row[name]:.3f}" for name in ("loss", "knn") if name in row}
             self._bar.set_postfix(self._shown, refresh=False)
         self._timed_from = (step, time.monotonic())
+        return row
 
     def _save(self, step: int) -> None:
         """Save the state, unless it is already bad: the last good checkpoint is worth more."""
@@ -213,6 +218,7 @@ class PretrainingLoop(lightning.Callback):
                 "config": json.dumps(self.config.to_dict()),
                 "step": step,
                 "images": len(self.images.images),
+                "content": self.images.images.content,
                 "weights": state,
                 "optimizer": optimizer,
                 "pending": [[values.step, values.loss, values.gradient_norm] for values in self._pending],
@@ -222,13 +228,6 @@ class PretrainingLoop(lightning.Callback):
         self._saved_at = time.monotonic()
         from_step, from_time = self._timed_from
         self._timed_from = (from_step, from_time + self._saved_at - started)
-
-    def _close(self) -> None:
-        self.interruption.__exit__()
-        for opened in (self._bar, self._table, self._board):
-            if opened is not None:
-                opened.close()
-        self._bar = self._table = self._board = None
 
 
 def _require_finite(state: dict[str, Tensor], optimizer: dict[int, dict[str, Any]], step: int) -> None:

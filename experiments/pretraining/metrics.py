@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inference.fitting.checkpointing import replace_file
+from inference.fitting.checkpointing import replace_text
 from inference.fitting.monitoring import History
 
-COLUMNS = (
-    "step",
-    "epoch",
-    "loss",
-    "gradient_norm",
-    "learning_rate",
-    "images_per_second",
-    "knn",
-    "standard_deviation",
-    "effective_rank",
-    "kappa_q10",
-    "kappa_q50",
-    "kappa_q90",
-)
-"""Columns of metrics.csv; a row is written after `step` steps, and the evaluation's columns are empty in most rows."""
-
-_NAMES_IN_FIGURES = {
+_SHOWN: dict[str, str | None] = {
+    "step": None,
+    "epoch": None,
     "loss": "loss",
+    "gradient_norm": "gradient norm",
+    "learning_rate": None,
+    "images_per_second": "images a second",
     "knn": "kNN",
     "standard_deviation": "standard deviation",
     "effective_rank": "effective rank",
     "kappa_q10": "κ/q10",
     "kappa_q50": "κ/q50",
     "kappa_q90": "κ/q90",
-    "gradient_norm": "gradient norm",
-    "images_per_second": "images a second",
 }
+COLUMNS = tuple(_SHOWN)
+"""Columns of metrics.csv; a row is written after `step` steps, and the evaluation's columns are empty in most rows."""
 
 Row = dict[str, float]
 
@@ -53,19 +41,14 @@ class MetricsTable:
     """
 
     def __init__(self, path: Path, after_step: int) -> None:
-        self.path = path
         kept = [row for row in read_rows(path) if row["step"] <= after_step] if after_step else []
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(_cells(row) for row in kept)
-        replace_file(path, lambda temporary: _write(temporary, text.getvalue()))
+        lines = [",".join(COLUMNS), *(_line(row) for row in kept), ""]
+        replace_text(path, "\n".join(lines))
         self._file = path.open("a", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add a row; it can be read at once."""
-        self._writer.writerow(_cells(row))
+        self._file.write(_line(row) + "\n")
         self._file.flush()
 
     def to_disk(self) -> None:
@@ -80,37 +63,27 @@ class MetricsTable:
 
 def read_rows(path: Path) -> list[Row]:
     """The whole rows of a metrics.csv, without a last one that a crash cut off; none where there is no file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    whole = text[: text.rfind("\n") + 1]
-    rows = []
-    for cells in csv.DictReader(io.StringIO(whole)):
-        row = {name: float(value) for name, value in cells.items() if value}
-        rows.append(row)
-    return rows
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = csv.DictReader(line for line in lines if line.endswith("\n"))
+    return [{name: float(value) for name, value in cells.items() if value} for cells in whole]
 
 
 def history(rows: list[Row]) -> History:
     """Series of a table by the names that figures show, over epochs."""
     series: History = {}
-    for name, shown in _NAMES_IN_FIGURES.items():
+    for name, shown in _SHOWN.items():
         pairs: list[Any] = [(row["epoch"], row[name]) for row in rows if math.isfinite(row.get(name, math.nan))]
-        if pairs:
+        if shown is not None and pairs:
             series[shown] = pairs
     return series
 
 
-def _cells(row: Mapping[str, float]) -> list[str]:
-    unknown = set(row) - set(COLUMNS)
-    assert not unknown, unknown  # noqa: S101  # our own rows
-    return [_number(row[name]) if name in row else "" for name in COLUMNS]
+def _line(row: Mapping[str, float]) -> str:
+    assert row.keys() <= _SHOWN.keys(), row  # noqa: S101  # our own rows
+    return ",".join(_number(row[name]) if name in row else "" for name in COLUMNS)
 
 
 def _number(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 
 from experiments.pretraining.images import WatchedImages
@@ -10,7 +13,35 @@ from inference.judging.evaluation import knn_accuracy
 from inference.judging.representation import represent
 from ssl_as_inference.graphical_model import MultiViewPair
 
+COLLAPSED_DEVIATION = 0.05
+"""Below it outputs are one direction for practical purposes: their mean cosine is above 0.997."""
+COLLAPSED_RANK = 1.5
+"""Below it they lie on a line."""
+
 _SPREAD_OVER = 1024  # images: the rank of more outputs costs seconds and says the same
+
+
+def spread(pair: MultiViewPair, watched: WatchedImages) -> dict[str, float]:
+    """`standard_deviation` and `effective_rank` of the outputs of a batch of images: a quick look for a collapse."""
+    outputs = represent(pair, [next(iter(watched))]).outputs
+    return {"standard_deviation": standard_deviation(outputs), "effective_rank": effective_rank(outputs)}
+
+
+def collapse_warning(values: Mapping[str, float], dim: int) -> str | None:
+    """What to say of outputs that have collapsed, if they have; a loss does not show it.
+
+    Args:
+        values: `standard_deviation` and `effective_rank`; without them nothing is said.
+        dim: Dimension of the outputs.
+    """
+    deviation, rank = values.get("standard_deviation", 1.0), values.get("effective_rank", math.inf)
+    if deviation >= COLLAPSED_DEVIATION and rank >= min(COLLAPSED_RANK, dim - 1):
+        return None
+    return (
+        f"the outputs have collapsed: standard deviation {deviation:.2g} (evenly spread directions have 1), effective "
+        f"rank {rank:.1f} of {dim}; the encoder tells images hardly apart. See lesson 6 for causes; a smaller "
+        "training.learning_rate or another seed may help"
+    )
 
 
 def evaluate_online(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from experiments.images.image_sets import ImageSet
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import CHECKPOINTS, EXPORTED, FORMAT, LAST
-from inference.fitting.checkpointing import CheckpointError, load_checkpoint, replace_file, save_checkpoint
+from inference.fitting.checkpointing import CheckpointError, load_checkpoint, replace_text, save_checkpoint
 
 Resume = Literal["last", "previous", "auto"]
 
@@ -24,11 +29,11 @@ class RunFolder:
     """Paths of a run, its configuration and its checkpoints.
 
     Args:
-        path: The folder; made when a run starts.
+        path: The folder; made when a run starts. A ~ stands for the home folder.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.csv"
         self.curves = self.path / "training_curves.png"
@@ -36,6 +41,32 @@ class RunFolder:
         self.exported = self.path / EXPORTED
         self.last = self.path / CHECKPOINTS / LAST
         self.previous = self.path / CHECKPOINTS / "previous.ckpt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out while a run writes here; the system lifts the lock however the process ends.
+
+        Raises:
+            CheckpointError: If another run holds the folder.
+        """
+        new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = self.path / ".lock"
+        with lock.open("w") as file:
+            try:
+                # Of the process: workers that are forked from it do not keep it.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                ours = lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno()))
+            except OSError:
+                ours = False
+            if not ours:
+                raise CheckpointError(f"{self.path} is in use by another run: wait, or give another folder as --out")
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+                if new and not any(self.path.iterdir()):  # nothing came of it
+                    self.path.rmdir()
 
     def open(self, config: PretrainConfig, resume: Resume | None, *, write: bool = True) -> dict[str, Any] | None:
         """Start a run, or go on with one.
@@ -62,13 +93,29 @@ class RunFolder:
         content = None
         if resume is not None and chosen.exists():
             content = self._load(chosen)
-            _require_same(content, config, chosen)
+            _require_same_settings(content, config, chosen)
         elif resume == "previous":
             raise CheckpointError(f"{self.path} holds no {chosen.name} yet: --resume goes on from {self.last.name}")
         if write:
-            text = _BEGINNING + yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-            replace_file(self.config, lambda temporary: _write_text(temporary, text))
+            text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+            replace_text(self.config, _BEGINNING + text)
         return content
+
+    def require_same_images(self, content: dict[str, Any], images: ImageSet) -> None:
+        """Refuse to go on with other images than those of a checkpoint, wherever they lie now.
+
+        Raises:
+            CheckpointError: If their number or their content is another.
+        """
+        remedy = "put the same images there, or start a run in another folder with --out"
+        if content["images"] != len(images):
+            raise CheckpointError(
+                f"the run in {self.path} was of {content['images']} images, and {images.name} now has {len(images)}: "
+                f"{remedy}"
+            )
+        # Runs of before the content was kept say nothing of it.
+        if content.get("content", images.content) != images.content:
+            raise CheckpointError(f"the run in {self.path} was of other images than {images.name} now has: {remedy}")
 
     def save(self, content: dict[str, Any]) -> None:
         """Make this the last checkpoint, and the last one the previous one."""
@@ -84,16 +131,14 @@ class RunFolder:
             raise CheckpointError(f"{error}; {remedy}") from error
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _require_same(content: dict[str, Any], config: PretrainConfig, path: Path) -> None:
+def _require_same_settings(content: dict[str, Any], config: PretrainConfig, path: Path) -> None:
     try:
         saved = PretrainConfig.from_dict(json.loads(content["config"]))
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"checkpoint {path} was made by another version of this project: {error}") from error
     different = saved.differences(config)
+    if "content" not in content and saved.data.name != config.data.name:
+        different.append(f"data.name {saved.data.name!r}, now {config.data.name!r}")
     if different:
         more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
         raise CheckpointError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from experiments.figures import save_figure, training_curves_figure
 from experiments.pretraining.building import build_objective, build_pair, build_row_rate, build_target_rule
 from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.export import load_weights, save_pretrained
+from experiments.pretraining.export import load_pretrained, load_weights, save_pretrained, weights
 from experiments.pretraining.images import TrainingImages
+from experiments.pretraining.interruption import StoppedAtOnceError
 from experiments.pretraining.loop import PretrainingLoop
 from experiments.pretraining.metrics import history, read_rows
+from experiments.pretraining.monitor import collapse_warning
 from experiments.pretraining.run_folder import Resume, RunFolder
 from inference.fitting.checkpointing import CheckpointError
 from inference.fitting.cuda_graphs import RecordingError
@@ -29,6 +32,7 @@ from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.pyro_settings import settings_for_training
 from inference.fitting.schedule import CosineSchedule
 from inference.fitting.stepwise import StepwiseLearner
+from ssl_as_inference.graphical_model import MultiViewPair
 
 
 class TrainingFailedError(RuntimeError):
@@ -67,18 +71,19 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
     if config.engine.threads is not None:
         torch.set_num_threads(config.engine.threads)
     folder = RunFolder(config.out)
-    with _quiet_lightning():
+    with _quiet_lightning(), ExitStack() as stack:
         trainer = _trainer(config)
+        if trainer.is_global_zero:
+            stack.enter_context(folder.held())
         saved = folder.open(config, resume, write=trainer.is_global_zero)
         pair = build_pair(config)
         if saved is not None:
             load_weights(pair, saved["weights"], folder.last)
+        elif config.init_from is not None:
+            _start_from(pair, config)
         images = TrainingImages.open(config, trainer.strategy.root_device, watch=trainer.is_global_zero)
-        if saved is not None and saved["images"] != len(images.images):
-            raise CheckpointError(
-                f"the run in {folder.path} was of {saved['images']} images, and {images.images.name} now has "
-                f"{len(images.images)}: put the same images there, or start a run in another folder with --out"
-            )
+        if saved is not None:
+            folder.require_same_images(saved, images.images)
         order = images.order(trainer.world_size, trainer.global_rank)
         steps = config.training.epochs * order.batches_per_epoch
         learner = _learner(config, pair, steps, order.batches_per_epoch)
@@ -90,12 +95,34 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
             loop = PretrainingLoop(config, folder, learner, images, steps, saved)
             trainer.callbacks.append(loop)  # type: ignore[attr-defined]
             _fit(trainer, learner, loop, images.batches(order, learner.step, steps))
-    if not trainer.is_global_zero:
-        return None
+        return _export(pair, config, folder) if trainer.is_global_zero else None
+
+
+def _start_from(pair: MultiViewPair, config: PretrainConfig) -> None:
+    """Give the pair the weights of a run that has ended, or of its checkpoint."""
+    assert config.init_from is not None  # noqa: S101  # asked before
+    path = Path(config.init_from).expanduser()
+    given = load_pretrained(path)
+    try:
+        load_weights(pair, weights(given.pair), path)
+    except CheckpointError as error:
+        differences = [
+            line for line in given.config.differences(config) if line.startswith(("backbone", "method", "data"))
+        ]
+        raise CheckpointError(
+            f"{path} holds other networks than this run is to have: {'; '.join(differences) or error}"
+        ) from error
+
+
+def _export(pair: MultiViewPair, config: PretrainConfig, folder: RunFolder) -> Path:
+    """Write what the run was for, draw its curves, and say so if nothing was learned."""
     save_pretrained(pair, config, folder.exported)
+    rows = read_rows(folder.metrics)
     if config.monitor.curves:
-        rows = history(read_rows(folder.metrics))
-        save_figure(training_curves_figure({config.method.name: rows}), folder.curves)
+        save_figure(training_curves_figure({config.method.name: history(rows)}), folder.curves)
+    warning = collapse_warning(rows[-1], pair.dim) if rows else None
+    if warning is not None:
+        print(f"warning: at the end {warning}", file=sys.stderr)
     return folder.exported
 
 
@@ -142,11 +169,12 @@ def _learner(config: PretrainConfig, pair: Any, steps: int, steps_per_epoch: int
     learner = kind(
         pair,
         build_objective(config),
-        build_target_rule(config),
+        build_target_rule(config, steps),
         schedule=CosineSchedule(training.learning_rate, steps, round(training.warmup_epochs * steps_per_epoch)),
         momentum=training.momentum,
         weight_decay=training.weight_decay,
         gradient_clip=training.gradient_clip,
+        predictor_rate=training.predictor_rate,
         nats_per=config.objective.nats_per,
         over_views=config.objective.over_views,
         row_rate=build_row_rate(config, pair),
@@ -167,6 +195,14 @@ def _fit(trainer: lightning.Trainer, learner: StepwiseLearner, loop: Pretraining
     try:
         with settings_for_training():
             trainer.fit(learner, batches)
+    except StoppedAtOnceError as error:
+        raise KeyboardInterrupt from error
+    except OSError as error:
+        kept = f"the last checkpoint is {path} (after step {loop.saved_step})" if loop.saved_step else "none is saved"
+        raise TrainingFailedError(
+            f"cannot write the run in {loop.folder.path}: {error.strerror or error}; {kept}. Go on with --resume when "
+            "there is room"
+        ) from error
     except RecordingError as error:
         raise TrainingFailedError(f"{error}; train with --engine.cuda_graphs false") from error
     except NotFiniteError as error:

@@ -45,10 +45,16 @@ def save_checkpoint(content: dict[str, Any], path: Path, form: str, *, keep: Pat
         >>> load_checkpoint(path, "example/1")["step"]
         3
     """
-    whole = {_FORMAT: form, _CHECKSUM: _digest(content), **content}
+    whole = {_FORMAT: form, _CHECKSUM: digest(content), **content}
 
     def write(temporary: Path) -> None:
-        torch.save(whole, temporary)
+        # torch's own way to a file reports a full disk as a failed assertion of its own; Python's says what is wrong,
+        # though torch's complaint, that its archive is incomplete, may hide it.
+        try:
+            with temporary.open("wb") as file:
+                torch.save(whole, file)
+        except RuntimeError as error:
+            raise _cause(error) from error
 
     replace_file(path, write, keep=keep)
 
@@ -72,7 +78,7 @@ def load_checkpoint(path: Path, form: str) -> dict[str, Any]:
     if not isinstance(whole, dict) or whole.get(_FORMAT) != form:
         raise CheckpointError(f"checkpoint {path} is foreign: it does not have the form {form!r}")
     content = {name: value for name, value in whole.items() if name not in {_FORMAT, _CHECKSUM}}
-    if whole.get(_CHECKSUM) != _digest(content):
+    if whole.get(_CHECKSUM) != digest(content):
         raise CheckpointError(f"checkpoint {path} is damaged: its content does not match its checksum")
     return content
 
@@ -106,6 +112,23 @@ def replace_file(path: Path, write: Callable[[Path], None], *, keep: Path | None
     _to_disk(path.parent)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Make a text file, or replace it in one step; lines end as they do in `text`."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+    replace_file(path, write)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error of the system behind an error; where there is none, itself."""
+    behind = error.__context__
+    while behind is not None and not isinstance(behind, OSError):
+        behind = behind.__context__
+    return behind or error
+
+
 def _to_disk(path: Path) -> None:
     """Wait until a file's bytes, or a folder's names, have left the memory of the operating system."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -115,11 +138,12 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _digest(content: dict[str, Any]) -> str:
-    digest = hashlib.sha256()
+def digest(content: dict[str, Any]) -> str:
+    """SHA-256 over every tensor's bytes and every value, as text; `content` as for `save_checkpoint`."""
+    sha256 = hashlib.sha256()
     for piece in _pieces(content, ""):
-        digest.update(piece)
-    return digest.hexdigest()
+        sha256.update(piece)
+    return sha256.hexdigest()
 
 
 def _pieces(value: Any, name: str) -> Iterator[bytes | memoryview]:

@@ -26,7 +26,6 @@ class BatchedViews:
 
     Args:
         recipe: Size of the views and their normalisation; what is random comes with the parameters.
-        memory_format: Of the result: `torch.contiguous_format` or `torch.channels_last`.
         as_matrices: Whether crop and blur are products with matrices or sums over a few pixels (see `taps`); by default
             products everywhere but on the CPU.
 
@@ -40,17 +39,8 @@ class BatchedViews:
         torch.Size([2, 3, 32, 32])
     """
 
-    def __init__(
-        self,
-        recipe: ViewRecipe,
-        *,
-        memory_format: torch.memory_format = torch.contiguous_format,
-        as_matrices: bool | None = None,
-    ) -> None:
-        if memory_format not in {torch.contiguous_format, torch.channels_last}:
-            raise ValueError(f"memory_format must be contiguous_format or channels_last, got {memory_format}")
+    def __init__(self, recipe: ViewRecipe, *, as_matrices: bool | None = None) -> None:
         self.recipe = recipe
-        self.memory_format = memory_format
         self.as_matrices = as_matrices
 
     def __call__(self, images: Tensor, sizes: Tensor, parameters: ViewParameters) -> Tensor:
@@ -85,7 +75,7 @@ class BatchedViews:
                 channels = lose_detail(channels, parameters.defects)
             if self.recipe.has_defects:
                 channels = add_defects(channels, parameters.defects)
-            return joined(channels, self.recipe, self.memory_format)
+            return joined(channels, self.recipe)
 
     def _crop(self, images: Tensor, sizes: Tensor, parameters: ViewParameters, *, as_matrices: bool) -> Tensor:
         """Crop, resize and flip; flipping first is flipping last, because nothing in between knows left from right."""
@@ -104,11 +94,9 @@ def multiply_on(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def joined(channels: Sequence[Tensor], recipe: ViewRecipe, memory_format: torch.memory_format) -> Tensor:
+def joined(channels: Sequence[Tensor], recipe: ViewRecipe) -> Tensor:
     """Normalise the channels and join them."""
     channels = [(channel - mean) / std for channel, mean, std in zip(channels, recipe.mean, recipe.std, strict=True)]
-    if memory_format == torch.channels_last:
-        return torch.stack(channels, dim=3).permute(0, 3, 1, 2)
     return torch.stack(channels, dim=1)
 
 

@@ -22,14 +22,7 @@ def shorter_side(size: int) -> int:
     return round(size * 256 / 224)
 
 
-def center_view(
-    images: Tensor,
-    sizes: Tensor,
-    recipe: ViewRecipe,
-    *,
-    memory_format: torch.memory_format = torch.contiguous_format,
-    as_matrices: bool | None = None,
-) -> Tensor:
+def center_view(images: Tensor, sizes: Tensor, recipe: ViewRecipe, *, as_matrices: bool | None = None) -> Tensor:
     """Resize the shorter side with antialiasing, cut out the middle, and normalise, a batch at once.
 
     Only the pixels of the view are computed: torchvision's Resize followed by CenterCrop, of which this is the result,
@@ -39,7 +32,6 @@ def center_view(
         images: uint8, shape `(images, channels, height, width)`, as `BatchedViews` takes them.
         sizes: Height and width of each image, shape `(images, 2)`.
         recipe: Size of the view and normalisation.
-        memory_format: Of the result.
         as_matrices: As in `BatchedViews`.
 
     Returns:
@@ -73,7 +65,7 @@ def center_view(
             for axis in (0, 1)
         )
         channels = resample(images, vertical, horizontal, as_matrices=as_matrices).unbind(1)
-        return joined(channels, recipe, memory_format)
+        return joined(channels, recipe)
 
 
 def sample_center_view(image: Image.Image, recipe: ViewRecipe) -> Tensor:

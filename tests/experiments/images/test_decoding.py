@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import EpsImagePlugin, Image, ImageFile
 
-from experiments.images.decoding import MAX_PIXELS, read_image, read_size, refuse_lenient_decoding
+from experiments.images.decoding import MAX_PIXELS, allow_pixels, read_image, read_size, refuse_lenient_decoding
 from experiments.images.errors import BrokenImageError, ImageSetError
 
 Save = Callable[..., Path]
@@ -125,26 +125,26 @@ def test_truncated_files_of_other_formats_are_found(
         read_image(truncated(tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}", fraction))
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG file that claims a size and holds no pixels."""
+def png(width: int, height: int, bits: int = 8, lines: bytes = b"") -> bytes:
+    """A PNG file of colours that claims a size and holds these lines."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(
     ("contents", "reason"),
     [
         (b"", r"the file is empty \(0 bytes\)"),
-        (b"a page of text", "not an image that Pillow can read"),
-        (b"\xff\xd8\xff\xe0", "not an image that Pillow can read|truncated"),
-        (png_header(8200, 8200), f"8200 × 8200 pixels are more than the {MAX_PIXELS:,}"),
-        (png_header(20000, 20000), "400000000 pixels.*decompression bomb"),
-        (png_header(9800, 9800), "pixels"),
-        (png_header(4, 4), "truncated"),
+        (b"a page of text", "not an image in one of the formats"),
+        (b"\xff\xd8\xff\xe0", "not an image in one of the formats|truncated"),
+        (png(8200, 8200), f"8200 × 8200 pixels are more than the {MAX_PIXELS:,}"),
+        (png(20000, 20000), "400000000 pixels.*decompression bomb"),
+        (png(9800, 9800), "pixels"),
+        (png(4, 4), "truncated"),
     ],
     ids=["empty", "text", "stub", "large", "bomb", "between Pillow's limits", "no pixels"],
 )
@@ -178,6 +178,69 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "depth.tif")
     with pytest.raises(BrokenImageError, match=r"depth\.tif: floating-point pixels.*expected 8 or 16 bits"):
         read_image(tmp_path / "depth.tif")
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "message"),
+    [
+        ([0, 4095], np.uint16, "16-bit pixels of at most 4095, which look like data of 12 bits"),
+        ([-5, 3000], np.int32, "pixels from -5 to 3000, whose range is not known"),
+        ([0, 70000], np.int32, "pixels from 0 to 70000, whose range is not known"),
+    ],
+    ids=["12 bits", "signed", "32 bits"],
+)
+def test_whole_numbers_of_an_unknown_range_are_refused(
+    tmp_path: Path, values: list[int], dtype: type, message: str
+) -> None:
+    Image.fromarray(np.array([values], dtype=dtype)).save(tmp_path / "deep.tif")
+    with pytest.raises(BrokenImageError, match=rf"deep\.tif: {message}"):
+        read_image(tmp_path / "deep.tif")
+
+
+def test_colours_of_sixteen_bits_of_which_twelve_are_used_are_refused(tmp_path: Path) -> None:
+    for name, highest in (("dark.png", 4095), ("whole.png", 65535), ("black.png", 0)):
+        lines = b"".join(b"\0" + struct.pack(">6H", *[highest] * 6) for _ in range(2))
+        (tmp_path / name).write_bytes(png(2, 2, 16, lines))
+    with pytest.raises(
+        BrokenImageError, match=r"dark\.png: 16-bit pixels of at most 3840, which look like data of 12 bits"
+    ):
+        read_image(tmp_path / "dark.png")
+    assert pixels(read_image(tmp_path / "whole.png")).min() == 255
+    assert pixels(read_image(tmp_path / "black.png")).max() == 0
+
+
+def test_other_formats_are_refused_whatever_the_file_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "page.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", start)
+    for read in (read_image, read_size):
+        with pytest.raises(BrokenImageError, match=r"page\.png: not an image in one of the formats JPEG, "):
+            read(tmp_path / "page.png")
+
+
+def test_a_link_to_a_device_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    for read in (read_image, read_size):
+        with pytest.raises(BrokenImageError, match=r"endless\.png: not a regular file"):
+            read(tmp_path / "endless.png")
+
+
+def test_the_largest_number_of_pixels_can_be_set(
+    tmp_path: Path, save_image: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save_image(tmp_path / "a.png", 20, 30)
+    assert read_image(file, 600).size == (30, 20)
+    for read in (read_image, read_size):
+        with pytest.raises(BrokenImageError, match=r"a\.png: 30 × 20 pixels are more than the 599 that are decoded"):
+            read(file, 599)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BrokenImageError, match="decompression bomb"):
+        read_image(file, 600)
+    allow_pixels(600)
+    assert read_image(file, 600).size == (30, 20)
 
 
 def test_lenient_decoding_set_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from experiments.images import canvas_cache, device_images
 from experiments.images.device_images import DeviceImages, stored_size
 from experiments.images.errors import BrokenImageError, ImageSetError
 from experiments.images.image_sets import ArraySource, FileSource, ImageSet
 from experiments.images.layouts import find_images
+from inference.fitting.checkpointing import load_checkpoint
 
 Make = Callable[..., ImageSet]
 SIZES = ((8, 6), (5, 9), (1, 1), (7, 7))
@@ -105,21 +105,12 @@ def test_a_second_start_decodes_nothing_and_gives_the_same(
 ) -> None:
     plain = DeviceImages.load(images)
     first = DeviceImages.load(images, cache_folder=tmp_path / "cache")
-    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".safetensors"]
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert len(list(folder.iterdir())) == 5
     monkeypatch.setattr(FileSource, "read", None)
     second = DeviceImages.load(images, cache_folder=tmp_path / "cache")
     assert same(plain, first)
     assert same(plain, second)
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_the_cache_is_a_safetensors_file(images: ImageSet, tmp_path: Path) -> None:
-    resident = DeviceImages.load(images, cache_folder=tmp_path / "cache")
-    (file,) = (tmp_path / "cache").iterdir()
-    stored = load_file(file)
-    assert torch.equal(stored["canvas"], resident.canvas)
-    assert torch.equal(stored["sizes"], resident.sizes)
-    assert stored["checksums"].shape == (5,)
 
 
 def test_another_storage_size_or_a_changed_file_has_a_cache_of_its_own(images: ImageSet, tmp_path: Path) -> None:
@@ -134,29 +125,41 @@ def test_another_storage_size_or_a_changed_file_has_a_cache_of_its_own(images: I
     assert len(list(cache.iterdir())) == 3
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped bit", "header", "text"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped bit", "text"])
 @pytest.mark.usefixtures("small_chunks")
-def test_a_damaged_cache_is_made_anew_with_a_word(
-    images: ImageSet, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+def test_of_a_damaged_cache_the_damaged_part_is_made_anew_with_a_word(
+    images: ImageSet, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
     expected = DeviceImages.load(images, cache_folder=cache)
-    (file,) = cache.iterdir()
-    whole = bytearray(file.read_bytes())
+    (folder,) = cache.iterdir()
+    files = sorted(folder.iterdir())
+    whole = bytearray(files[2].read_bytes())
+    pixels = load_checkpoint(files[2], canvas_cache._FORMAT)["pixels"].numpy().tobytes()
+    place = whole.index(pixels) + 7
     contents: dict[str, bytes | bytearray] = {
         "cut": whole[:-100],
         "empty": b"",
-        "flipped bit": whole[:-700] + bytearray([whole[-700] ^ 1]) + whole[-699:],
-        "header": whole[:20] + b"?" + whole[21:],
+        "flipped bit": whole[:place] + bytearray([whole[place] ^ 1]) + whole[place + 1 :],
         "text": b"not a cache",
     }
-    file.write_bytes(contents[damage])
+    files[2].write_bytes(contents[damage])
+    read = FileSource.read
+    numbers: list[int] = []
+
+    def counted(source: FileSource, index: int) -> Image.Image:
+        numbers.append(index)
+        return read(source, index)
+
+    monkeypatch.setattr(FileSource, "read", counted)
     assert same(DeviceImages.load(images, cache_folder=cache), expected)
-    assert f"set: the cache {file} is damaged (" in capsys.readouterr().err
-    assert file.read_bytes() == whole
-    assert list(cache.iterdir()) == [file]
+    assert sorted(numbers) == list(range(32, 48))
+    assert f"set: checkpoint {files[2]} is damaged" in capsys.readouterr().err
+    assert files[2].read_bytes() == whole
+    assert sorted(folder.iterdir()) == files
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_a_cache_that_cannot_be_written_is_no_obstacle(
     images: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,22 +168,23 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
     assert same(DeviceImages.load(images, cache_folder=tmp_path / "file" / "cache"), expected)
     assert "going on without" in capsys.readouterr().err
 
-    def full(*_: object) -> bool:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(canvas_cache, "_append", full)
+    monkeypatch.setattr(torch, "save", full)
     assert same(DeviceImages.load(images, cache_folder=tmp_path / "cache"), expected)
-    assert "(No space left on device); going on without" in capsys.readouterr().err
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert capsys.readouterr().err.count("(No space left on device); going on without") == 1
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
-def test_an_interrupted_start_leaves_no_cache(images: ImageSet, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_an_interrupted_start_has_cached_what_it_decoded(images: ImageSet, tmp_path: Path) -> None:
     assert isinstance(images.source, FileSource)
     file = images.source.path(69)
     file.write_bytes(file.read_bytes()[:-30])  # the header is whole
     with pytest.raises(BrokenImageError, match=r"069\.png"):
         DeviceImages.load(images, cache_folder=tmp_path / "cache")
-    assert not (tmp_path / "cache").exists() or list((tmp_path / "cache").iterdir()) == []
+    assert {path.name for path in (tmp_path / "cache").rglob("*.ckpt*")} <= {f"{16 * n:08d}.ckpt" for n in range(4)}
 
 
 def test_too_little_memory_is_refused_before_anything_is_decoded(

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from experiments.images.errors import ImageSetError, MissingSplitError
+from experiments.images.errors import BrokenImageError, ImageSetError, MissingSplitError
 from experiments.images.image_sets import FileSource, ImageSet
 from experiments.images.layouts import find_images
 
@@ -92,6 +92,41 @@ def test_val_comes_before_test(tmp_path: Path) -> None:
     assert paths(find_images(tmp_path, "val")) == ["val/cat/b.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("training", "held_out"),
+    [("Train", "Val"), ("TRAIN", "TEST"), ("training_set", "test_set"), ("train2017", "val2017"), ("training", "Dev")],
+)
+def test_usual_names_of_parts_are_known_in_any_case(tmp_path: Path, training: str, held_out: str) -> None:
+    touch(tmp_path, f"{training}/cat/a.jpg", f"{held_out}/cat/b.jpg")
+    assert paths(find_images(tmp_path, "train")) == [f"{training}/cat/a.jpg"]
+    assert paths(find_images(tmp_path, "val")) == [f"{held_out}/cat/b.jpg"]
+
+
+def test_all_parts_are_everything_there_is(tmp_path: Path) -> None:
+    touch(tmp_path, "train/cat/a.jpg", "val/cat/b.jpg", "test/cat/c.jpg")
+    assert paths(find_images(tmp_path, "all")) == ["train/cat/a.jpg", "val/cat/b.jpg", "test/cat/c.jpg"]
+
+
+def test_two_training_parts_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a.jpg", "Train/b.jpg", "val/c.jpg")
+    with pytest.raises(ImageSetError, match="expected one training part, got Train, train"):
+        find_images(tmp_path, "train")
+
+
+def test_what_was_found_and_what_was_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"Train/cat/{number}.jpg" for number in range(3)] + ["Train/dog/a.JFIF", "Train/loose.png"]
+    names += [f"Train/dog/{number}.heic" for number in range(20)] + ["Train/dog/@eaDir/a.jpg", "Train/notes"]
+    touch(tmp_path, *names, "val/cat/b.jpg", "__MACOSX/Train/cat/0.jpg", "extra/c.jpg", "README.txt")
+    assert len(find_images(tmp_path, "train")) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"{tmp_path}: 5 images in Train of 2 classes (cat 3, dog 1, without a class 1); not used here: "
+    )
+    assert "not used here: val (1); left out, being no images: 20 .heic, " in line
+    for part in ("1 @eaDir/", "1 __MACOSX/", "1 extra/", "1 files beside the split folders", "1 without a suffix"):
+        assert part in line
+
+
 def test_a_class_called_train_among_other_classes_is_a_class(tmp_path: Path) -> None:
     touch(tmp_path, "plane/a.jpg", "ship/b.jpg", "train/c.jpg")
     assert find_images(tmp_path, "train").class_names == ("plane", "ship", "train")
@@ -100,8 +135,8 @@ def test_a_class_called_train_among_other_classes_is_a_class(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("present", "asked", "message"),
     [
-        ("train", "val", "expected a folder named val or validation or valid or test in it, got train"),
-        ("val", "train", "expected a folder named train in it, got val"),
+        ("train", "val", "expected a folder named val or validation or .* or testing in it, got train"),
+        ("val", "train", "expected a folder named train or training in it, got val"),
     ],
 )
 def test_a_missing_part_is_named(tmp_path: Path, present: str, asked: Literal["train", "val"], message: str) -> None:
@@ -154,6 +189,32 @@ def test_links_are_followed_and_a_circle_ends(tmp_path: Path) -> None:
     ]
 
 
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(tmp_path: Path, save_image: Save) -> None:
+    save_image(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("b.png")
+    images = find_images(tmp_path, "train")
+    assert paths(images) == ["a.png", "b.png"]
+    with pytest.raises(BrokenImageError, match=r"b\.png: Too many levels of symbolic links"):
+        images.read(1)
+
+
+def test_folders_may_be_nested_as_deep_as_the_system_allows(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(os.open("a.jpg", os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+    try:
+        assert paths(find_images(tmp_path, "train")) == ["d/" * 1500 + "a.jpg"]
+    finally:  # pytest's own removal is recursive
+        (tmp_path / ("d/" * 1500) / "a.jpg").unlink()
+        for depth in range(1500, 0, -1):
+            (tmp_path / ("d/" * depth)).rmdir()
+
+
 def test_a_pipe_named_like_an_image_is_left_out(tmp_path: Path) -> None:
     # Opening it would wait for ever.
     touch(tmp_path, "a.jpg")
@@ -195,7 +256,7 @@ def test_empty_and_missing_folders_are_named_with_what_is_there(tmp_path: Path) 
     with pytest.raises(ImageSetError, match=r"README: expected a folder of images, got a file"):
         find_images(tmp_path / "README", "train")
     touch(tmp_path, "train/README", "val/cat/a.jpg")
-    with pytest.raises(ImageSetError, match=r"train: expected images .*, got 1 other files"):
+    with pytest.raises(ImageSetError, match=r"train: expected images .*, got 3 other files"):
         find_images(tmp_path, "train")
 
 

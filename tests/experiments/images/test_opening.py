@@ -42,10 +42,17 @@ def files_have_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", with_length)
 
 
-def publish(monkeypatch: pytest.MonkeyPatch, name: str, archive: Path, folder: str, md5: str | None = None) -> None:
+def publish(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    archive: Path,
+    folder: str,
+    md5: str | None = None,
+    sha256: str | None = None,
+) -> None:
     """Let a published set come from a local archive."""
     checksum = md5 or hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest()
-    monkeypatch.setitem(PUBLISHED_SETS, name, PublishedSet(archive.as_uri(), checksum, folder))
+    monkeypatch.setitem(PUBLISHED_SETS, name, PublishedSet(archive.as_uri(), checksum, sha256, folder))
 
 
 def pack(folder: Path, archive: Path) -> Path:
@@ -117,7 +124,7 @@ def test_a_download_is_checked_unpacked_and_not_repeated(
     assert len(open_images("imagenette-160", root, "train", download=True)) == 4
 
 
-@pytest.mark.parametrize("fault", ["checksum", "address", "cut", "other content", "no archive"])
+@pytest.mark.parametrize("fault", ["checksum", "sha256", "escape", "address", "cut", "other content", "no archive"])
 def test_a_failed_download_names_the_reason_and_leaves_nothing(
     imagenette: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -125,15 +132,22 @@ def test_a_failed_download_names_the_reason_and_leaves_nothing(
     md5 = "0" * 32 if fault == "checksum" else None
     if fault == "cut":
         archive.write_bytes(archive.read_bytes()[:-200])
+    if fault == "escape":
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(imagenette / "imagenette2-160", "../outside")
     if fault == "no archive":
         archive.write_bytes(b"<html>moved</html>")
-    publish(monkeypatch, "imagenette-160", archive, "elsewhere" if fault == "other content" else "imagenette2-160", md5)
+    folder, sha256 = "elsewhere" if fault == "other content" else "imagenette2-160", None
+    if fault == "sha256":  # what an attacker who can forge an MD5 sends
+        sha256 = "0" * 64
+    publish(monkeypatch, "imagenette-160", archive, folder, md5, sha256)
     if fault == "address":
         archive.unlink()
     root = tmp_path / "root"
     with pytest.raises(ImageSetError, match=r"imagenette-160: .*published\.tgz"):
         open_images("imagenette-160", root, "train", download=True)
     assert list(root.iterdir()) == []
+    assert not (tmp_path / "outside").exists()
 
 
 def test_a_root_that_cannot_be_written_is_named(imagenette: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,19 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.pretraining.building import build_objective, build_pair, build_row_rate
-from experiments.pretraining.configuration import MethodConfig, ObjectiveConfig, PretrainConfig, TrainingConfig
+from experiments.pretraining.building import build_objective, build_pair, build_row_rate, build_target_rule
+from experiments.pretraining.configuration import (
+    BackboneConfig,
+    EngineConfig,
+    MethodConfig,
+    ObjectiveConfig,
+    PretrainConfig,
+    TrainingConfig,
+)
 from experiments.pretraining.export import load_pretrained, save_pretrained
 from experiments.pretraining.training import pretrain
+from inference.fitting.stepwise import StepwiseLearner
+from inference.fitting.targets import ExponentialMovingAverage, StopGradientCopy
 from inference.fitting.term_weights import tempered_concentration, unit_pull
 from inference.judging.representation import embed
 from models.networks import LinearWithDetachedLast
@@ -107,3 +116,49 @@ def test_an_exported_constant_concentration_comes_back(configuration: Make, tmp_
     seen, expected = embed(loaded.pair, images), embed(pair, images)
     assert seen.concentration.tolist() == [7.0] * 4
     assert torch.equal(seen.mean_direction, expected.mean_direction)
+
+
+def test_residual_blocks_begin_as_identities_where_asked(configuration: Make, tmp_path: Path) -> None:
+    for asked in (False, True):
+        backbone = BackboneConfig("resnet18", zero_init_residual=asked)
+        state = build_pair(configuration(tmp_path, backbone=backbone)).state_dict()
+        assert bool((state["model.encoder.backbone.layer1.0.bn2.weight"] == 0).all()) == asked
+
+
+def test_the_momentum_of_byol_rises_to_one_where_asked(configuration: Make, tmp_path: Path) -> None:
+    rules = [
+        build_target_rule(configuration(tmp_path, method=MethodConfig("byol", momentum_schedule=schedule)), 100)
+        for schedule in ("constant", "cosine")
+    ]
+    assert all(isinstance(rule, ExponentialMovingAverage) for rule in rules)
+    assert [rule.momentum_after(100) for rule in rules] == [0.996, 1.0]  # type: ignore[attr-defined]
+    assert isinstance(build_target_rule(configuration(tmp_path, "simsiam"), 100), StopGradientCopy)
+    with pytest.raises(ValueError, match=r"momentum_schedule must be constant with engine\.cuda_graphs"):
+        replace(
+            PretrainConfig(),
+            method=MethodConfig("byol", momentum_schedule="cosine"),
+            engine=EngineConfig(accelerator="gpu", cuda_graphs=True),
+        )
+
+
+def test_the_predictor_keeps_its_own_rate_and_a_resumed_run_its_bits(
+    configuration: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = set()
+    clip = StepwiseLearner._clip
+
+    def seen(self: StepwiseLearner, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        rates.add(tuple(group["lr"] for group in optimizer.param_groups))
+        return clip(self, optimizer)
+
+    monkeypatch.setattr(StepwiseLearner, "_clip", seen)
+    training = TrainingConfig(epochs=2, batch_size=8, learning_rate=0.05, predictor_rate=0.02)
+    config = configuration(tmp_path / "run", training=training)
+    pretrain(config)
+    assert len({rate for rate, _ in rates}) == 6  # a cosine
+    assert {rate for _, rate in rates} == {0.02}
+    ended = load_pretrained(config.out).pair.state_dict()
+    pretrain(config, "previous")
+    assert all(
+        torch.equal(tensor, ended[name]) for name, tensor in load_pretrained(config.out).pair.state_dict().items()
+    )

@@ -328,9 +328,8 @@ def test_too_few_images_and_wrong_channels_are_refused(configuration: Make, tmp_
     config = configuration(tmp_path / "run")
     with pytest.raises(ImageSetError, match="needs at least 64 images"):
         pretrain(replace(config, training=TrainingConfig(epochs=1, batch_size=64)))
-    grey = ViewsConfig(size=8, local_views=0, mean=(0.5,), std=(0.5,))
-    with pytest.raises(ImageSetError, match=r"has 3 channel\(s\): set data.channels to 3"):
-        pretrain(replace(config, data=replace(config.data, channels=1), views=grey))
+    with pytest.raises(ImageSetError, match=r"has 1 channel\(s\): set data.channels to 1"):
+        pretrain(replace(config, data=replace(config.data, name="digits")))
 
 
 def test_a_gpu_that_is_not_there_is_named(configuration: Make, tmp_path: Path) -> None:

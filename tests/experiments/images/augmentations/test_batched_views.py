@@ -79,18 +79,6 @@ def test_autocast_changes_nothing(make_canvas: Callable[..., Any]) -> None:
     assert torch.equal(plain, cast)
 
 
-@BOTH_WAYS
-def test_channels_last_differs_in_memory_only(as_matrices: bool, make_canvas: Callable[..., Any]) -> None:
-    canvas, recipe = make_canvas(), recipe_of(32)
-    parameters = drawn(recipe, canvas.sizes)
-    plain = BatchedViews(recipe, as_matrices=as_matrices)(canvas.images, canvas.sizes, parameters)
-    last = BatchedViews(recipe, as_matrices=as_matrices, memory_format=torch.channels_last)
-    views = last(canvas.images, canvas.sizes, parameters)
-    assert plain.is_contiguous()
-    assert views.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(views, plain)
-
-
 def test_the_images_stay_as_they_are(make_canvas: Callable[..., Any]) -> None:
     canvas, recipe = make_canvas(), recipe_of(32)
     before = canvas.images.clone()
@@ -117,7 +105,7 @@ def test_on_a_gpu_nothing_synchronises_and_the_views_are_those_of_the_cpu(
     make_canvas: Callable[..., Any], never_waiting: Callable[[], AbstractContextManager[None]]
 ) -> None:
     canvas, recipe = make_canvas(), ViewRecipe(size=64, **DEFECTS)
-    make = BatchedViews(recipe, memory_format=torch.channels_last)
+    make = BatchedViews(recipe)
     images, sizes = canvas.images.cuda(), canvas.sizes.cuda()
     generators = [torch.Generator("cuda"), torch.Generator()]
 
@@ -155,8 +143,3 @@ def test_what_does_not_fit_is_refused(
     arguments = change(canvas.images, canvas.sizes, drawn(recipe, canvas.sizes))
     with pytest.raises(ValueError, match=message):
         BatchedViews(recipe)(*arguments)
-
-
-def test_a_memory_format_of_other_tensors_is_refused() -> None:
-    with pytest.raises(ValueError, match="memory_format must be"):
-        BatchedViews(recipe_of(8), memory_format=torch.channels_last_3d)
