@@ -85,10 +85,9 @@ def _draw_histogram(axes: Axes, kappa: Tensor, lowest: Tensor, highest: Tensor) 
         edges[0], edges[-1] = smallest, largest
     axes.hist(kappa.numpy(), bins=edges, color="#BBBBBB", edgecolor="white", linewidth=0.4)
     if len(highest):
-        axes.axvspan(edges[0], float(kappa[lowest].max()), color=LOW, alpha=0.22, linewidth=0, label=r"lowest $\kappa$")
-        axes.axvspan(
-            float(kappa[highest].min()), edges[-1], color=HIGH, alpha=0.22, linewidth=0, label=r"highest $\kappa$"
-        )
+        spans = (edges[0], kappa[lowest].max(), LOW, "lowest"), (kappa[highest].min(), edges[-1], HIGH, "highest")
+        for start, end, colour, name in spans:
+            axes.axvspan(float(start), float(end), color=colour, alpha=0.22, linewidth=0, label=rf"{name} $\kappa$")
     axes.axvline(float(kappa.median()), color=MUTED, linewidth=1, linestyle="dashed", label="median")
     if logarithmic:
         axes.set_xscale("log")

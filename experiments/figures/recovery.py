@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -41,14 +42,9 @@ def recovery_figure(
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     trajectory, gap = figure.subplots(1, 2)
     for number, (name, series) in enumerate(losses.items()):
-        if number == 0:
-            trajectory.plot(steps, series, color=PALETTE[0], label=name)
-        else:
-            every = max(1, len(series) // 25)
-            trajectory.plot(
-                steps, series, color=PALETTE[number], label=name, linestyle="none", marker="o", markersize=4,
-                markerfacecolor="none", markevery=every,
-            )  # fmt: skip
+        dots = {"linestyle": "none", "marker": "o", "markersize": 4, "markerfacecolor": "none"}
+        look: Any = {**dots, "markevery": max(1, len(series) // 25)} if number else {}
+        trajectory.plot(steps, series, color=PALETTE[number], label=name, **look)
     trajectory.set_ylabel("loss, in the published unit")
     trajectory.legend()
     panel_title(trajectory, "a", "two trainings")
@@ -61,9 +57,8 @@ def recovery_figure(
     gap.set_ylabel("largest absolute difference")
     gap.set_ylim(top=10 * max((*tolerances.values(), *(max(series) for series in differences.values()))))
     figure.legend(handles=gap.get_legend_handles_labels()[0], loc="outside lower right", ncols=len(differences))
-    gap.annotate(
-        "dashed: allowed", (0.99, 1.0), xycoords="axes fraction", ha="right", va="top", color=MUTED, fontsize=10
-    )
+    corner: Any = {"xycoords": "axes fraction", "ha": "right", "va": "top"}
+    gap.annotate("dashed: allowed", (0.99, 1.0), color=MUTED, fontsize=10, **corner)
     panel_title(gap, "b", "their difference")
     for axes in (trajectory, gap):
         axes.set_xlabel("step", color=INK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from experiments.figures.style import INK, MUTED, PALETTE, panel_title, styled
 from inference.judging.calibration import CalibrationBins
+
+_BELOW: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 3, "columnspacing": 1.2}
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def _draw_degradations(axes: Axes, curves: UncertaintyCurves, letter: str) -> No
     axes.axhline(1, color=MUTED, linewidth=0.8, linestyle="dashed")
     axes.set(xlabel="level of the degradation (0: none)", ylabel=r"$\kappa$ / $\kappa$ of the whole image, median")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, columnspacing=1.2)
+    axes.legend(**_BELOW)
     panel_title(axes, letter, r"$\kappa$ as images are degraded")
 
 
@@ -75,30 +78,24 @@ def _draw_calibration(axes: Axes, curves: UncertaintyCurves, letter: str) -> Non
 def _draw_risk(axes: Axes, curves: UncertaintyCurves, letter: str) -> None:
     colours = iter(PALETTE)
     for name, risk in curves.risk.items():
-        oracle = name == "oracle"
         coverage = [(kept + 1) / len(risk) for kept in range(len(risk))]
-        axes.plot(
-            coverage,
-            risk.numpy(),
-            color=INK if oracle else next(colours),
-            linestyle="dotted" if oracle else "solid",
-            label=name.replace("κ", r"$\kappa$"),
-        )
+        look = (INK, "dotted") if name == "oracle" else (next(colours), "solid")
+        label = name.replace("κ", r"$\kappa$")
+        axes.plot(coverage, risk.numpy(), color=look[0], linestyle=look[1], label=label)
     # The first few images say nothing: one error among two of them is a risk of a half.
     start = len(next(iter(curves.risk.values()))) // 20
     top = max(float(risk[start:].max()) for risk in curves.risk.values())
     axes.set(xlim=(0, 1), ylim=(0, 1.1 * top if top else 1), xlabel="coverage", ylabel="error of the linear probe")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, columnspacing=1.2)
+    axes.legend(**_BELOW)
     panel_title(axes, letter, "risk of the most certain images")
 
 
 def _draw_ambiguity(axes: Axes, curves: UncertaintyCurves, letter: str) -> None:
     assert curves.ambiguity is not None  # noqa: S101  # the caller's invariant
     ambiguity, classes, control = curves.ambiguity
-    axes.plot(ambiguity.numpy(), classes.numpy(), color=PALETTE[1], marker="o", markersize=4, label="of two classes")
-    axes.plot(
-        ambiguity.numpy(), control.numpy(), color=MUTED, marker="o", markersize=4, label="of one class (not ambiguous)"
-    )
+    drawn = (classes, PALETTE[1], "of two classes"), (control, MUTED, "of one class (not ambiguous)")
+    for relative, colour, label in drawn:
+        axes.plot(ambiguity.numpy(), relative.numpy(), color=colour, marker="o", markersize=4, label=label)
     axes.axhline(1, color=MUTED, linewidth=0.8, linestyle="dashed")
     axes.set(xlabel="weight of the second image, doubled", ylabel=r"$\kappa$ / $\kappa$ of the single image, median")
     axes.set_ylim(0, 1.1 * max(float(classes.max()), float(control.max()), 1.0))

@@ -17,6 +17,7 @@ from ssl_as_inference.distributions import ProductOfExperts, VonMisesFisher
 ANGLES = tuple(range(0, 181, 15))
 CONCENTRATIONS = (4.0, 8.0)
 _START = 4
+_ARROW_HEAD = {"symbol": "arrow", "angleref": "previous", "size": 12}
 
 
 def product_of_experts(points: int = 361) -> Figure:
@@ -41,30 +42,22 @@ def product_of_experts(points: int = 361) -> Figure:
     steps = [_step(math.radians(angle), circle) for angle in ANGLES]
     figure = make_subplots(1, 2, column_widths=[0.62, 0.38], subplot_titles=["densities", "κ₁μ₁ + κ₂μ₂ = η"])
     names = (f"view 1, κ = {CONCENTRATIONS[0]:g}", f"view 2, κ = {CONCENTRATIONS[1]:g}", "their product, normalised")
-    for number, name in enumerate(names):
-        colour = PALETTE[number]
-        figure.add_scatter(
-            x=circle.rad2deg().tolist(), y=steps[_START][0][number], name=name, line={"color": colour}, row=1, col=1
-        )
-    for number, (name, style) in enumerate(zip(names, ("solid", "solid", "dash"), strict=True)):
-        x, y = steps[_START][1][number]
-        figure.add_scatter(
-            x=x, y=y, name=name, showlegend=False, mode="lines+markers", line={"color": PALETTE[number], "dash": style},
-            marker={"symbol": "arrow", "angleref": "previous", "size": 12}, row=1, col=2,
-        )  # fmt: skip
-    figure.update_xaxes(title="angle of z in degrees", range=[-180, 180], dtick=60, row=1, col=1)
-    figure.update_yaxes(title="density", rangemode="tozero", row=1, col=1)
+    left, right = ({"row": 1, "col": column} for column in (1, 2))
+    degrees = circle.rad2deg().tolist()
+    densities, arrows, _ = steps[_START]
+    for name, colour, density in zip(names, PALETTE, densities, strict=False):
+        figure.add_scatter(x=degrees, y=density, name=name, line={"color": colour}, **left)
+    for name, colour, dash, (x, y) in zip(names, PALETTE, ("solid", "solid", "dash"), arrows, strict=False):
+        look = {"line": {"color": colour, "dash": dash}, "mode": "lines+markers", "showlegend": False}
+        figure.add_scatter(x=x, y=y, name=name, marker=_ARROW_HEAD, **look, **right)
+    figure.update_xaxes(title="angle of z in degrees", range=[-180, 180], dtick=60, **left)
+    figure.update_yaxes(title="density", rangemode="tozero", **left)
     reach = sum(CONCENTRATIONS) + 1
-    figure.update_xaxes(range=[-reach, reach], constrain="domain", row=1, col=2)
-    figure.update_yaxes(range=[-reach, reach], scaleanchor="x2", constrain="domain", row=1, col=2)
+    figure.update_xaxes(range=[-reach, reach], constrain="domain", **right)
+    figure.update_yaxes(range=[-reach, reach], scaleanchor="x2", constrain="domain", **right)
     labels = [f"{angle}°, R = {resultant:.1f}" for angle, (_, _, resultant) in zip(ANGLES, steps, strict=True)]
     changes = [
-        [
-            {
-                "x": [*([circle.rad2deg().tolist()] * 3), *(x for x, _ in arrows)],
-                "y": [*densities, *(y for _, y in arrows)],
-            }
-        ]
+        [{"x": [*([degrees] * 3), *(x for x, _ in arrows)], "y": [*densities, *(y for _, y in arrows)]}]
         for densities, arrows, _ in steps
     ]
     figure.update_layout(sliders=[slider("angle between the views", labels, changes, at=_START)])
@@ -75,9 +68,8 @@ def product_of_experts(points: int = 361) -> Figure:
 def _step(angle: float, circle: Tensor) -> tuple[list[list[float]], list[tuple[list[float], list[float]]], float]:
     """Densities of the experts and of the product, the arrows of the vector sum, and its length R."""
     half = torch.tensor([-angle / 2, angle / 2], dtype=torch.float64)
-    experts = VonMisesFisher(
-        torch.stack([half.cos(), half.sin()], dim=-1), torch.tensor(CONCENTRATIONS, dtype=torch.float64)
-    )
+    directions = torch.stack([half.cos(), half.sin()], dim=-1)
+    experts = VonMisesFisher(directions, torch.tensor(CONCENTRATIONS, dtype=torch.float64))
     z = torch.stack([circle.cos(), circle.sin()], dim=-1)
     product = ProductOfExperts(experts).normalized()
     densities = [*experts.log_prob(z.unsqueeze(-2)).exp().T.tolist(), product.log_prob(z).exp().tolist()]
