@@ -17,7 +17,8 @@ angles of y at 0 and of 1 − y at 1 are as (1−y*) : y*, along which the integ
 this is the path of steepest descent, on which it is positive. With $y = y^*\,\frac{\operatorname{sinc}(y^*\xi)}
 {\operatorname{sinc}(\xi)}e^{i\pi(1-y^*)\xi}$ the way ξ goes from −1 to 1; it is itself the hyperbolic tangent of a
 hyperbolic sine scaled to the width of the saddle, in which the trapezoidal rule with a fixed number of nodes errs
-by some 3e-14 of max(1, |log Z|), rounding for the most part. The domain is κ ≤ 1e12, d ≥ 2.
+by some 3e-14 of max(1, |log Z|), above κ = 1e20 by some 3e-13, rounding for the most part. The domain is κ ≤ 1e300,
+d ≥ 2.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from ssl_as_inference.sphere import checked_dim
 
 _NODES = 128
 _END = 20.0  # of the variable whose tanh is the fraction of the way: 1 − tanh 20 = 8e-18
+_MOST_WIDTHS = 1e6  # of the saddle: what lies farther out is below e^{−10^10}, the more so the narrower it is
 _STIRLING_FROM = 16.0
+_SMALL_ANGLE = 0.1  # radians; 0.1^18 is what is cut off in a series
 _SHORT = 0.25
 # −log{sin(πt)/(πt)} = Σ ζ(2k)/k t^{2k}, cut at 0.25^28; from ζ(6) on the sum over n has converged at n = 1000
 _ZETA = (math.pi**2 / 6, math.pi**4 / 90, *(math.fsum(n ** (-2.0 * k) for n in range(1, 1000)) for k in range(3, 14)))
@@ -81,6 +84,37 @@ def _stirling_step(x: Tensor, y: Tensor) -> Tensor:
     return y - (x - 0.5) * (y / x).log1p() - y * total.log() + _stirling_remainder(x) - _stirling_remainder(total)
 
 
+def _excess_angle(scale: Tensor, log_size: Tensor, angle: Tensor, factor_angle: Tensor) -> Tensor:
+    r"""$\arg\{1+s(e^{L+i\theta}-1)\} - s\theta$, given the first term, without cancellation for small L and θ."""
+    theta = angle.clamp_max(_SMALL_ANGLE)
+    square = theta.square()
+    sine_less_angle = torch.zeros_like(theta)  # (sin θ − θ)/θ³
+    for k in range(6, 0, -1):
+        sine_less_angle = (-1) ** k / math.factorial(2 * k + 1) + square * sine_less_angle
+    sine_less_angle = sine_less_angle * square * theta
+    growth = torch.expm1(log_size)
+    in_phase = growth * theta.cos() - 2 * (theta / 2).sin().square()  # Re{exp(L+iθ) − 1}
+    real = 1 + scale * in_phase
+    turned = scale * (growth * theta.sin() + sine_less_angle - scale * theta * in_phase) / real
+    tangent = scale * (growth + 1) * theta.sin() / real
+    square = tangent.square()
+    arc_less_tangent = torch.zeros_like(theta)  # (arctan t − t)/t³
+    for k in range(9, 0, -1):
+        arc_less_tangent = (-1) ** k / (2 * k + 1) + square * arc_less_tangent
+    return torch.where(angle < _SMALL_ANGLE, turned + arc_less_tangent * square * tangent, factor_angle - scale * angle)
+
+
+def _log_ratio(end: Tensor, start: Tensor, step: Tensor) -> Tensor:
+    """The logarithm of end/start, step = end − start, wherever the two are near each other or far apart."""
+    near = step.abs() < start / 2
+    return torch.where(near, (torch.where(near, step, 0.0) / start).log1p(), (end / start).log())
+
+
+def _with_value(quantity: Tensor, value: Tensor) -> Tensor:
+    """The quantity, with its derivatives, whose value is known to more digits."""
+    return quantity + (value - quantity).detach()
+
+
 def _log_contour_integral(q: Tensor, p: Tensor, kappa: Tensor, e: Tensor, h: Tensor, b: float) -> Tensor:
     r"""Log of $B(r,q)\,\frac1{2\pi i}\int y^{-q}(1-y)^{-p}(1-ey)^\kappa dy$, p = κ + b; r = p if e ≤ ½ and b otherwise.
 
@@ -91,14 +125,17 @@ def _log_contour_integral(q: Tensor, p: Tensor, kappa: Tensor, e: Tensor, h: Ten
     ahead = h >= 0.5
     with torch.no_grad():
         linear = q * (1 + e) + kappa * h + b
-        root = ((q * h).square() + (kappa * h + b).square() + 2 * q * (1 + e) * kappa * h + 2 * q * b * h).sqrt()
-        saddle = 2 * q / (linear + root)
-        rest = 1 - saddle
-        curvature = q * rest.square() + saddle.square() * (p - kappa * (e * rest / (1 - e * saddle)).square())
+        # a root of three squares, none of which is formed: it would leave the range of the numbers
+        root = torch.hypot(q * h, kappa * h + b).hypot((2 * q * h).sqrt() * ((1 + e) * kappa + b).sqrt())
+        # y*, 1 − y* and 1 − ey*, none of them as a difference, since each may be small
+        saddle, rest = 2 * q / (linear + root), (root + h * (kappa - q) + b) / (linear + root)
+        factor = rest + h * saddle
+        leaning = b + kappa * (h / factor) * (1 + e * rest / factor)  # p − κ{e(1−y*)/(1−ey*)}²
+        curvature = q * rest.square() + saddle.square() * leaning
         width = (1 + math.pi**2 * curvature).rsqrt().unsqueeze(-1)
 
         # The way ξ from 0 at the saddle to 1 at infinity, where the integrand falls like (1−ξ) to the power q + b − 1
-        end = _END / (q - 1 + b).clamp_max(1).unsqueeze(-1)
+        end = torch.minimum(_END / (q - 1 + b).clamp_max(1).unsqueeze(-1), _MOST_WIDTHS * width)
         step = torch.asinh(end / width) / (_NODES - 1)
         x = step * torch.arange(_NODES, dtype=q.dtype, device=q.device)
         z = width * x.sinh()
@@ -123,7 +160,7 @@ def _log_contour_integral(q: Tensor, p: Tensor, kappa: Tensor, e: Tensor, h: Ten
         log_size = torch.where(ahead.unsqueeze(-1), log_y, log_y - log_1y)
         angle = torch.where(ahead.unsqueeze(-1), alpha, math.pi * way)
         u_re = torch.expm1(log_size) * angle.cos() - 2 * (angle / 2).sin().square()
-        u_im = log_size.exp() * torch.where(ahead.unsqueeze(-1), angle, math.pi * left).sin()
+        u_im = log_size.exp() * torch.where(ahead.unsqueeze(-1), angle, math.pi * torch.minimum(way, left)).sin()
         odds = saddle / rest
 
     tilt = torch.where(ahead, -e * saddle, h * odds)  # 1 + tilt is the last factor at the saddle
@@ -135,13 +172,16 @@ def _log_contour_integral(q: Tensor, p: Tensor, kappa: Tensor, e: Tensor, h: Ten
     q_, r_, kappa_ = q.unsqueeze(-1), r.unsqueeze(-1), kappa.unsqueeze(-1)
     # One power of y is that of dy.
     magnitude = (1 - q_) * log_y - r_ * log_1y + kappa_ * log_factor
-    phase = (1 - q_) * alpha + r_ * beta + kappa_ * factor_angle
+    # Three large terms that all but cancel: by the equation of the saddle what remains is this.
+    remains = alpha + kappa_ * _excess_angle(scale, log_size, angle, factor_angle)
+    phase = _with_value((1 - q_) * alpha + r_ * beta + kappa_ * factor_angle, remains)
     total = (weight * magnitude.exp() * (phase.cos() * (math.pi * y1) + phase.sin() * slope)).sum(-1) / math.pi
 
     exponent = r + q
     start, start_rest = q / exponent, r / exponent  # the saddle without the last factor
-    shift = start - saddle
-    height = q * (shift / saddle).log1p() + r * (-shift / rest).log1p() + kappa * tilt.log1p()
+    pull = kappa * saddle * torch.where(ahead, -e * rest, h) / factor
+    shift = _with_value(start - saddle, pull / exponent)  # by the equation of the saddle
+    height = q * _log_ratio(start, saddle, shift) + r * _log_ratio(start_rest, rest, -shift) + kappa * tilt.log1p()
     prefactor = (2 * math.pi / (start * start_rest * exponent)).log() / 2
     remainder = _stirling_remainder(r) + _stirling_remainder(q) - _stirling_remainder(exponent)
     return height + prefactor + remainder + (saddle * total).log()
@@ -154,8 +194,8 @@ def power_spherical_pair_log_normalizer(
 
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
-        first: $\kappa_1$, from 0 to 1e12.
-        second: $\kappa_2$, from 0 to 1e12.
+        first: $\kappa_1$, from 0 to 1e300.
+        second: $\kappa_2$, from 0 to 1e300.
         half_gap: $e = (1-\mu_1^\top\mu_2)/2$.
         half_height: $h = (1+\mu_1^\top\mu_2)/2 = 1 - e$, given as well so that either may be small.
 

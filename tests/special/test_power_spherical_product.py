@@ -70,18 +70,55 @@ def test_at_any_concentration_it_is_a_hypergeometric_function(dim: int) -> None:
 
 @pytest.mark.parametrize("dim", [2, 3, 8, 16, 128, 2048, 10_000])
 def test_equal_and_opposite_directions_have_closed_forms_at_every_concentration(dim: int) -> None:
+    mpmath.mp.dps = 650  # of which log Γ(κ) at κ = 1e300 takes 303 before the point
     b = mpmath.mpf(dim - 1) / 2
-    for first, second in itertools.product((0.0, 0.7, 1e3, 1e6, 1e9, 1e12), repeat=2):
+    for first, second in itertools.product((0.0, 0.7, 1e3, 1e6, 1e12, 1e20, 1e38, 1e150, 1e300), repeat=2):
         k1, k2 = mpmath.mpf(first), mpmath.mpf(second)
         both = _log_c(dim, k1) + _log_c(dim, k2)
         assert _log_z(dim, first, second, 1.0) == pytest.approx(
-            float(both - _log_c(dim, k1 + k2)), rel=1e-13, abs=1e-13
+            float(both - _log_c(dim, k1 + k2)), rel=3e-13, abs=1e-12
         )
         total = k1 + k2 + 2 * b
         beta = mpmath.loggamma(k1 + b) + mpmath.loggamma(k2 + b) - mpmath.loggamma(total)
         area = mpmath.log(2) + b * mpmath.log(mpmath.pi) - mpmath.loggamma(b)  # of a parallel's sphere
         opposite = both + area + (total - 1) * mpmath.log(2) + beta
-        assert _log_z(dim, first, second, -1.0) == pytest.approx(float(opposite), rel=1e-13, abs=1e-13)
+        assert _log_z(dim, first, second, -1.0) == pytest.approx(float(opposite), rel=3e-13, abs=1e-12)
+
+
+def _laplace(dim: int, k1: mpmath.mpf, k2: mpmath.mpf, e: mpmath.mpf) -> mpmath.mpf:
+    """Laplace's method about the mode on the arc between the directions; errs by some d²/κ."""
+    half = mpmath.asin(mpmath.sqrt(e))  # of the angle between them
+    tan = mpmath.tan(half)
+    # κ₁ tan u = κ₂ tan v, u + v = half: the halves of the angles from the mode to either direction
+    u = mpmath.atan(2 * k2 * tan / (k1 + k2 + mpmath.sqrt((k1 + k2) ** 2 + 4 * k1 * k2 * tan**2)))
+    both = ((k1, u), (k2, half - u))
+    height = sum(2 * k * mpmath.log(mpmath.cos(x)) + _log_c(dim, k) + k * mpmath.log(2) for k, x in both)
+    along = sum(k / (1 + mpmath.cos(2 * x)) for k, x in both)
+    across = sum(k * mpmath.cos(2 * x) / (1 + mpmath.cos(2 * x)) for k, x in both)
+    log_two_pi = mpmath.log(2 * mpmath.pi)
+    return height + (log_two_pi - mpmath.log(along)) / 2 + (dim - 2) * (log_two_pi - mpmath.log(across)) / 2
+
+
+@pytest.mark.parametrize("dim", [2, 3, 20, 128])
+def test_at_huge_concentrations_it_is_laplaces_integral(dim: int) -> None:
+    for first, ratio in itertools.product((1e18, 1e20, 1e30, 1e38, 1e150), (1.0, 1e-2)):
+        for gap in (1e-300, 1e-30, 1e-20, 1e-12, 0.1, 0.4, 0.6, 0.8):
+            k1, k2, e = torch.tensor([first, ratio * first, gap], dtype=torch.float64)
+            got = power_spherical_pair_log_normalizer(dim, k1, k2, e, 1 - e).item()
+            with mpmath.workdps(500):
+                exact = float(_laplace(dim, *(mpmath.mpf(x) for x in (first, ratio * first, gap))))
+            assert got == pytest.approx(exact, rel=3e-13, abs=1e-12), (first, ratio, gap)
+
+
+def test_the_slope_holds_where_the_concentration_is_huge() -> None:
+    # For equal directions Z = C(κ₁)C(κ₂)/C(κ₁+κ₂), and in space d log Z/dκ₁ = 1/(κ₁+1) − 1/(κ₁+κ₂+1).
+    for first in (1e3, 1e12, 1e20, 1e38):
+        kappa = torch.tensor([first, 3 * first], dtype=torch.float64, requires_grad=True)
+        zero = torch.zeros((), dtype=torch.float64)
+        value = power_spherical_pair_log_normalizer(3, kappa[0], kappa[1], zero, 1 - zero)
+        (slope,) = torch.autograd.grad(value, kappa)
+        expected = [1 / (first + 1) - 1 / (4 * first + 1), 1 / (3 * first + 1) - 1 / (4 * first + 1)]
+        assert slope.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-16)
 
 
 def test_in_space_it_agrees_with_quadrature_over_the_sphere() -> None:
@@ -141,7 +178,7 @@ def test_equal_concentrations_have_the_derivatives_of_their_neighbours() -> None
 
 
 def test_value_and_two_derivatives_are_finite_up_to_the_end_of_the_domain() -> None:
-    concentration = (0.0, 1e-45, 1e-6, 1.0, 1e3, 1e6, 1e12)
+    concentration = (0.0, 1e-45, 1e-6, 1.0, 1e3, 1e6, 1e12, 1e20, 1e38)
     gap = (0.0, 1e-300, 1e-30, 1e-16, 1e-8, 0.5, 1 - 1e-12, 1.0)
     grid = torch.tensor([*itertools.product(concentration, concentration, gap)], dtype=torch.float64)
     for dim in (2, 3, 2048, 100_000):
