@@ -1,168 +1,122 @@
-"""From the first run to the last: what is finished is read, the rest is timed, done side by side, and counted."""
+"""From the options of a command to its runs, and from the runs to a record that is saved."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tqdm import tqdm
+import torch
+from matplotlib.figure import Figure
 
-from experiments.studies.planning import Plan, Run
-from experiments.studies.report import Outcomes, top1
-from experiments.studies.running import Result, calibrate, carry_out, finished, prepare, steps
-from experiments.studies.timing import Expected, words
-from experiments.studies.workers import Workers
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is done with a run: by default what table 1 needs.
-
-    Attributes:
-        carry_out: Train and judge; the outcome is kept in the run's folder. Has `measures` and `seconds`.
-        finished: The kept outcome; `None` if there is none.
-        calibrate: Time `step` and `judging`, in seconds.
-    """
-
-    carry_out: Callable[[Run], Result] = carry_out
-    finished: Callable[[Run], Result | None] = finished
-    calibrate: Callable[[Run], Result] = calibrate
+from experiments.figures import save_figure
+from experiments.records.record import FOLDER, Record
+from experiments.studies.engine import Study, Workers
+from experiments.studies.options import ROWS, RUNS_A_GPU
+from experiments.studies.plan import Plan, Scale, rows, set_label
 
 
-class Conductor:
-    """All runs of a plan.
+def carry_through(
+    study: Study, options: argparse.Namespace, prepare: Callable[[Sequence[Any]], object], **workers: int
+) -> None:
+    """Read what is finished, and do the rest.
 
     Args:
-        plan: The runs.
-        work: What is done with each.
+        study: The runs.
+        options: What `StudyParser` has parsed.
+        prepare: Checks what the runs that are left need, before processes start.
+        workers: More about the processes, see `Workers`.
 
-    Attributes:
-        outcomes: What has been measured so far.
+    Raises:
+        ValueError: If nothing is finished in the end.
     """
+    left, count = study.read(), len(study.everything)
+    print(f"{count} runs, of which {count - len(left)} are finished", flush=True)
+    if left and not options.table_only:
+        prepare(left)
+        jobs = options.jobs or (None if options.scheduler else cores())
+        study.work(Workers(jobs, options.scheduler, **workers))
+    if not study.results:
+        why = "".join(f": {failure}" for failure in [*study.failures.values()][:1])
+        raise ValueError(f"{options.out} holds no finished run to make a table of{why}")
 
-    def __init__(self, plan: Plan, work: Work = Work()) -> None:
-        self._plan = plan
-        self._work = work
-        self._tuning: dict[tuple[str, str, float], Result] = {}
-        self._runs: dict[tuple[str, str, float], Result] = {}
-        self._failures: dict[tuple[str, str, float], str] = {}
-        self.outcomes = Outcomes(self._tuning, self._runs, self._failures)
-        self._workers: Workers | None = None
-        self._total = self._done = 0
-        for run in plan.tuning():
-            self._read(run, self._tuning)
-        for run in plan.runs(self._rates()):
-            self._read(run, self._runs)
 
-    def left(self) -> list[Run]:
-        """Runs that are not finished; those whose rate is not chosen yet have some rate of the grid."""
-        tuning = [run for run in self._plan.tuning() if run.key not in self._tuning]
-        return tuning + [run for run in self._plan.runs(self._rates(any_rate=True)) if run.key not in self._runs]
+def planned(options: argparse.Namespace, *, tuned: bool = True) -> tuple[Plan, dict[str, int]]:
+    """The plan that the options ask for, and what `Workers` has to know of the machine.
 
-    @contextmanager
-    def working(self, jobs: int, *, threads: int, gpus: int) -> Iterator[Expected | None]:
-        """Check the images, start the processes, and say what is to be expected; `None` if nothing is left.
+    The precision is bfloat16 on a GPU, and on a CPU where the scale asks for it and the processor computes with it.
 
-        Args:
-            jobs: Runs at once.
-            threads: Of each.
-            gpus: That they share.
-        """
-        left = self.left()
-        if not left:
-            yield None
-            return
-        images = self._prepare(left)
-        self._workers = Workers(min(jobs, len(left)), threads=threads, gpus=gpus if self._on_gpu else 0)
-        try:
-            yield self._expected(left, images)
-        finally:
-            self._workers.close()
-            self._workers = None
+    Args:
+        options: What `StudyParser` has parsed; gets `record`, the name of the record.
+        tuned: Whether the learning rates are chosen; otherwise they are given.
 
-    def work(self) -> None:
-        """Do everything that is left: first what chooses the rates, then the table."""
-        if self._workers is None:
-            return
-        self._total, self._done = len(self.left()), 0
-        with tqdm(total=self._total, desc="runs", unit="run", disable=None) as bar:
-            self._do([run for run in self._plan.tuning() if run.key not in self._tuning], self._tuning, bar)
-            rates = self._rates()
-            self._do([run for run in self._plan.runs(rates) if run.key not in self._runs], self._runs, bar)
+    Raises:
+        ValueError: If sets share a name, rates are missing, or a GPU is asked for where there is none.
+    """
+    study, scale = ("table1", "recipes")[not tuned], Scale.named(options.scale, options.epochs)
+    options.record = options.name or (study if scale.name == "full" else f"{study}_{scale.name}")
+    sets, fixed, tune_on = tuple(dict.fromkeys(options.data or scale.sets[: None if tuned else 1])), None, None
+    if len({set_label(name) for name in sets}) < len(sets):
+        raise ValueError(f"--data must name sets whose folders have different names, got {', '.join(sets)}")
+    if tuned:
+        tune_on = options.tune_on
+        epochs = options.tuning_epochs or min(scale.tuning_epochs, scale.base["training.epochs"])
+        scale = replace(scale, rates=sorted(set(options.rates or scale.rates)), tuning_epochs=epochs)
+    else:
+        rates = options.rates or scale.fixed_rates
+        if not rates:
+            raise ValueError(f"--scale {scale.name} needs --rates: those that python -m experiments.table1 has chosen")
+        fixed = dict(zip(ROWS["methods"], rates, strict=True))
+    machine, workers = _machine(options)
+    chosen = tuple(row for row in rows(study, scale.base, fixed) if row.key in options.rows)
+    return Plan(scale, chosen, sets, tuple(range(options.seeds)), options.out, machine, tune_on), workers
 
-    def _do(self, runs: list[Run], results: dict[tuple[str, str, float], Result], bar: Any) -> None:
-        assert self._workers is not None  # noqa: S101  # the caller's invariant
-        began = time.monotonic()
-        for done, outcome in enumerate(self._workers.do(self._work.carry_out, runs), start=1):
-            run = outcome.run
-            if outcome.result is None:
-                self._failures[run.key] = outcome.failure
-                said = f"FAILED: {outcome.failure}"
-            else:
-                results[run.key] = outcome.result
-                measures = outcome.result["measures"]
-                accuracy, neighbours = top1(outcome.result), measures["knn"]["accuracy"]
-                said = f"top-1 {accuracy:.1%}, kNN {neighbours:.1%}, {words(sum(outcome.result['seconds'].values()))}"
-            bar.update()
-            self._done += 1
-            left = (time.monotonic() - began) / done * (self._total - self._done)
-            tqdm.write(f"[{self._done}/{self._total}, about {words(left)} left] {run.title}: {said}")
-            sys.stdout.flush()
 
-    @property
-    def _on_gpu(self) -> bool:
-        return bool(self._plan.machine["engine.accelerator"] == "gpu")
+def _machine(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, int]]:
+    gpus = torch.cuda.device_count() if options.device != "cpu" else 0
+    if options.device == "gpu" and not gpus:
+        raise ValueError("--device gpu: PyTorch sees none here")
+    options.jobs = options.jobs or (RUNS_A_GPU * gpus or None)
+    # More than one thread on a CPU is slower for networks as small as those that suit it.
+    threads = max(1, cores() // options.jobs) if gpus else 1
+    machine = {
+        "data.root": options.root,
+        "data.download": options.download,
+        "data.cache": str(options.out / "cache"),
+        "engine.accelerator": "gpu" if gpus else "cpu",
+        "engine.threads": threads,
+        "checkpoints.every_steps": None,
+    }
+    if gpus:  # as in experiments/configs/changes/gpu.yaml
+        machine |= {"engine.precision": "bf16-mixed", "engine.compile": True}
+    elif not torch.cpu._is_avx512_bf16_supported():  # noqa: SLF001  # and there is no public question
+        machine |= {"engine.precision": "32"}
+    return machine, {"threads": threads, "gpus": gpus}
 
-    def _rates(self, *, any_rate: bool = False) -> dict[Any, float]:
-        complete = all(run.key in {**self._tuning, **self._failures} for run in self._plan.tuning())
-        if complete:
-            return dict(self.outcomes.rates(self._plan))
-        if not any_rate:
-            return {}
-        return {(name, row.rate): self._plan.scale.rates[0] for name in self._plan.sets for row in self._plan.rows}
 
-    def _read(self, run: Run, results: dict[tuple[str, str, float], Result]) -> None:
-        found = self._work.finished(run)
-        if found is not None:
-            results[run.key] = found
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    def _prepare(self, left: list[Run]) -> dict[Any, int]:
-        """Number of training images of each configuration of the data; they are decoded once, before the runs."""
-        counts: dict[Any, int] = {}
-        for run in left:
-            key = (run.config.data, run.config.views.size)
-            if key not in counts:
-                counts[key], judged = prepare(run)
-                print(f"{run.config.data.name}: {counts[key]:,} images to train on, {judged:,} to judge by", flush=True)
-        return counts
 
-    def _expected(self, left: list[Run], images: dict[Any, int]) -> Expected:
-        assert self._workers is not None  # noqa: S101  # the caller's invariant
-        # A run may have been trained, and be judged further: then only that is left of it.
-        counted = [0 if finished(run) else steps(run, images[run.config.data, run.config.views.size]) for run in left]
-        known = [result["seconds"] for result in (*self._tuning.values(), *self._runs.values())]
-        trained = [seconds for seconds in known if seconds["training"] > 1]
-        if trained:
-            training = sum(seconds["training"] for seconds in trained) / len(trained)
-            judging = sum(sum(seconds.values()) for seconds in trained) / len(trained) - training
-            seconds = sum(training * bool(count) + judging for count in counted)
-            return Expected(len(left), seconds, "the finished ones")
-        slowest = max(
-            left, key=lambda run: (run.kind == "trained", run.config.views.count, run.config.data.held_out == 0)
-        )
-        here = [
-            replace(slowest, config=replace(slowest.config, out=str(self._plan.out / f"calibration_{number}")))
-            for number in range(self._workers.count)
-        ]
-        timed = []
-        for outcome in list(self._workers.do(self._work.calibrate, here)):
-            if outcome.result is None:
-                return Expected(len(left), None, f"a first try of {slowest.title} failed: {outcome.failure}")
-            timed.append(outcome.result)
-        step, judging = (sum(each[name] for each in timed) / len(timed) for name in ("step", "judging"))
-        seconds = sum(count * step + judging for count in counted)
-        return Expected(len(left), seconds, f"a few steps of {step:.3f} s and an evaluation of {judging:.0f} s")
+def save(record: Record, figure: Figure, options: argparse.Namespace, wide: tuple[int | None, int | None]) -> None:
+    """Print the tables, and save record and figure.
+
+    Args:
+        record: What came out.
+        figure: Its first one.
+        options: What `StudyParser` has parsed.
+        wide: Columns that show their intervals on the terminal: of the first table, of the others; `None` for all.
+    """
+    for note in record.notes:
+        print(f"\n{note}")
+    for number, table in enumerate(record.tables):
+        print(f"\n{table.title}\n\n{table.aligned(wide[number > 0])}\n\n{table.note}")
+    saved = []
+    for folder in [options.out, *([FOLDER] if options.publish else [])]:
+        saved += [save_figure(figure, folder / record.figures[0]), record.save(folder)]
+    print("\nSaved " + ", ".join(str(path) for path in saved))
+    if options.publish:
+        print("Next: python -m experiments.results")

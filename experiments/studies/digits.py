@@ -1,22 +1,33 @@
-"""The study that the quickstart and the sweep run: two methods and two baselines on digits, trained and measured."""
+"""The trainings of the quickstart and of the sweep: two methods and two baselines on digits, trained and measured."""
 
 from __future__ import annotations
 
 import copy
+import csv
+import json
 import math
+import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import lightning
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from experiments.command_line.progress import EpochBar
+from experiments.command_line.progress import EpochBar, quiet_lightning_on_one_thread
 from experiments.images.degradations import add_noise, occlude
-from experiments.images.digits import DigitViews, LabelledImages
+from experiments.images.digits import DigitViews, LabelledImages, hold_out, load
+from experiments.pretraining.building import plain_softplus
+from experiments.records.record import Cell, Table, markdown_table
+from experiments.studies.engine import Result, Run, Study, keep, kept
 from inference.fitting.kl_objective import KLObjective
 from inference.fitting.monitoring import History, OnlineEvaluation
 from inference.fitting.pyro_settings import settings_for_training
@@ -34,19 +45,27 @@ from ssl_as_inference.graphical_model import MultiViewPair
 DEGRADATION_LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Standard deviations of the noise, and covered fractions of the occlusion, at which κ is compared."""
 
+LEARNING_RATES = (0.05, 0.1, 0.2)
+"""Those that the sweep compares."""
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one method is trained on digits; `python -m experiments.digits_sweep --tune` compares learning rates."""
+    """How one method is trained on digits; `python -m experiments.digits_sweep --tune` compares learning rates.
+
+    Attributes:
+        defects: Probability of each of the two defects in a view, see `DigitViews`.
+    """
 
     pair: Callable[..., MultiViewPair]
-    learning_rate: float
     nats_per: Unit
     gradient_clip: float | None
+    learning_rate: float = 0.1
     weight_decay: float = 5e-4
     batch_size: int = 64
     dim: int = 128
     width: int = 32
+    defects: float = 0.25
 
     def build(self) -> MultiViewPair:
         """A fresh pair, initialised from torch's global random numbers."""
@@ -55,8 +74,8 @@ class Recipe:
 
 
 RECIPES = {
-    "SimSiam": Recipe(SimSiam, learning_rate=0.1, nats_per="image", gradient_clip=None),
-    "VI-SimSiam": Recipe(VISimSiam, learning_rate=0.1, nats_per="dimension", gradient_clip=1.0),
+    "SimSiam": Recipe(SimSiam, nats_per="image", gradient_clip=None),
+    "VI-SimSiam": Recipe(VISimSiam, nats_per="dimension", gradient_clip=1.0),
 }
 
 
@@ -67,7 +86,7 @@ class Measures:
     Attributes:
         knn: Accuracy of the vote of the nearest training images on held-out images.
         linear: Accuracy of a linear classifier on frozen features.
-        standard_deviation: Of the normalised outputs, times √d: 1 for the uniform law, 0 at collapse.
+        standard_deviation: Of the normalised outputs, times √d: 1 for the uniform distribution, 0 at collapse.
         effective_rank: Of the normalised outputs.
         correctness_auroc: How well κ ranks the nearest neighbour being right.
         spearman_noise: Rank correlation of −κ with growing noise.
@@ -83,29 +102,28 @@ class Measures:
     spearman_occlusion: float = math.nan
 
 
-HEADINGS = (
-    "kNN",
-    "linear",
-    "std of outputs",
-    "effective rank",
-    "κ: AUROC of correctness",
-    "κ: Spearman, noise",
-    "κ: Spearman, occlusion",
-)
+HEADINGS = {
+    "knn": "kNN",
+    "linear": "linear",
+    "standard_deviation": "std of outputs",
+    "effective_rank": "effective rank",
+    "correctness_auroc": "κ: AUROC of correctness",
+    "spearman_noise": "κ: Spearman, noise",
+    "spearman_occlusion": "κ: Spearman, occlusion",
+}
 
 
-def format_table(rows: dict[str, Measures]) -> str:
-    """The rows as a Markdown table."""
-    cells = [["", *HEADINGS]]
-    for name, measures in rows.items():
-        values = [getattr(measures, field.name) for field in fields(measures)]
-        cells.append([name, *("–" if math.isnan(value) else f"{value:.3f}" for value in values)])
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = [
-        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+def format_table(rows: Mapping[str, Sequence[Measures]]) -> str:
+    """A Markdown table: the mean of each row, and between brackets its range where it is of several seeds."""
+
+    def cell(name: str, of: Sequence[Measures]) -> Cell:
+        known = [value for value in (getattr(each, name) for each in of) if not math.isnan(value)]
+        if not known:
+            return Cell()
+        return Cell(fmean(known), min(known), max(known)) if len(known) > 1 else Cell(known[0])
+
+    cells = {label: {shown: cell(name, of) for name, shown in HEADINGS.items()} for label, of in rows.items()}
+    return markdown_table(Table("", tuple(HEADINGS.values()), cells).lines(), padded=True)
 
 
 @dataclass(frozen=True)
@@ -133,67 +151,58 @@ def untrained_encoder(recipe: Recipe, train: LabelledImages, test: LabelledImage
 
 def train_and_measure(
     name: str,
+    recipe: Recipe,
     train: LabelledImages,
     test: LabelledImages,
     *,
     epochs: int,
     seed: int,
-    recipe: Recipe | None = None,
-    defects: float = 0.25,
-    online_every: int = 4,
-    progress: bool = True,
+    watched: bool = True,
 ) -> Trained:
     """Train one method on the images of `train`, without their labels, and judge it on `test`.
 
     Args:
-        name: A key of `RECIPES`.
+        name: For the bar.
+        recipe: How it is trained.
         train: Images to train on; their labels serve the evaluation alone.
         test: Held-out images.
         epochs: Passes over the training images.
         seed: Of weights, order and views.
-        recipe: Instead of the method's own.
-        defects: Probability of each of the two defects in a view, see `DigitViews`.
-        online_every: Epochs between the evaluations that make the curves.
-        progress: Whether to show a bar.
+        watched: Whether to evaluate every four epochs, for the curves, and to show a bar.
     """
-    recipe = recipe or RECIPES[name]
     lightning.seed_everything(seed, verbose=False)
-    trainer_device = "cuda" if torch.cuda.is_available() else "cpu"
-    views = DigitViews(torch.Generator(trainer_device).manual_seed(seed), defects=defects)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     learner = SelfSupervisedLearner(
         recipe.build(),
         KLObjective(),
         StopGradientCopy(),
-        views,
+        DigitViews(torch.Generator(device).manual_seed(seed), defects=recipe.defects),
         learning_rate=recipe.learning_rate,
         nats_per=recipe.nats_per,
         weight_decay=recipe.weight_decay,
     )
-    watch = OnlineEvaluation(train.images, train.labels, test.images, test.labels, every_epochs=online_every)
+    labelled = (train.images, train.labels, test.images, test.labels)
+    watch = OnlineEvaluation(*labelled, every_epochs=4 if watched else epochs)
     trainer = lightning.Trainer(
         max_epochs=epochs,
-        accelerator=trainer_device,
+        accelerator=device,
         devices=1,
         gradient_clip_val=recipe.gradient_clip,
-        callbacks=[watch, *([EpochBar(name)] if progress else [])],
+        callbacks=[watch, *([EpochBar(name)] if watched else [])],
         enable_progress_bar=False,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), settings_for_training():
         # The images are in memory already: worker processes would only copy them about.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        with settings_for_training():
-            trainer.fit(learner, _batches(train, recipe.batch_size))
+        trainer.fit(learner, _batches(train, recipe.batch_size))
     pair = copy.deepcopy(learner.pair).cpu()
     measures, representation = _judge_pair(pair, train, test)
     if isinstance(pair, VISimSiam):
-        measures = replace(
-            measures,
-            spearman_noise=_degradation(pair, test, add_noise),
-            spearman_occlusion=_degradation(pair, test, occlude),
-        )
+        noise, occlusion = (_degradation(pair, test, degrade) for degrade in (add_noise, occlude))
+        measures = replace(measures, spearman_noise=noise, spearman_occlusion=occlusion)
     return Trained(pair, watch.history, measures, representation)
 
 
@@ -233,3 +242,121 @@ def _degradation(
         for level in DEGRADATION_LEVELS
     ]
     return degradation_spearman(torch.stack(concentrations))
+
+
+def scaled_softplus(raw: Tensor, dim: int) -> Tensor:
+    """κ = (d − 1)·softplus(raw): the scale without the slow tail; what does the trap at zero cost?"""
+    return (dim - 1) * softplus(raw)
+
+
+@dataclass(frozen=True)
+class DigitsRun(Run):
+    """One training of the sweep.
+
+    Attributes:
+        label: Of its row.
+        recipe: How it is trained.
+        seed: Of weights, order and views.
+        tune: Whether it is judged on a part of the training images; then the test images play no part.
+        out: Folder of the sweep.
+    """
+
+    label: str
+    recipe: Recipe
+    seed: int
+    tune: bool
+    out: Path
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the training depends on, as plain JSON."""
+        pair = self.recipe.pair
+        made = {"pair": pair.func.__name__, **pair.keywords} if isinstance(pair, partial) else {"pair": pair.__name__}
+        named = {name: getattr(value, "__name__", value) for name, value in {**vars(self.recipe), **made}.items()}
+        return {"label": self.label, **named, "epochs": self.epochs, "seed": self.seed, "held_out_of_train": self.tune}
+
+
+def sweep(seeds: int, epochs: int, out: Path, *, tune: bool = False, ablate: bool = False) -> Study:
+    """The trainings to do.
+
+    Args:
+        seeds: How many.
+        epochs: Of each.
+        out: Folder of the sweep.
+        tune: Compare learning rates.
+        ablate: Train VI-SimSiam without the pieces of its recipe, one at a time.
+    """
+    simsiam, vi = RECIPES.values()
+    scaled = partial(VISimSiam, concentration_map=scaled_softplus)
+    recipes = dict(RECIPES)
+    if tune:
+        recipes = {
+            f"{method}, learning rate {rate}": replace(recipe, learning_rate=rate)
+            for method, recipe in RECIPES.items()
+            for rate in LEARNING_RATES
+        }
+    if ablate:
+        recipes = {
+            "as the quickstart": vi,
+            "κ = (d−1)·softplus(raw)": replace(vi, pair=scaled),
+            "κ = softplus(raw)": replace(vi, pair=partial(VISimSiam, concentration_map=plain_softplus)),
+            "no gradient clipping": replace(vi, gradient_clip=None),
+            "no defects among the views": replace(vi, defects=0.0),
+            "defects in half of the views": replace(vi, defects=0.5),
+            "the same, κ = (d−1)·softplus(raw)": replace(vi, pair=scaled, defects=0.5),
+            "SimSiam, no defects among the views": replace(simsiam, defects=0.0),
+        }
+    runs = [
+        DigitsRun(f"{label}/seed_{seed}", f"{label}, seed {seed}", epochs, label, recipe, seed, tune, out)
+        for seed in range(seeds)
+        for label, recipe in recipes.items()
+    ]
+    return Study(runs, (lambda _: runs,), carry_out, finished, lambda result: f"kNN {result['measures']['knn']:.1%}")
+
+
+def carry_out(run: DigitsRun) -> Result:
+    """Train and measure; the result is kept in the run's folder."""
+    began = time.monotonic()
+    train, test = load()
+    if run.tune:
+        train, test = hold_out(train, 0.25)  # the test images play no part in choosing a learning rate
+    with quiet_lightning_on_one_thread():
+        trained = train_and_measure(run.title, run.recipe, train, test, epochs=run.epochs, seed=run.seed, watched=False)
+    seconds = {"all": time.monotonic() - began}
+    return keep(
+        run.out / run.name, {"settings": run.settings, "measures": asdict(trained.measures), "seconds": seconds}
+    )
+
+
+def finished(run: DigitsRun) -> Result | None:
+    """What was measured before; `None` if nothing was.
+
+    Raises:
+        CheckpointError: If the folder holds a run of other settings.
+    """
+
+    def different(result: Result) -> list[str]:
+        pairs = [(name, result["settings"].get(name), value) for name, value in run.settings.items()]
+        return [f"{name} {before!r}, now {now!r}" for name, before, now in pairs if before != now]
+
+    return kept(run.out / run.name, different)
+
+
+def by_label(study: Study) -> dict[str, list[Measures]]:
+    """What was measured, by the label of the row."""
+    rows: dict[str, list[Measures]] = {}
+    for run in study.everything:
+        if run.name in study.results:
+            rows.setdefault(run.label, []).append(Measures(**study.results[run.name]["measures"]))
+    return rows
+
+
+def write_runs(study: Study, out: Path) -> Path:
+    """Every run with its settings and measures, as CSV."""
+    with (out / "runs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["settings", *HEADINGS])
+        writer.writeheader()
+        for result in study.results.values():
+            settings = json.dumps(result["settings"], ensure_ascii=False, sort_keys=True)
+            writer.writerow({"settings": settings, **result["measures"]})
+    return out / "runs.csv"

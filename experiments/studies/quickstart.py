@@ -44,9 +44,9 @@ def run(seed: int, epochs: int, out: Path) -> int:
     }
     trained: dict[str, Trained] = {}
     for name in RECIPES:
-        trained[name] = train_and_measure(name, train, test, epochs=epochs, seed=seed)
+        trained[name] = train_and_measure(name, RECIPES[name], train, test, epochs=epochs, seed=seed)
         rows[name] = trained[name].measures
-    table = format_table(rows)
+    table = format_table({name: [row] for name, row in rows.items()})
     print(f"\nHeld-out digits, seed {seed}:\n\n{table}\n")
 
     saved = [

@@ -42,7 +42,7 @@ def test_the_table_shows_baselines_and_methods_with_the_measured_numbers(run: tu
     for name, row in measures.items():
         line = next(line for line in printed.splitlines() if line.startswith(f"| {name} "))
         cells = [cell.strip() for cell in line.strip("|").split("|")][1:]
-        assert cells == ["–" if math.isnan(value) else f"{value:.3f}" for value in row.values()]
+        assert cells == ["–" if math.isnan(value) else f"{value:.3f}".replace("-", "−") for value in row.values()]
 
 
 def test_accuracies_are_better_than_chance_and_outputs_have_not_collapsed(run: tuple[Path, str]) -> None:
@@ -114,7 +114,9 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_table_is_aligned_markdown() -> None:
-    text = format_table({"a": Measures(0.5, 0.25, 1.0, 10.0), "a longer name": Measures(0.5, 0.25, 1.0, 10.0, 0.75)})
+    text = format_table(
+        {"a": [Measures(0.5, 0.25, 1.0, 10.0)], "a longer name": [Measures(0.5, 0.25, 1.0, 10.0, 0.75)]}
+    )
     lines = text.splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[2].split("|")[6].strip() == "–"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,15 +15,16 @@ from experiments.images.image_sets import ArraySource, ImageSet
 from experiments.pretraining import images as pretraining_images
 from experiments.pretraining.configuration import DataConfig, PretrainConfig
 from experiments.pretraining.images import open_part
-from experiments.studies.intervals import mean_interval, paired_differences
-from experiments.studies.planning import TUNING_SEED, Plan, chosen_rate, differing
-from experiments.studies.report import Outcomes, make_record
-from experiments.studies.rows import PRINTED_RATE, Method, Row, rows
-from experiments.studies.scales import SCALES
+from experiments.studies.engine import Result, Study
+from experiments.studies.options import ROWS, SCALES
+from experiments.studies.plan import TUNING_SEED, Plan, Row, Scale, best_rate, rows, run_name, tuning_name
+from experiments.studies.tables import difference, interval, table1
+from experiments.studies.training import trainings
+from models.vi_simsiam import MAX_MEAN_RESULTANT_LENGTH
 
 CONFIGS = Path(pretrain.__file__).parent / "configs"
 SETS = ("imagenette", "imagewoof")
-RATES: dict[tuple[str, Method], float] = {
+RATES = {
     ("imagenette", "simsiam"): 0.1,
     ("imagenette", "vi_simsiam"): 0.03,
     ("imagewoof", "simsiam"): 0.01,
@@ -33,8 +33,9 @@ RATES: dict[tuple[str, Method], float] = {
 
 
 def plan_of(*keys: str, scale: str = "full", sets: tuple[str, ...] = SETS, out: Path = Path("runs")) -> Plan:
-    chosen = tuple(row for row in rows(2048) if row.key in keys)
-    return Plan(SCALES[scale], chosen, sets, (0, 1, 2), out, {})
+    size = Scale.named(scale)
+    chosen = tuple(row for row in rows("table1", size.base) if row.key in keys)
+    return Plan(size, chosen, sets, (0, 1, 2), out, {})
 
 
 def written(*files: str) -> PretrainConfig:
@@ -55,19 +56,19 @@ def written(*files: str) -> PretrainConfig:
     ],
 )
 def test_a_row_is_the_training_that_the_files_describe(name: str, row: str, files: list[str]) -> None:
-    run = next(run for run in plan_of(row).runs(RATES) if run.key == (name, row, 2))
+    run = next(run for run in plan_of(row).runs(RATES) if run.name == run_name(name, row, 2))
     expected = written(*(file.format(name) for file in files))
     rate = run.config.training.learning_rate
     expected = replace(expected, seed=2, training=replace(expected.training, learning_rate=rate))
     assert expected.differences(run.config) == []
-    assert rate == (RATES[name, row] if row in {"simsiam", "vi_simsiam"} else PRINTED_RATE)  # type: ignore[index]
+    assert rate == (RATES[name, row] if row in {"simsiam", "vi_simsiam"} else 1e-3)
 
 
 def test_every_row_seed_and_set_is_run_once_in_a_folder_of_its_own() -> None:
     plan = plan_of("pixels", "simsiam", "vi_simsiam", "constant_vmf")
     runs = list(plan.runs(RATES))
-    assert len({run.config.out for run in runs}) == len({run.key for run in runs}) == len(runs) == 4 * 3 * 2
-    assert plan.count == len(runs) + len(list(plan.tuning()))
+    assert len({run.config.out for run in runs}) == len({run.name for run in runs}) == len(runs) == 4 * 3 * 2
+    assert {run.name for run in plan.everything()} == {run.name for run in [*plan.tuning(), *runs]}
 
 
 def test_the_constant_von_mises_fisher_row_has_the_recipe_of_vi_simsiam_and_its_rate() -> None:
@@ -78,16 +79,26 @@ def test_the_constant_von_mises_fisher_row_has_the_recipe_of_vi_simsiam_and_its_
 
 def test_both_methods_choose_among_equally_many_rates_on_training_images_with_a_seed_of_their_own() -> None:
     runs = list(plan_of("simsiam", "vi_simsiam").tuning())
-    by_method = Counter((run.key[0], run.config.method.name) for run in runs)
-    assert set(by_method.values()) == {len(SCALES["full"].rates)}
+    by_method = Counter((run.config.data.name, run.config.method.name) for run in runs)
+    assert set(by_method.values()) == {len(SCALES["full"]["rates"])}
     assert {run.config.seed for run in runs} == {TUNING_SEED}
     assert {run.config.data.held_out for run in runs} == {0.2}
 
 
 def test_rows_whose_rate_could_not_be_chosen_are_left_out() -> None:
     plan = plan_of("simsiam", "vi_simsiam", "simsiam_printed_rate")
-    keys = {run.key[1] for run in plan.runs({("imagenette", "simsiam"): 0.1})}
+    keys = {run.row.key for run in plan.runs({("imagenette", "simsiam"): 0.1}) if run.row is not None}
     assert keys == {"simsiam", "simsiam_printed_rate"}
+
+
+def test_rates_of_one_set_serve_another_where_that_is_asked() -> None:
+    plan = replace(plan_of("simsiam"), sets=("imagewoof",), tune_on="imagenette")
+    assert {run.config.data.name for run in plan.tuning()} == {"imagenette"}
+    tried = {tuning_name("imagenette", "simsiam", rate): result(rate) for rate in (0.01, 0.1)}
+    assert plan.rates(tried) == {("imagewoof", "simsiam"): 0.1}
+    other = {tuning_name("imagewoof", "simsiam", rate): result(1 - rate) for rate in (0.01, 0.1)}
+    assert plan.rates({**tried, **other}) == {("imagewoof", "simsiam"): 0.1}
+    assert replace(plan, tune_on=None).rates({**tried, **other}) == {("imagewoof", "simsiam"): 0.01}
 
 
 def test_a_row_with_a_field_that_does_not_exist_is_refused() -> None:
@@ -98,83 +109,93 @@ def test_a_row_with_a_field_that_does_not_exist_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "expected"),
-    [({0.1: 0.5, 0.3: 0.6, 1.0: 0.4}, 0.3), ({0.1: 0.5, 0.3: 0.5, 1.0: None}, 0.1), ({0.1: None}, None)],
+    ("accuracies", "expected"), [({0.1: 0.5, 0.3: 0.6, 1.0: 0.4}, 0.3), ({0.1: 0.5, 0.3: 0.5}, 0.1), ({1.0: 0.0}, 1.0)]
 )
-def test_the_best_rate_is_chosen(accuracies: dict[float, float | None], expected: float | None) -> None:
-    assert chosen_rate(accuracies, (0.1, 0.3, 1.0)) == expected
+def test_the_best_rate_is_chosen(accuracies: dict[float, float], expected: float) -> None:
+    assert best_rate(accuracies) == expected
 
 
-def test_changed_settings_are_named_and_new_rows_are_not_a_change() -> None:
-    saved = {"base": {"training.epochs": 5}, "rates": [0.1], "rows": {"a": {"x": 1}, "b": {"x": 1}}}
-    now = {"base": {"training.epochs": 6}, "rates": [0.1], "rows": {"b": {"x": 2}, "c": {"x": 1}}}
-    assert differing(saved, {**saved, "rows": {"c": {}}}) == []
-    assert differing(saved, now) == ["base.training.epochs was 5, now 6", "rows.b was {'x': 1}, now {'x': 2}"]
+def test_the_legend_knows_the_largest_cosine_that_a_concentration_expects() -> None:
+    assert f"a cosine of at most {MAX_MEAN_RESULTANT_LENGTH}." in ROWS["legends"]["table1"]
 
 
 VALUES, OTHERS = [61.0, 63.5, 60.25, 64.0], [60.0, 63.0, 60.5, 61.0]
 
 
 def test_the_interval_is_scipys() -> None:
-    mean, low, high = mean_interval(VALUES)
+    cell = interval([*VALUES, None])
     expected = stats.ttest_1samp(VALUES, 0).confidence_interval(0.95)
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert mean == pytest.approx(62.1875, abs=1e-12)
-    assert mean_interval([3.0]) == (3.0, None, None)
-    with pytest.raises(ValueError, match="at least one number"):
-        mean_interval([])
+    assert (cell.low, cell.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert cell.value == pytest.approx(62.1875, abs=1e-12)
+    assert cell.each == (*VALUES, None)
+    assert (interval([3.0]).value, interval([3.0]).low) == (3.0, None)
+    assert interval([None]).value is None
 
 
 def test_the_interval_of_differences_is_that_of_a_paired_test() -> None:
-    _, low, high = mean_interval(paired_differences(VALUES, OTHERS))
+    cell = difference(VALUES, OTHERS)
     expected = stats.ttest_rel(VALUES, OTHERS).confidence_interval(0.95)
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (cell.low, cell.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_differences_are_of_seeds_that_both_have() -> None:
-    assert paired_differences([1.0, None, 3.0], [0.5, 1.0, None]) == [0.5]
+    assert difference([1.0, None, 3.0], [0.5, 1.0, None]).each == (0.5,)
 
 
-def result(accuracy: float) -> dict[str, Any]:
+def result(accuracy: float, precision: str = "32") -> Result:
     measures = {
         "linear": {"top1": accuracy, "top5": 0.9, "learning_rate": 1.6},
         "knn": {"accuracy": accuracy},
         "held_out": {"standard_deviation": 1.0, "effective_rank": 5.0, "concentration": {"50%": 1.0}},
     }
-    return {"measures": measures}
+    return {"measures": measures, "config": {"engine": {"precision": precision}}}
+
+
+def study_of(plan: Plan, results: dict[str, Result], failures: dict[str, str]) -> Study:
+    study = trainings(plan)
+    study.results, study.failures = results, failures
+    return study
 
 
 def test_the_record_has_means_paired_differences_edges_and_failures() -> None:
-    plan = plan_of("simsiam", "vi_simsiam", "simsiam_printed_rate", "as_printed", sets=("imagenette",))
     name = "imagenette"
-    tuning: dict[tuple[str, str, float], dict[str, Any]] = {
-        (name, method, rate): result(accuracy)
+    plan = plan_of("simsiam", "vi_simsiam", "simsiam_printed_rate", "as_printed", sets=(name,))
+    results = {
+        tuning_name(name, method, rate): result(0.5 if rate == best else 0.4)
         for method, best in (("simsiam", 0.03), ("vi_simsiam", 0.1))
         for rate in (0.01, 0.03, 0.1)
-        for accuracy in [0.5 if rate == best else 0.4]
     }
-    done: dict[tuple[str, str, float], dict[str, Any]] = {
-        (name, row, seed): result(0.6 + 0.01 * seed + more)
-        for row, more in (("simsiam", 0.0), ("vi_simsiam", 0.02), ("as_printed", -0.1))
-        for seed in plan.seeds
-    }
-    failures: dict[tuple[str, str, float], str] = {(name, "as_printed", 1): "NaN"}
-    del done[name, "as_printed", 1]
-    record = make_record("table1", plan, Outcomes(tuning, done, failures), "command")
+    for row, more in (("simsiam", 0.0), ("vi_simsiam", 0.02), ("as_printed", -0.1)):
+        for seed in plan.seeds:
+            results[run_name(name, row, seed)] = result(0.6 + 0.01 * seed + more, "bf16-mixed")
+    del results[run_name(name, "as_printed", 1)]
+    failures = {run_name(name, "as_printed", 1): "NaN"}
+    record, _ = table1("table1", plan, study_of(plan, results, failures), "command")
     main = record.tables[0].rows
-    top1, difference = record.tables[0].columns
+    top1, gain = record.tables[0].columns
     assert main["SimSiam"][top1].value == pytest.approx(61.0)
-    assert main["VI-SimSiam"][difference].each == pytest.approx((2.0, 2.0, 2.0))
-    assert main["VI-SimSiam"][difference].low == pytest.approx(2.0)
+    assert main["VI-SimSiam"][gain].each == pytest.approx((2.0, 2.0, 2.0))
+    assert main["VI-SimSiam"][gain].low == pytest.approx(2.0)
+    assert gain not in main["SimSiam"]
     assert main["VI-SimSiam literally as printed"][top1].text == "failed (1 of 3 seeds)"
     assert main["SimSiam, rate as printed"][top1].value is None
-    assert record.configuration["failures"] == {"imagenette, as_printed, 1": "NaN"}
+    assert record.tables[1].rows["VI-SimSiam"]["kNN, difference to SimSiam"].value == pytest.approx(2.0)
+    assert record.configuration["failures"] == {"runs/imagenette/as_printed/seed_1": "NaN"}
     assert record.configuration["chosen rates"] == {"imagenette, simsiam": 0.03, "imagenette, vi_simsiam": 0.1}
     choice = next(table for table in record.tables if "learning rates" in table.title)
     assert choice.rows["imagenette, simsiam"]["chosen"].text == "0.03"
     assert choice.rows["imagenette, vi_simsiam"]["chosen"].text == "0.1, at the edge"
-    assert any("at the edge of the grid for vi_simsiam on imagenette" in note for note in record.notes)
-    assert any("4 of 12 trainings are missing" in note for note in record.notes)
+    assert "The chosen learning rate is at the edge of the grid for vi_simsiam on imagenette." in record.notes
+    assert "4 of 18 runs are missing." in record.notes
+    assert "Precision of the trainings: 32, bf16-mixed." in record.notes
+
+
+def test_a_method_of_which_every_rate_failed_is_said_to_have() -> None:
+    plan = plan_of("simsiam", sets=("imagenette",))
+    failures = {tuning_name("imagenette", "simsiam", rate): "NaN" for rate in plan.scale.rates}
+    results = {run_name("imagenette", "vi_simsiam", 0): result(0.5)}
+    record, _ = table1("table1", plan, study_of(plan, results, failures), "command")
+    assert record.tables[0].rows["SimSiam"][record.tables[0].columns[0]].text == "failed"
 
 
 @pytest.fixture

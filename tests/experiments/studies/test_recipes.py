@@ -23,16 +23,13 @@ from experiments.figures.recipes import Column, recipes_figure
 from experiments.images.degradation_series import DEGRADATIONS
 from experiments.pretraining.export import load_pretrained
 from experiments.records.record import Cell, Record
-from experiments.studies.planning import Plan, Run
-from experiments.studies.recipes.examining import OBSERVATIONS, Questions, seen_of, work
-from experiments.studies.recipes.findings import Findings
-from experiments.studies.recipes.foretelling import VIEWS, agreement, fall, foretold, promised_too_much
-from experiments.studies.recipes.report import AIMS, columns_of, main_table, make_record, reaches
-from experiments.studies.recipes.rows import DEFECT_PROBABILITY, KEYS, PLAIN, recipes
-from experiments.studies.report import Outcomes
-from experiments.studies.rows import rows as table1_rows
-from experiments.studies.running import decoded_images
-from experiments.studies.scales import SCALES
+from experiments.studies import looking
+from experiments.studies.looking import SEEN, VIEWS, Questions, Seen, foretelling, foretold, promised_too_much, seen_of
+from experiments.studies.options import ROWS
+from experiments.studies.plan import PLAIN, Plan, Scale, Training, rows, run_name
+from experiments.studies.recipe_tables import AIMS, columns_of, main_table, reaches, recipes_record
+from experiments.studies.tables import Outcome
+from experiments.studies.training import decoded_images, trainings
 from ssl_as_inference.distributions import PowerSpherical
 
 CPU = torch.device("cpu")
@@ -40,10 +37,10 @@ TINY = ["--scale", "tiny", "--epochs", "1", "--images", "30", "--jobs", "1", "--
 RATES: dict[Any, float] = {"simsiam": 0.1, "vi_simsiam": 0.2}
 
 
-def plan_of(*keys: str, out: Path = Path("runs"), scale: str = "tiny", seeds: int = 2) -> Plan:
-    size = SCALES[scale]
-    chosen = tuple(row for row in recipes(size.base, RATES) if row.key in keys)
-    return Plan(size, chosen, size.sets[:1], tuple(range(seeds)), out, {"engine.accelerator": "cpu"})
+def plan_of(*keys: str, out: Path = Path("runs"), scale: str = "tiny", seeds: int = 2, rates: Any = RATES) -> Plan:
+    size = Scale.named(scale, 1 if scale == "tiny" else None)
+    chosen = tuple(row for row in rows("recipes", size.base, rates) if row.key in keys)
+    return Plan(size, chosen, tuple(size.sets[:1]), tuple(range(seeds)), out, {"engine.accelerator": "cpu"})
 
 
 def config_of(key: str, scale: str = "small") -> Any:
@@ -74,7 +71,7 @@ def test_a_recipe_changes_one_thing_of_vi_simsiam(key: str, fields: set[str]) ->
 def test_all_defects_are_those_of_both_recipes_with_the_same_probability() -> None:
     views, noise, fine = (config_of(key).views for key in ("all_defects", "defects", "fine_defects"))
     four = ("noise_probability", "occlusion_probability", "blur_probability", "downscale_probability")
-    assert [getattr(views, name) for name in four] == [DEFECT_PROBABILITY] * 4
+    assert [getattr(views, name) for name in four] == [0.25] * 4
     assert replace(views, blur_probability=0.0, downscale_probability=0.0, blur_sigma=noise.blur_sigma) == noise
     assert replace(views, noise_probability=0.0, occlusion_probability=0.0) == fine
     assert views.blur_sigma == (0.5, 2.5)
@@ -92,21 +89,21 @@ def test_a_recipe_of_two_things_has_both() -> None:
 
 
 def test_recipes_that_table_1_has_are_its_rows_at_the_given_rates() -> None:
-    known = {row.key: row for row in table1_rows(128)}
-    shared = [key for key in KEYS if key in known]
+    size = Scale.named("small")
+    known = {row.key: row for row in rows("table1", size.base)}
+    shared = [key for key in ROWS["recipes"] if key in known]
     assert len(shared) == 8
     for key in shared:
-        theirs = Plan(SCALES["small"], (known[key],), ("cifar10",), (0,), Path("runs"), {})
-        rates: dict[Any, float] = {("cifar10", method): rate for method, rate in RATES.items()}
-        expected = next(iter(theirs.runs(rates)))
+        theirs = Plan(size, (known[key],), ("cifar10",), (0,), Path("runs"), {})
+        expected = next(iter(theirs.runs({("cifar10", method): rate for method, rate in RATES.items()})))
         ours = next(iter(plan_of(key, scale="small").runs({})))
         assert expected.config.differences(ours.config) == []
         assert expected.config.out == ours.config.out
-    assert not list(plan_of(*KEYS).tuning())
+    assert not list(plan_of(*ROWS["recipes"]).tuning())
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, in_this_process: None) -> Path:  # noqa: ARG001
     """A tiny study; SimSiam's first seed was there before, from table 1."""
     out: Path = tmp_path_factory.mktemp("study")
     table = ["--scale", "tiny", "--epochs", "1", "--rates", "0.1", "--seeds", "1", "--jobs", "1", "--device", "cpu"]
@@ -118,13 +115,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def runs_of(out: Path) -> dict[tuple[str, float], Run]:
+def runs_of(out: Path) -> dict[tuple[str, int], Training]:
     plan = plan_of("simsiam", "vi_simsiam", out=out)
-    return {run.key[1:]: run for run in replace(plan, scale=tiny_scale()).runs({})}
-
-
-def tiny_scale() -> Any:
-    return replace(SCALES["tiny"], base={**SCALES["tiny"].base, "training.epochs": 1})
+    return {(run.row.key, run.config.seed): run for run in plan.runs({}) if run.row is not None}
 
 
 def test_the_record_says_what_was_found(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +155,9 @@ def test_the_record_says_what_was_found(finished: Path, capsys: pytest.CaptureFi
 def test_what_was_seen_is_kept_whole(finished: Path) -> None:
     for key in ("simsiam", "vi_simsiam"):
         run = runs_of(finished)[key, 1]
-        observations, cosines = seen_of(run)
+        seen = seen_of(run)
+        assert seen is not None
+        observations, cosines = seen.observations, seen.foretold
         subject = Subject.of(load_pretrained(run.config.out).pair, run.config, CPU)
         train, test = (decoded_images(run.config, part, CPU) for part in ("train", "val"))
         again = observe(subject, train, test, {}, images=30, progress=False)
@@ -195,12 +190,20 @@ def test_a_degraded_image_is_held_against_views_that_are_not(finished: Path) -> 
     assert all(torch.allclose(one, first[0], atol=1e-4) for one in first)
 
 
-def test_fall_and_agreement_are_scipys_rank_correlations() -> None:
+def test_what_is_foretold_is_compared_by_scipys_rank_correlations(finished: Path) -> None:
+    seen = seen_of(runs_of(finished)["vi_simsiam", 0])
+    assert seen is not None
     generator = torch.Generator().manual_seed(0)
     u, cosines = torch.rand(6, 15, generator=generator), torch.rand(6, 15, generator=generator)
+    found = foretelling(replace(seen.observations, degraded={"blur": {KAPPA: -u}}), {"blur": cosines})
     per_image = [stats.spearmanr(np.arange(6), -cosines[:, image].numpy()).statistic for image in range(15)]
-    assert fall(cosines) == pytest.approx(np.mean(per_image), abs=1e-10)
-    assert agreement(u, cosines) == pytest.approx(stats.spearmanr(u.flatten(), -cosines.flatten()).statistic, abs=1e-10)
+    for name in ("blur", "mean"):
+        assert found[f"{name}: fall of the cosine"][KAPPA] == pytest.approx(np.mean(per_image), abs=1e-10)
+        agreement = stats.spearmanr(u.flatten(), cosines.flatten()).statistic
+        assert found[f"{name}: κ with the cosine"][KAPPA] == pytest.approx(agreement, abs=1e-10)
+    promised = promised_too_much(seen.observations.fresh, u, cosines)
+    assert found["blur: ρ(κ) − cosine"][KAPPA] == pytest.approx(float(promised[-1]))
+    assert found["untouched: ρ(κ) − cosine"][KAPPA] == pytest.approx(float(promised[0]))
 
 
 def test_a_calibrated_concentration_promises_nothing_too_much() -> None:
@@ -212,7 +215,7 @@ def test_a_calibrated_concentration_promises_nothing_too_much() -> None:
     assert promised_too_much(fresh, calibrated, cosines - 0.1).tolist() == pytest.approx([0.1, 0.1], abs=1e-12)
 
 
-VALUES: Mapping[tuple[str, float], dict[str, dict[str, float]]] = {
+VALUES: Mapping[tuple[str, int], dict[str, dict[str, float]]] = {
     ("simsiam", 0): {ALL_SEVERITIES: {TWO_VIEWS: 0.0}, R_AUROC: {TWO_VIEWS: 0.5}},
     ("simsiam", 1): {ALL_SEVERITIES: {TWO_VIEWS: 0.1}, R_AUROC: {TWO_VIEWS: 0.6}},
     ("vi_simsiam", 0): {ALL_SEVERITIES: {KAPPA: 0.1}, R_AUROC: {KAPPA: 0.62}, GAP: {KAPPA: 0.02}},
@@ -223,20 +226,27 @@ VALUES: Mapping[tuple[str, float], dict[str, dict[str, float]]] = {
 MEASURES = (Measure(ALL_SEVERITIES, 0.6), Measure(R_AUROC, 0.6, interval_beyond=0.5), Measure(GAP, 0.03, at_most=True))
 
 
-def findings() -> Findings:
+def outcome_of(values: Mapping[tuple[str, int], Any]) -> Outcome:
     plan = plan_of("simsiam", "vi_simsiam", "defects")
-    measured = {"knn": {"accuracy": 0.5}}
+    study = trainings(plan)
     held_out = {"standard_deviation": 1.0, "effective_rank": 5.0, "concentration": {"50%": 1.0}}
-    outcomes = {
-        ("digits", key, seed): {"measures": {**measured, "linear": {"top1": top1}, "held_out": held_out}}
-        for (key, seed), top1 in zip(VALUES, (0.5, 0.6, 0.4, 0.55, 0.45, 0.5), strict=True)
-    }
-    together = {"vi_simsiam": tuple({ALL_SEVERITIES: {KAPPA: value}} for value in (0.4, 0.4))}
-    return Findings(plan, Outcomes({}, outcomes, {}), MEASURES, VALUES, together, ())
+    for (key, seed), top1 in zip(VALUES, (0.5, 0.6, 0.4, 0.55, 0.45, 0.5), strict=True):
+        measures = {"knn": {"accuracy": 0.5}, "linear": {"top1": top1}, "held_out": held_out}
+        if (key, seed) in values:
+            tests = {name: dict(of) for name, of in values[key, seed].items()}
+            study.results[run_name("digits", key, seed)] = {
+                "measures": measures,
+                "tests": tests,
+                "config": {"engine": {"precision": "32"}},
+            }
+    for seed in range(2):
+        tests = study.results[run_name("digits", "vi_simsiam", seed)]["tests"]
+        tests[ALL_SEVERITIES]["κ, ensemble of 2"] = 0.4
+    return Outcome(plan, study, "digits")
 
 
 def test_differences_are_paired_by_seed_and_aims_counted_where_the_mean_reaches_them() -> None:
-    rows = main_table(findings()).rows
+    rows = main_table(outcome_of(VALUES), MEASURES).rows
     defective = rows["noise and covers among views"]
     assert defective["U1 mean, difference to VI-SimSiam"].each == pytest.approx((0.6, 0.6))
     assert defective["difference to SimSiam"].each == pytest.approx((-0.05, -0.1))
@@ -256,17 +266,30 @@ def test_an_interval_that_has_to_lie_beyond_is_the_one_over_seeds() -> None:
     assert not reaches(row, Cell())
 
 
-def test_the_record_shows_ensembles_without_an_interval_and_what_is_missing_as_a_dash() -> None:
-    whole = findings()
-    record = make_record("recipes_test", whole, Questions(), "it", ["A note."])
+def test_the_record_shows_ensembles_without_an_interval_and_what_is_missing_as_a_dash(finished: Path) -> None:
+    seen = seen_of(runs_of(finished)["vi_simsiam", 0])
+    assert isinstance(seen, Seen)
+    record, _ = recipes_record("recipes_test", outcome_of(VALUES), seen, "it", "A note.")
     tables = {table.title: table for table in record.tables}
     cell = tables["Ensembles of the seeds"].rows["VI-SimSiam"]["U1 mean"]
     assert (cell.value, cell.low, cell.each) == (0.4, None, (0.4, 0.4))
+    assert "defects" not in tables["Ensembles of the seeds"].rows
     assert "A note." in record.notes
-    part = replace(whole, values={key: value for key, value in VALUES.items() if key[0] != "defects"})
-    record = make_record("recipes_test", part, Questions(), "it")
+    part = {key: value for key, value in VALUES.items() if key[0] != "defects"}
+    record, _ = recipes_record("recipes_test", outcome_of(part), seen, "it")
     assert "2 of 6 runs are missing." in record.notes
     assert record.tables[0].rows["noise and covers among views"]["U3"].show(3) == "–"
+
+
+def test_the_ensemble_of_the_seeds_is_among_the_tests_of_each(finished: Path) -> None:
+    plan = plan_of("simsiam", "vi_simsiam", out=finished, rates={"simsiam": 0.1, "vi_simsiam": 0.1})
+    questions = Questions(images=30)
+    results = {run.name: looking.finished(run, questions=questions) for run in plan.runs({})}
+    kept = {name: result for name, result in results.items() if result is not None}
+    assert len(kept) == 4
+    looking.add_ensembles(plan, kept)
+    for name, result in kept.items():
+        assert ("κ, ensemble of 2" in result["tests"][ALL_SEVERITIES]) == ("vi_simsiam" in name)
 
 
 BOLD = {"0.80", "0.61", "0.03"}  # of 0.8, 0.615 and 0.025
@@ -277,7 +300,7 @@ def texts(figure: Any) -> list[Any]:
 
 
 def test_the_figure_has_every_mean_and_frames_what_reaches_its_aim() -> None:
-    columns = columns_of(findings())
+    columns = columns_of(outcome_of(VALUES), MEASURES)
     differences = {label: Cell(-1.0, -3.0, 1.0, (-2.0, 0.0)) for label in next(iter(columns.values()))}
     figure = recipes_figure(differences, columns, "SimSiam")
     shown = {text.get_text(): text.get_weight() for text in texts(figure)}
@@ -338,8 +361,8 @@ def test_a_mistake_is_one_line_and_status_2(
 def test_a_damaged_file_or_another_setting_is_named(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--seeds", "2", "--rows", "simsiam", "--table-only", "--out", str(finished)]
     assert command.main([*TINY, *given, "--epochs", "2"]) == 2
-    assert "base.training.epochs was 1, now 2" in capsys.readouterr().err
-    path = finished / "runs" / "digits" / "simsiam" / "seed_0" / OBSERVATIONS
+    assert "of other settings: training.epochs 1, now 2" in capsys.readouterr().err
+    path = finished / "runs" / "digits" / "simsiam" / "seed_0" / SEEN
     kept = path.read_bytes()
     try:
         path.write_bytes(kept[:1000])
@@ -351,14 +374,15 @@ def test_a_damaged_file_or_another_setting_is_named(finished: Path, capsys: pyte
 
 def test_other_questions_are_asked_anew(finished: Path) -> None:
     run = runs_of(finished)["simsiam", 0]
-    assert work(Questions(images=30)).finished(run) is not None
-    assert work(Questions(images=31)).finished(run) is None
+    assert looking.finished(run, questions=Questions(images=30)) is not None
+    assert looking.finished(run, questions=Questions(images=31)) is None
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_failed_training_is_reported_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--seeds", "1", "--rows", "simsiam", "vi_simsiam", "--rates", "0.1", "1e30", "--out", str(tmp_path)]
     assert command.main([*TINY, *options]) == 1
-    assert "vi_simsiam, seed 0 failed: step 1: the loss is" in capsys.readouterr().err
+    assert "runs/digits/vi_simsiam/seed_0 failed: step 1: the loss is" in capsys.readouterr().err
     main = Record.load(tmp_path / "recipes_tiny.json").tables[0]
     assert main.rows["VI-SimSiam"]["top-1"].text == "failed (1 of 1 seeds)"
     assert main.rows["SimSiam"]["top-1"].value is not None

@@ -2,53 +2,52 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
+import re
 import signal
 import subprocess
 import sys
-import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import table1
 from experiments.images.opening import open_images
 from experiments.pretraining import images as pretraining_images
 from experiments.records.record import Record
-from experiments.studies.at_work import alone
-from experiments.studies.planning import Plan, Run
-from experiments.studies.rows import rows
-from experiments.studies.running import carry_out, finished
-from experiments.studies.scales import SCALES
-from experiments.studies.workers import Workers
+from experiments.studies.conducting import planned
+from experiments.studies.options import alone
+from experiments.studies.plan import Plan, Scale, Training, rows
+from experiments.studies.training import carry_out, finished
 from inference.fitting.checkpointing import CheckpointError
 
 TINY = ["--scale", "tiny", "--rates", "0.1", "--seeds", "2", "--jobs", "1", "--rows", "pixels", "untrained", "simsiam"]
 
 
-def plan_of(row: str, out: Path, scale: str = "tiny") -> Plan:
-    chosen = tuple(each for each in rows(16) if each.key == row)
-    return Plan(SCALES[scale], chosen, ("digits",), (0,), out, {"engine.accelerator": "cpu"})
-
-
-def first_tuning(out: Path, scale: str = "tiny") -> Run:
-    return next(plan_of("simsiam", out, scale).tuning())
+def first_tuning(out: Path, scale: str = "tiny") -> Training:
+    size = Scale.named(scale)
+    chosen = tuple(row for row in rows("table1", size.base) if row.key == "simsiam")
+    return next(Plan(size, chosen, ("digits",), (0,), out, {"engine.accelerator": "cpu"}).tuning())
 
 
 def tables(out: Path) -> list[str]:
     return [table.markdown() for table in Record.load(out / "table1_tiny.json").tables]
 
 
+@pytest.mark.slow
 def test_a_command_that_was_killed_goes_on_and_gives_the_same_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert table1.main([*TINY, "--out", str(whole)]) == 0
     said = capsys.readouterr().out
-    assert "3 rows × 2 seeds and the choice of the learning rates are 7 runs, of which 0 are finished" in said
-    assert "7 runs to do, 1 at once: about" in said
+    assert "7 runs, of which 0 are finished" in said
+    assert "7 runs to do, 1 at once\n" in said
+    assert re.search(r"\[1/7, about .* left\] digits, tuning simsiam at 0.1: top-1 .*%, kNN .*%, \d+ s", said)
 
     first = killed / "runs" / "digits" / "pixels" / "seed_0" / "result.json"
     command = [sys.executable, "-m", "experiments.table1", *TINY, "--out", str(killed)]
@@ -70,34 +69,22 @@ def test_a_command_that_was_killed_goes_on_and_gives_the_same_table(
     # Nothing is left: the table is made of what is there, without a process.
     assert table1.main([*TINY, "--out", str(killed)]) == 0
     assert "of which 7 are finished" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        table1.main([*TINY, "--out", str(killed), "--seeds", "none"])
+    assert table1.main([*TINY, "--out", str(killed), "--table-only"]) == 0
+    assert tables(killed) == tables(whole)
     assert table1.main([*TINY, "--out", str(killed), "--epochs", "3"]) == 2
-    assert "base.training.epochs was 2, now 3" in capsys.readouterr().err
+    assert "result.json is of other settings: training.epochs 2, now 3" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--scale", "tiny", "--rates", "1e30", "--seeds", "1", "--jobs", "1", "--rows", "pixels", "simsiam"]
     assert table1.main([*options, "--out", str(tmp_path)]) == 1
     said = capsys.readouterr()
-    assert "digits, simsiam, 1e+30 failed: step 1: the loss is" in said.err
+    assert "tuning/digits/simsiam/1e+30 failed: step 1: the loss is" in said.err
     main = Record.load(tmp_path / "table1_tiny.json").tables[0]
     column = main.columns[0]
     assert main.rows["SimSiam"][column].text == "failed"
     assert main.rows["raw pixels, 16 × 16"][column].value is not None
-
-
-def test_a_process_that_dies_is_a_failed_run(tmp_path: Path) -> None:
-    run = next(plan_of("pixels", tmp_path).runs({}))
-    workers = Workers(1, threads=1)
-    try:
-        process = workers._members[0][0]
-        threading.Timer(0.3, os.kill, (process.pid, signal.SIGKILL)).start()
-        outcome = next(workers.do(carry_out, [run]))
-    finally:
-        workers.close()
-    assert outcome.result is None
-    assert outcome.failure == "its process ended with status -9"
 
 
 def test_tuning_opens_no_validation_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,12 +101,16 @@ def test_tuning_opens_no_validation_image(tmp_path: Path, monkeypatch: pytest.Mo
     log = (Path(run.config.out) / "log.txt").read_text("utf-8")
     assert "160 images" in log
     assert finished(run) is not None
-    other = first_tuning(tmp_path, "small")
-    path = Path(run.config.out) / "result.json"
-    Path(other.config.out).mkdir(parents=True, exist_ok=True)
-    (Path(other.config.out) / "result.json").write_text(path.read_text("utf-8"), "utf-8")
     with pytest.raises(CheckpointError, match=r"of other settings: .*Give the same ones, or another --out"):
-        finished(other)
+        finished(replace(run, config=replace(first_tuning(tmp_path, "small").config, out=run.config.out)))
+    with pytest.raises(CheckpointError, match=r"of other settings: probe .*'epochs': 5.*now .*'epochs': 6"):
+        finished(replace(run, probe=replace(run.probe, epochs=6)))
+    # Results of before the probe was among them are read.
+    path = Path(run.config.out) / "result.json"
+    content = json.loads(path.read_text("utf-8"))
+    del content["probe"]
+    path.write_text(json.dumps(content), "utf-8")
+    assert finished(run) == content
 
 
 @pytest.mark.parametrize(
@@ -150,7 +141,29 @@ def test_a_second_command_is_kept_out_of_the_folder(tmp_path: Path, capsys: pyte
     assert "is at work" in capsys.readouterr().err
 
 
-def test_a_damaged_settings_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "settings.json").write_text(json.dumps([1]))
-    assert table1.main([*TINY, "--out", str(tmp_path)]) == 2
-    assert "settings.json cannot be read" in capsys.readouterr().err
+def test_a_table_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert table1.main([*TINY, "--table-only", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("holds no finished run to make a table of\n")
+
+
+def test_a_processor_without_bfloat16_computes_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = argparse.Namespace(
+        scale="two_cores",
+        epochs=None,
+        name=None,
+        data=None,
+        tune_on=None,
+        tuning_epochs=None,
+        rates=None,
+        device="cpu",
+        jobs=None,
+        root="data",
+        download=False,
+        out=tmp_path,
+        rows=["simsiam"],
+        seeds=1,
+    )
+    for has_it, precision in ((True, "bf16-mixed"), (False, "32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
+        plan, _ = planned(options)
+        assert {run.config.engine.precision for run in plan.everything()} == {precision}

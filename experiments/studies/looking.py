@@ -1,0 +1,246 @@
+"""One training of the recipes: trained and judged as a row of table 1, then its κ is asked, and what was seen is kept.
+
+κ is trained to say how well one view foretells another. Whether it should fall with a degradation is therefore no
+matter of opinion: it should where the mean direction μ of the degraded image's expert lies further from what the
+encoder makes of other views of the image. Where it does not, a κ that does not fall is right, and what misleads is to
+expect of it that it sees the degradation.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.evaluation.uncertainty.ensemble import with_ensemble
+from experiments.evaluation.uncertainty.measures import measure
+from experiments.evaluation.uncertainty.observations import FreshViews, Observations, chosen_images, observe
+from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
+from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, middles, random_view
+from experiments.images.degradation_series import DEGRADATIONS
+from experiments.images.device_images import DeviceImages
+from experiments.images.errors import ImageSetError
+from experiments.images.opening import open_images
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.export import load_pretrained
+from experiments.studies import training
+from experiments.studies.engine import Result
+from experiments.studies.plan import PLAIN, Plan, Training
+from inference.fitting.checkpointing import CheckpointError, replace_file
+from inference.judging.uncertainty import severity_correlations, spearman
+from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
+
+SEEN = "observations.pt"
+"""File in a run's folder."""
+
+VIEWS = 4
+_STREAM = 20
+MEAN, UNTOUCHED = "mean", "untouched"
+FALL, AGREEMENT, EXCESS = "fall of the cosine", "κ with the cosine", "ρ(κ) − cosine"
+
+Tests = dict[str, dict[str, float]]
+"""Measure and uncertainty to value."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What every encoder is asked.
+
+    Attributes:
+        images: Of the validation images and of each foreign set, at most; the same for every encoder.
+        foreign: Other sets, names or folders, for U5.
+        seed: Of the choice of images, the degradations and the views.
+    """
+
+    images: int = 1000
+    foreign: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What is kept of an encoder.
+
+    Attributes:
+        questions: What was asked.
+        observations: What the measures U1 to U8 are computed from.
+        foretold: Cosines of what degraded images foretell and what their views turn out to be, by degradation.
+        seconds: That it took.
+    """
+
+    questions: Questions
+    observations: Observations
+    foretold: dict[str, Tensor]
+    seconds: float
+
+
+def carry_out(run: Training, *, questions: Questions) -> Result:
+    """Train and judge as table 1 does, unless that is finished, and look."""
+    result = training.finished(run) or training.carry_out(run)
+    seen = _look(run, questions)
+    replace_file(Path(run.config.out) / SEEN, lambda path: torch.save(seen, path))
+    return _together(result, seen)
+
+
+def finished(run: Training, *, questions: Questions) -> Result | None:
+    """The kept result, with `tests` beside its measures; `None` if there is none, or other questions were asked."""
+    result, seen = training.finished(run), seen_of(run)
+    return None if result is None or seen is None or seen.questions != questions else _together(result, seen)
+
+
+def seen_of(run: Training) -> Seen | None:
+    """What was seen of a run; `None` if nothing was.
+
+    Raises:
+        CheckpointError: If the file is damaged.
+    """
+    path = Path(run.config.out) / SEEN
+    ours: list[Any] = [Seen, Questions, Observations, FreshViews, PowerSpherical, VonMisesFisher]
+    try:
+        with torch.serialization.safe_globals(ours):  # tensors and these: nothing runs that a file says
+            seen = torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        return None
+    except (RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): delete it, or give another --out") from error
+    return seen if isinstance(seen, Seen) else None
+
+
+def prepare(runs: Sequence[Training], questions: Questions) -> None:
+    """Open all sets, before hours are spent.
+
+    Raises:
+        ImageSetError: If one is missing, or a foreign one has other channels than the encoders take.
+    """
+    data = runs[0].config.data
+    for name in questions.foreign:
+        images = open_images(name, data.root, "val")
+        if images.channels != data.channels:
+            raise ImageSetError(f"{name} has {images.channels} channel(s), the encoders take {data.channels}")
+    training.prepare(runs)
+
+
+def add_ensembles(plan: Plan, results: Mapping[str, Result]) -> None:
+    """Add to the tests of each recipe the κ that is made of all its seeds."""
+    for row in plan.rows:
+        runs = [run for run in plan.runs({}) if run.row == row and run.name in results]
+        seen = [each.observations for run in runs if (each := seen_of(run)) is not None]
+        if len(seen) > 1 and all(KAPPA in each.names for each in seen):
+            for run, joined in zip(runs, with_ensemble(seen), strict=True):
+                for name, of in _measured(joined).items():
+                    results[run.name]["tests"].setdefault(name, {}).update(of)
+
+
+def _together(result: Result, seen: Seen) -> Result:
+    tests = {**_measured(seen.observations), **foretelling(seen.observations, seen.foretold)}
+    return {**result, "tests": tests, "seconds": {**result["seconds"], "observing": seen.seconds}}
+
+
+def _measured(observations: Observations) -> Tests:
+    # One resample, whose interval nobody reads: intervals are those over seeds.
+    found = measure(observations, resamples=1)
+    return {name: {u: estimate.value for u, estimate in of.items()} for name, of in found.items()}
+
+
+def foretelling(observations: Observations, foretold: Mapping[str, Tensor]) -> Tests:
+    """What κ should say of degraded images, and whether it does.
+
+    Args:
+        observations: Of the encoder.
+        foretold: Cosines by degradation, `(levels, images)`.
+    """
+    found = {f"{name}: {FALL}": float(severity_correlations(-cosines).mean()) for name, cosines in foretold.items()}
+    if KAPPA in observations.names:
+        for name, cosines in foretold.items():
+            u = observations.degraded[name][KAPPA]
+            found[f"{name}: {AGREEMENT}"] = spearman(u.flatten(), -cosines.flatten())
+            excess = promised_too_much(observations.fresh, -u, cosines)
+            found[f"{name}: {EXCESS}"] = float(excess[-1])
+            found.setdefault(f"{UNTOUCHED}: {EXCESS}", float(excess[0]))
+    for what in (FALL, AGREEMENT, EXCESS):
+        each = [found[f"{name}: {what}"] for name in foretold if f"{name}: {what}" in found]
+        if each:
+            found[f"{MEAN}: {what}"] = sum(each) / len(each)
+    return {name: {KAPPA: value, TWO_VIEWS: value} for name, value in found.items()}
+
+
+def promised_too_much(fresh: FreshViews, concentration: Tensor, cosines: Tensor) -> Tensor:
+    """Mean over images of ρ(κ) − cosine, which is 0 for a calibrated κ, one number a level.
+
+    Args:
+        fresh: From which family and dimension of the experts are known.
+        concentration: κ, `(levels, images)`.
+        cosines: What it foretells, `(levels, images)`.
+    """
+    pole = torch.eye(fresh.dim, dtype=torch.float64)[0].expand(*concentration.shape, fresh.dim)
+    expert = fresh.law(pole, concentration.double(), validate_args=False)
+    excess: Tensor = (expert.mean_resultant_length - cosines).mean(1)
+    return excess
+
+
+def _look(run: Training, questions: Questions) -> Seen:
+    began, config, device = time.monotonic(), run.config, training.device_of(run.config)
+    train, test = (training.decoded_images(config, part, device) for part in training.PARTS)
+    subject = Subject.of(load_pretrained(config.out).pair, config, device)
+    # Where there is no κ the cosine of two views takes its place; beside κ it is shown once.
+    two_views = not config.method.predicts_concentration or (run.row is not None and run.row.key == PLAIN)
+    observations = observe(
+        subject,
+        train,
+        test,
+        {Path(name).name: _foreign(name, config, device) for name in questions.foreign},
+        images=questions.images,
+        seed=questions.seed,
+        progress=False,
+        two_views=two_views,
+    )
+    chosen = chosen_images(len(test), questions.images, questions.seed)
+    return Seen(questions, observations, foretold(subject, test, chosen, questions.seed), time.monotonic() - began)
+
+
+def _foreign(name: str, config: PretrainConfig, device: torch.device) -> DeviceImages:
+    return _decoded(name, PretrainConfig(data=replace(config.data, storage_size=None), views=config.views), device)
+
+
+@lru_cache(maxsize=4)
+def _decoded(name: str, config: PretrainConfig, device: torch.device) -> DeviceImages:
+    return training.load(open_images(name, config.data.root, "val"), config, device)
+
+
+@torch.no_grad()
+def foretold(subject: Subject, images: DeviceImages, chosen: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """Cosines of what degraded images foretell and what their views, not degraded but by the recipe, turn out to be.
+
+    Args:
+        subject: The frozen pair.
+        images: Among which the chosen ones are.
+        chosen: Their numbers.
+        seed: Of the degradations and of the views, which are the same for every level.
+
+    Returns:
+        For each degradation the mean over `VIEWS` random views of μ(degraded)ᵀf(view), float64, `(levels, images)`.
+    """
+    pixels = middles(images, subject.recipe, chosen)
+
+    def view(generator: torch.Generator) -> Tensor:
+        batches = chosen.to(images.device).split(BATCH)
+        seen = [random_view(images.canvas[rows], images.sizes[rows], subject, generator).outputs for rows in batches]
+        return torch.cat(seen).double().cpu()
+
+    mean = torch.stack([view(fresh_generator(seed, _STREAM + number)) for number in range(VIEWS)]).mean(0)
+
+    def cosine(degraded: Tensor) -> Tensor:
+        directions = [subject.look(batch).mean_direction.double().cpu() for batch in degraded.split(BATCH)]
+        return (torch.cat(directions) * mean).sum(-1)
+
+    return {
+        series.name: torch.stack([cosine(series(pixels, level, seed=seed)) for level in range(len(series))])
+        for series in DEGRADATIONS
+    }

@@ -1,0 +1,91 @@
+"""What the commands share that fill a folder with runs for hours: their options, and how they end. Needs no torch."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
+
+_HERE = Path(__file__).parent
+SCALES: dict[str, Any] = yaml.safe_load((_HERE / "scales.yaml").read_text("utf-8"))
+ROWS: dict[str, Any] = yaml.safe_load((_HERE / "rows.yaml").read_text("utf-8"))
+"""Both are explained in their files."""
+
+RUNS_A_GPU = 4
+
+
+class StudyParser(CommandLineParser):
+    """A parser with the options of all studies.
+
+    Args:
+        module: Of the command.
+        description: Of the command.
+        seeds: How many by default.
+    """
+
+    def __init__(self, module: str, description: str | None, *, seeds: int) -> None:
+        super().__init__(prog=f"python -m experiments.{module}", description=description)
+        self.module = module
+        add = self.add_argument
+        add("--seeds", type=whole_number(1), default=seeds, help="number of seeds, counted from 0")
+        add("--jobs", type=whole_number(1), help=f"runs at once; default: one a core, or {RUNS_A_GPU} a GPU")
+        add("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the runs; default: processes here")
+        add("--table-only", action="store_true", help="run nothing: the table of what is finished in --out")
+        add("--out", type=writable_folder, default=f"runs/{module}", help="folder of all runs")
+
+    def add_training_options(self, scale: str) -> None:
+        """Add those of rows.yaml and scales.yaml."""
+        add, keys = self.add_argument, [*ROWS[self.module]]
+        add("--scale", choices=[*SCALES], default=scale, help="size of the trainings; tiny is for tests")
+        add("--rows", nargs="+", choices=keys, default=keys, metavar="ROW", help=f"some of {', '.join(keys)}")
+        add("--epochs", type=whole_number(1), help="instead of the scale's")
+        add("--root", default="data", help="folder of the named sets")
+        add("--download", action="store_true", help="fetch a named set that is missing")
+        add("--device", choices=["auto", "cpu", "gpu"], default="auto", help="auto: a GPU if there is one")
+        add("--note", default="", help="a sentence that belongs to the numbers, such as how a set was made")
+        add("--name", help=f"of the record; default: {self.module}, with the scale where it is not full")
+        add("--publish", action="store_true", help="put record and figure in experiments/results as well")
+
+    def conduct(self, options: argparse.Namespace, work: Callable[[], dict[str, str]]) -> int:
+        """Do the work of a command, alone in its folder; returns the exit status: 0 if every run ended well.
+
+        A mistake is told in a line, an interruption, by SIGTERM too, with how to go on.
+
+        Args:
+            options: What was parsed.
+            work: Returns why runs failed, by their names.
+        """
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            with alone(options.out, self.prog):
+                failures = work()
+        except (ValueError, OSError) as error:
+            return self.fail(error)
+        except KeyboardInterrupt:
+            print(f"\n{self.prog}: stopped; the same command goes on where it was", file=sys.stderr)
+            return 130
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        for name, why in failures.items():
+            print(f"{self.prog}: {name} failed: {why}", file=sys.stderr)
+        return 1 if failures else 0
+
+
+@contextmanager
+def alone(folder: Path, program: str) -> Iterator[None]:
+    """Keep a second command out of the folder."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"another {program} is at work in {folder}") from error
+        yield

@@ -1,0 +1,259 @@
+"""From the results of all runs to a record: tables with intervals, what was chosen, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments.evaluation.uncertainty.report import over_seeds
+from experiments.figures.accuracies import accuracies_figure
+from experiments.records.record import Cell, Record, Table
+from experiments.studies.engine import Result, Study
+from experiments.studies.options import ROWS
+from experiments.studies.plan import (
+    HELD_OUT,
+    REFERENCE,
+    Plan,
+    Row,
+    best_rate,
+    run_name,
+    set_label,
+    tuning_name,
+)
+
+TOP1 = "top-1"
+DIFFERENCE = "difference to SimSiam"
+_MANY = 3  # seeds, for an interval that says something
+
+Read = Callable[[Result], float | None]
+Columns = Mapping[str, Read | tuple[Read, str]]
+"""What a table shows of a result; with the key of a row, the difference to that row, paired by seed."""
+
+
+def measured(*path: str, times: float = 1) -> Read:
+    """What a result says at a path below its measures."""
+
+    def read(result: Result) -> float | None:
+        value = result["measures"]
+        for name in path:
+            value = value[name]
+        return None if value is None else times * value
+
+    return read
+
+
+_TOP1 = measured("linear", "top1", times=100)
+_KNN = measured("knn", "accuracy", times=100)
+ENCODERS: Columns = {
+    "std of outputs": measured("held_out", "standard_deviation"),
+    "effective rank": measured("held_out", "effective_rank"),
+    "median κ": measured("held_out", "concentration", "50%"),
+}
+_MORE: Columns = {
+    "top-1, %": _TOP1,
+    "top-5, %": measured("linear", "top5", times=100),
+    "kNN, %": _KNN,
+    f"kNN, {DIFFERENCE}": (_KNN, REFERENCE),
+    **ENCODERS,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a plan on one of its sets."""
+
+    plan: Plan
+    study: Study
+    group: str
+
+    def cells(self, row: Row, columns: Columns) -> dict[str, Cell]:
+        """The cells of a row, or why there are none."""
+        bad = self._failed(row)
+        if bad is not None:
+            return dict.fromkeys(columns, bad)
+        made = {}
+        for name, column in columns.items():
+            if callable(column):
+                made[name] = interval(self.values(row.key, column))
+            elif row.key != column[1]:
+                made[name] = difference(*(self.values(key, column[0]) for key in (row.key, column[1])))
+        return made
+
+    def table(self, title: str, columns: Columns, note: str, corner: str = "", digits: int = 3) -> Table:
+        """A table of all rows."""
+        rows = {row.label: self.cells(row, columns) for row in self.plan.rows}
+        return Table(title, tuple(columns), rows, note, corner, digits)
+
+    def results(self, key: str) -> list[Result | None]:
+        """A row's results, one a seed."""
+        return [self.study.results.get(run_name(self.group, key, seed)) for seed in self.plan.seeds]
+
+    def values(self, key: str, read: Read) -> list[float | None]:
+        """What they say; `None` where there is none."""
+        return [None if result is None else read(result) for result in self.results(key)]
+
+    def _failed(self, row: Row) -> Cell | None:
+        plan, failures = self.plan, self.study.failures
+        if row.rate is not None and (self.group, row.rate) not in plan.rates(self.study.results):
+            tried = [tuning_name(plan.tune_on or self.group, row.rate, rate) for rate in plan.scale.rates]
+            return Cell(text="failed") if any(name in failures for name in tried) else None
+        bad = sum(run_name(self.group, row.key, seed) in failures for seed in plan.seeds)
+        return Cell(text=f"failed ({bad} of {len(plan.seeds)} seeds)") if bad else None
+
+
+def table1(name: str, plan: Plan, study: Study, command: str, note: str = "") -> tuple[Record, Figure]:
+    """All of it, ready to be saved.
+
+    Args:
+        name: Of the record.
+        plan: What was to be run.
+        study: What came of it; what is missing is a dash.
+        command: What was typed.
+        note: A sentence that belongs to the numbers.
+    """
+    rates, edges = plan.rates(study.results), (plan.scale.rates[0], plan.scale.rates[-1])
+    at_edge = [f"{method} on {set_label(group)}" for (group, method), rate in rates.items() if rate in edges]
+    notes = [note, f"The chosen learning rate is at the edge of the grid for {', '.join(at_edge)}." if at_edge else ""]
+    main: dict[str, dict[str, Cell]] = {row.label: {} for row in plan.rows}
+    more, panels, columns = [], {}, []
+    for group in plan.sets:
+        outcome, label = Outcome(plan, study, group), set_label(group)
+        named = "{1}: {0}" if len(plan.sets) > 1 else "{0}, {1}"
+        shown: Columns = {named.format(TOP1, label): _TOP1, named.format(DIFFERENCE, label): (_TOP1, REFERENCE)}
+        columns += [*shown]
+        panels[label] = {row.label: outcome.cells(row, {TOP1: _TOP1})[TOP1] for row in plan.rows}
+        for row in plan.rows:
+            main[row.label] |= outcome.cells(row, shown)
+        more.append(outcome.table(f"More on {label}", _MORE, _about_probe(plan, study), digits=2))
+    about_main = f"Percent. {about(plan)} {ROWS['legends']['table1']}"
+    tables = (
+        Table("Linear evaluation on the validation images", tuple(columns), main, about_main, digits=1),
+        *more,
+        _tuning_table(plan, study),
+        *(_published(**entries) for entries in ROWS["published"]),
+    )
+    chosen = {f"{set_label(group)}, {method}": rate for (group, method), rate in rates.items()}
+    record = record_of(
+        name, "Table 1: linear evaluation", plan, study, command, tables, notes, {"chosen rates": chosen}
+    )
+    return record, accuracies_figure(panels, "SimSiam")
+
+
+def record_of(
+    name: str,
+    title: str,
+    plan: Plan,
+    study: Study,
+    command: str,
+    tables: tuple[Table, ...],
+    notes: Sequence[str],
+    more: Mapping[str, Any],
+) -> Record:
+    """A record of a plan, with what all of them say: settings, precision, what is missing, what failed.
+
+    Args:
+        name: Of the record.
+        title: Of its section on the page, without the scale.
+        plan: What was to be run.
+        study: What came of it.
+        command: What was typed.
+        tables: What came out.
+        notes: Sentences that belong to the numbers; empty ones are left out.
+        more: Of its configuration.
+    """
+    count, done = len(study.everything), len(study.results)
+    precisions = sorted({result["config"]["engine"]["precision"] for result in study.results.values()})
+    said = [
+        plan.scale.note,
+        f"Precision of the trainings: {', '.join(precisions)}." if precisions != ["32"] else "",
+        *notes,
+        f"{count - done} of {count} runs are missing." if done < count else "",
+        f"Fewer than {_MANY} seeds: the intervals say little." if len(plan.seeds) < _MANY else "",
+    ]
+    rows = {row.key: {**ROWS["methods"][row.method], **row.changes, "rate of": row.rate} for row in plan.rows}
+    configuration = {
+        **asdict(plan.scale),
+        "rows": rows,
+        "sets": list(plan.sets),
+        "rates chosen on": list(plan.tuned_sets),
+        "machine": {key: value for key, value in plan.machine.items() if not key.startswith("data.")},
+        "labels": {row.key: row.label for row in plan.rows},
+        "failures": study.failures,
+        **more,
+    }
+    return Record(
+        name=name,
+        title=title + (f", {plan.scale.name} scale" if plan.scale.note else ""),
+        command=command,
+        configuration=configuration,
+        seeds=plan.seeds,
+        tables=tables,
+        figures=(f"{name}.png",),
+        notes=tuple(filter(None, said)),
+    )
+
+
+def _about_probe(plan: Plan, study: Study) -> str:
+    probe = next(run.probe for run in study.everything)
+    chosen = {result["measures"]["linear"]["learning_rate"] for result in study.results.values()}
+    among, taken = (", ".join(f"{rate:g}" for rate in sorted(rates)) for rates in (probe.learning_rates, chosen))
+    return (
+        f"Validation images; the network after the last epoch. The linear classifier is trained with LARS for "
+        f"{probe.epochs} epochs; its rate is chosen on a fifth of the training images among {among}; chosen were "
+        f"{taken}. kNN: vote of 20 neighbours. {about(plan)} {ROWS['notes']['encoders']}"
+    )
+
+
+def _tuning_table(plan: Plan, study: Study) -> Table:
+    rows = {}
+    for group in plan.tuned_sets:
+        for method in plan.tuned_methods:
+            found, failed = plan.held_out(study.results, group, method), Cell(text="failed")
+            cells = {f"{rate:g}": Cell(100 * accuracy) for rate, accuracy in found.items()}
+            bad = [rate for rate in plan.scale.rates if tuning_name(group, method, rate) in study.failures]
+            cells |= {f"{rate:g}": failed for rate in bad}
+            if found:
+                rate = best_rate(found)
+                edge = ", at the edge" if rate in (plan.scale.rates[0], plan.scale.rates[-1]) else ""
+                cells["chosen"] = Cell(text=f"{rate:g}{edge}")
+            rows[f"{set_label(group)}, {method}"] = cells
+    note = (
+        f"Linear evaluation, percent, on {HELD_OUT:.0%} of the training images of each class, which neither the "
+        f"pretraining nor the classifier saw, after {plan.scale.tuning_epochs} epochs; one seed that the table does "
+        "not use. No validation image is opened. At the edge: a rate outside of the grid may be better."
+    )
+    columns = (*(f"{rate:g}" for rate in plan.scale.rates), "chosen")
+    return Table("Choice of the learning rates", columns, rows, note, digits=1)
+
+
+def _published(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[float]], **more: Any) -> Table:
+    cells = {label: dict(zip(columns, map(Cell, numbers), strict=True)) for label, numbers in rows.items()}
+    return Table(title, tuple(columns), cells, **more)
+
+
+def interval(found: Sequence[float | None]) -> Cell:
+    """Mean and interval of what is there, and every seed's value."""
+    known = [value for value in found if value is not None]
+    cell = over_seeds(known) if len(known) > 1 else Cell(known[0] if known else None)
+    return replace(cell, each=tuple(found))
+
+
+def difference(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Cell:
+    """Mean and interval of the differences seed by seed, where both have a value: what seeds share falls out.
+
+    Example:
+        >>> difference([0.5, None, 0.75], [0.25, 0.5, 0.5]).each
+        (0.25, 0.25)
+    """
+    pairs = zip(ours, theirs, strict=True)
+    return interval([one - other for one, other in pairs if one is not None and other is not None])
+
+
+def about(plan: Plan) -> str:
+    """What a cell is."""
+    if len(plan.seeds) == 1:
+        return "One seed."
+    return f"Mean over {len(plan.seeds)} seeds and its 95 % interval (Student's t); differences are paired by seed."

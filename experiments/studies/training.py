@@ -1,0 +1,183 @@
+"""One training from its configuration to its measures, in its folder."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+from torch.optim.swa_utils import update_bn
+
+from experiments.evaluation.encoding import training_recipe
+from experiments.evaluation.measures import Encoded, Measures, collect, measure
+from experiments.evaluation.report import record
+from experiments.images.augmentations.evaluation import center_view
+from experiments.images.device_images import DeviceImages
+from experiments.images.image_sets import ImageSet
+from experiments.pretraining.building import build_pair
+from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.export import CHECKPOINTS, load_pretrained
+from experiments.pretraining.images import open_part
+from experiments.pretraining.training import pretrain
+from experiments.studies.engine import Result, Study, keep, kept
+from experiments.studies.plan import Plan, Training, top1
+from inference.judging.representation import embed
+from ssl_as_inference.sphere import normalize
+
+_PIXELS = 16  # height and width of the images that are their own features
+_BATCH = 256
+
+Part = Literal["train", "val"]
+PARTS: tuple[Part, ...] = ("train", "val")
+"""Images to train on, and those to judge by."""
+
+
+def carry_out(run: Training) -> Result:
+    """Train, or go on with the training, and judge; the result is kept in the run's folder.
+
+    What would be printed goes to log.txt there. The exported encoder stays, checkpoints do not.
+
+    Raises:
+        ValueError: If a setting or the images cannot be used.
+        TrainingFailedError: If the loss is NaN or infinite.
+        TrainingInterruptedError: If a signal stopped the training.
+    """
+    folder, config = Path(run.config.out), run.config
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a", 1, encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        started = time.monotonic()
+        if run.epochs:
+            if config.engine.compile:
+                # Each network is compiled anew; torch gives up after a few in one process unless it forgets the others.
+                torch._dynamo.reset()  # noqa: SLF001
+            pretrain(config, "auto")
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        trained = time.monotonic()
+        measures = record(judge(run))
+    seconds = {"training": trained - started, "judging": time.monotonic() - trained}
+    result = {"config": config.to_dict(), "probe": _probe(run), "measures": measures, "seconds": seconds}
+    keep(folder, result)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return result
+
+
+def finished(run: Training) -> Result | None:
+    """What an earlier start of the command has measured; `None` if it has not come so far.
+
+    Raises:
+        CheckpointError: If the folder holds a run of other settings.
+    """
+
+    def different(result: Result) -> list[str]:
+        lines = PretrainConfig.from_dict(result["config"]).differences(run.config)
+        probe = result.get("probe", _probe(run))  # older results do not say it
+        return lines if probe == _probe(run) else [*lines, f"probe {probe}, now {_probe(run)}"]
+
+    return kept(Path(run.config.out), different)
+
+
+def trainings(
+    plan: Plan,
+    carry_out: Callable[[Training], Result] = carry_out,
+    finished: Callable[[Training], Result | None] = finished,
+) -> Study:
+    """The runs of a plan: first what chooses the rates, then the table.
+
+    Args:
+        plan: The runs.
+        carry_out: What is done with each.
+        finished: How a result is read.
+    """
+    return Study(
+        plan.everything(),
+        (lambda _: plan.tuning(), lambda results: plan.runs(plan.rates(results))),
+        carry_out,
+        finished,
+        lambda result: f"top-1 {top1(result):.1%}, kNN {result['measures']['knn']['accuracy']:.1%}",
+    )
+
+
+def judge(run: Training) -> Measures:
+    """Linear evaluation, neighbours and collapse of a run that has been trained, on what it holds out."""
+    config, device = run.config, device_of(run.config)
+    images = [decoded_images(config, part, device) for part in PARTS]
+    if run.row is not None and run.row.kind == "pixels":
+        encoded = [_pixels(part, config) for part in images]
+    else:
+        pair = (load_pretrained(config.out).pair if run.epochs else build_pair(config)).to(device)
+        if not run.epochs:
+            update_bn(_views(images[0], config), pair.model.encoder)
+        pair.eval()
+        encoded = [
+            collect(
+                (embed(pair, views) for views in _views(part, config)),
+                part.labels.cpu(),
+                config.data.name,
+                seed=run.probe.seed,
+            )
+            for part in images
+        ]
+    train, held_out = encoded
+    return measure(train, held_out, run.probe, device=device)
+
+
+def prepare(runs: Iterable[Training]) -> None:
+    """Check and decode the images once, before several processes want them; says how many there are."""
+    for run in {(run.config.data, run.config.views.size): run for run in runs}.values():
+        config = run.config
+        train, held_out = (open_part(config.data, part) for part in PARTS)
+        train.require(f"a training with training.batch_size {config.training.batch_size}", classes=2)
+        held_out.require("linear evaluation", images=2, classes=1)
+        for images in (train, held_out):
+            load(images, config, torch.device("cpu"))
+        print(f"{config.data.name}: {len(train):,} images to train on, {len(held_out):,} to judge by", flush=True)
+
+
+def _probe(run: Training) -> dict[str, Any]:
+    return {**asdict(run.probe), "learning_rates": [*run.probe.learning_rates]}
+
+
+def device_of(config: PretrainConfig) -> torch.device:
+    """Where a run computes."""
+    return torch.device("cuda" if config.engine.accelerator == "gpu" else "cpu")
+
+
+def decoded_images(config: PretrainConfig, part: Part, device: torch.device) -> DeviceImages:
+    """Images that stay decoded from one run to the next; what they do not depend on is left out of the key."""
+    return _decoded(PretrainConfig(data=config.data, views=config.views), part, device)
+
+
+@lru_cache(maxsize=4)
+def _decoded(config: PretrainConfig, part: Part, device: torch.device) -> DeviceImages:
+    return load(open_part(config.data, part), config, device)
+
+
+def load(images: ImageSet, config: PretrainConfig, device: torch.device) -> DeviceImages:
+    """Decode a set for the views of a configuration."""
+    size = config.data.storage_size or round(config.views.size * 5 / 4)
+    cache = None if config.data.cache is None else Path(config.data.cache)
+    return DeviceImages.load(images, device, storage_size=size, cache_folder=cache)
+
+
+def _views(images: DeviceImages, config: PretrainConfig) -> Iterator[Tensor]:
+    """The middle of each image, normalised."""
+    recipe = training_recipe(config)
+    for chosen in torch.arange(len(images), device=images.device).split(_BATCH):
+        yield center_view(images.canvas[chosen], images.sizes[chosen], recipe)
+
+
+def _pixels(images: DeviceImages, config: PretrainConfig) -> Encoded:
+    small = [adaptive_avg_pool2d(views, _PIXELS).flatten(1).cpu() for views in _views(images, config)]
+    features = torch.cat(small)
+    return Encoded(features, normalize(features)[:4000], torch.ones(len(features)), images.labels.cpu())
