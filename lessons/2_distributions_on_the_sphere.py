@@ -50,13 +50,13 @@ def pole(dim: int) -> Tensor:
 # %% [markdown]
 # ## The von Mises–Fisher distribution
 #
-# The sphere $S^{d-1}$ is the set of unit vectors of $\mathbb{R}^d$. The simplest law on it is uniform. The next
-# simplest prefers one direction $\mu$, and the more so the larger $\kappa \ge 0$ is (Eq. (7) of the paper):
+# The sphere $S^{d-1}$ is the set of unit vectors of $\mathbb{R}^d$. The simplest distribution on it is uniform. The
+# next simplest prefers one direction $\mu$, and the more so the larger $\kappa \ge 0$ is (Eq. (7) of the paper):
 #
 # $$\mathrm{vMF}(z;\mu,\kappa) = C(\kappa)\, e^{\kappa\,\mu^\top z}.$$
 #
-# It is the normal distribution's cousin: among all laws with a given mean, it has the largest entropy. Here is the
-# sphere of $d = 3$, seen from the front, its shade the density, with 300 draws.
+# It is the normal distribution's cousin: among all distributions with a given mean, it has the largest entropy. Here is
+# the sphere of $d = 3$, seen from the front, its shade the density, with 300 draws.
 
 
 # %%
@@ -205,7 +205,8 @@ fisher = VonMisesFisher(pole(dim), VonMisesFisher.fit(samples).concentration)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
 for law, name, colour in ((fisher, "vMF", BLUE), (power, "Power Spherical", ORANGE)):
-    left.plot(cosine, log_density_of_the_cosine(law, cosine).exp(), color=colour, label=name)
+    label = rf"{name}, $\kappa$ = {law.concentration:.0f}"
+    left.plot(cosine, log_density_of_the_cosine(law, cosine).exp(), color=colour, label=label)
     right.plot(cosine, -law.log_prob(at_cosine(cosine, dim)), color=colour)
 left.set(title=f"density of the cosine, d = {dim}", xlabel=r"cosine with $\mu$", xlim=(0.6, 0.95))
 right.set(title="negative log density on the sphere", xlabel=r"cosine with $\mu$", ylim=(-300, 1500))
@@ -221,11 +222,12 @@ assert abs(fisher.mean_resultant_length - resultant) < 5e-3
 assert abs(fisher.concentration - 284) < 8
 
 # %% [markdown]
-# Nearly the same law on the left, different tails on the right: the vMF's log density is a straight line, that of the
-# PS bends down to $-\infty$ at $-\mu$. Keep the right picture in mind; it decides how the two treat a pair of views
-# that disagree. And note the labels: these two equally wide laws have a $\kappa$ of 508 and one of about 284. *Compare
-# widths, never raw concentrations, between families.* For large $\kappa$ the rule is $\mathrm{PS}(\kappa) \approx
-# \mathrm{vMF}(\kappa/2)$:
+# Nearly the same distribution on the left, different tails on the right. There the negative log density of the vMF is a
+# straight line; that of the Power Spherical bends up to $\infty$ at $-\mu$. Keep the right picture in mind: it decides
+# how the two treat a pair of views that disagree. And compare the labels: two equally wide distributions, one with a
+# $\kappa$ of 508 and one of about 284. *Compare widths, never raw concentrations, between families.* For large
+# $\kappa$ the rule is $\mathrm{PS}(\kappa)
+# \approx \mathrm{vMF}(\kappa/2)$:
 
 # %%
 for kappa, expected in ((1e2, 2.4e-4), (1e3, 2.5e-6), (1e4, 2.5e-8)):
@@ -283,7 +285,8 @@ assert abs(ours / exact - 1) < 1e-12
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 2. The mean log-likelihood is κ μᵀz̄ + log C(κ). Its derivative in κ is μᵀz̄ − A(κ), since (log C)′ = −A; and
-# the best μ is z̄/‖z̄‖. Moment matching: the fitted law has the mean of the data. Lesson 8 meets this equation again.
+# the best μ is z̄/‖z̄‖. Moment matching: the fitted distribution has the mean of the data. Lesson 8 meets this equation
+# again.
 data = VonMisesFisher(pole(64), 50.0).sample((20_000,))
 length = data.mean(0).norm()
 low, high = torch.tensor(0.0, dtype=torch.float64), torch.tensor(1e4, dtype=torch.float64)

@@ -59,9 +59,9 @@ pyro.set_rng_seed(0)
 #
 # ![A latent z with two observed views in a plate of images](../docs/figures/graphical_model.png)
 #
-# In [Pyro](https://pyro.ai) one writes the story down: `pyro.sample(name, law)` draws, and `obs=value` says "and this
-# is what was seen". To begin with, let a view be nothing but a unit vector $m_i$ scattered around $z$; pixels come
-# later.
+# In [Pyro](https://pyro.ai) one writes the story down: `pyro.sample(name, distribution)` draws, and `obs=value` says
+# "and this is what was seen". To begin with, let a view be nothing but a unit vector $m_i$ scattered around $z$; pixels
+# come later.
 
 
 # %%
@@ -95,8 +95,8 @@ assert names == ["z", "m_1", "m_2", "m_3"]
 #
 # $$\sum_i \kappa_i m_i^\top z = \eta^\top z, \qquad \eta = \sum_i \kappa_i m_i, \qquad R = \lVert\eta\rVert,$$
 #
-# so the product is again a von Mises–Fisher law, $\mathrm{vMF}(z; \eta/R, R)$. Let the program check it: its own log
-# joint at many $z$, normalised by brute force over a grid of the sphere, against the closed form.
+# so the product is again a von Mises–Fisher distribution, $\mathrm{vMF}(z; \eta/R, R)$. Let the program check it: its
+# own log joint at many $z$, normalised by brute force over a grid of the sphere, against the closed form.
 
 # %%
 rows = 200
@@ -125,7 +125,7 @@ assert posterior.concentration < kappas.sum()
 
 # %% [markdown]
 # $R \le \sum_i \kappa_i$, with equality only if the experts agree. **Disagreement costs certainty**: two experts of
-# $\kappa = 8$ that point in opposite directions leave $R = 0$, and we are back at the uniform law. On a circle
+# $\kappa = 8$ that point in opposite directions leave $R = 0$, and we are back at the uniform distribution. On a circle
 # ($d = 2$) one can draw it. The alternative to multiplying opinions is averaging them, which gives a *mixture*:
 
 # %%
@@ -159,8 +159,8 @@ assert all(abs(R - 16 * math.cos(a)) < 1e-6 for R, a in zip(resultants, (0.3, 1.
 #
 # ## The guide: a mixture of points
 #
-# A variational *guide* is a tractable law over the latent that we choose and hold against the posterior. The paper's is
-# as sharp as can be: all its mass sits on the target's outputs $f_j$, one **atom** a view,
+# A variational *guide* is a tractable distribution over the latent that we choose and hold against the posterior. The
+# paper's is as sharp as can be: all its mass sits on the target's outputs $f_j$, one **atom** a view,
 #
 # $$q(z \mid \mathbb{X}) = \frac1M \sum_j \delta(z - f_j) \quad\Longrightarrow\quad
 # \mathbb{E}_q[h(z)] = \frac1M \sum_j h(f_j).$$

@@ -90,7 +90,7 @@ multimodal_vi.KL_IS_CROSS_ENTROPY_MINUS_ENTROPY
 
 # %% [markdown]
 # It looks harmless, and it is where collapse comes in. Nothing ties $p_\psi$ to the data any more: the evidence is
-# gone. Let $q$ and $p$ be *any* law, the same for all images, and the loss is at its minimum:
+# gone. Let $q$ and $p$ be *any* distribution, the same for all images, and the loss is at its minimum:
 
 # %%
 multimodal_vi.COLLAPSE_IS_OPTIMAL.verify()
@@ -285,7 +285,7 @@ last.verify()
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 2. All pairs together compare the mean guess with the mean target: what the views have in common, wherever
-# the single guesses are. The cross pairs ask more: each guess must foretell the other view's target.
+# the single guesses are. The cross pairs ask more: each guess must predict the other view's target.
 from sympy import Sum
 
 from ssl_as_inference.derivations.notation import Inner, M, f, i, j, mu

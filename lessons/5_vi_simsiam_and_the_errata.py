@@ -282,7 +282,7 @@ assert FAST or following > 0.3
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 1. ρ(κ) = κ/(κ + d − 1) = c gives κ = (d − 1) c/(1 − c). The exact condition matches E log(1+t), not E t; the
-# law of t is narrow for large d (lesson 2), so the two differ by half a unit only.
+# distribution of t is narrow for large d (lesson 2), so the two differ by half a unit only.
 c = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
 rule = 2047 * c / (1 - c) + 0.5
 implied = power_spherical_mean_log_height(2048, rule).expm1()  # the c at which this κ is exactly the best

@@ -107,8 +107,8 @@ plt.show()
 # ## 2. A guide with a width
 #
 # The Dirac guide has no width, so $\mathrm{KL}(q\,\|\,p)$ is infinite and we tacitly dropped the infinite part, its
-# entropy. Give the atoms a width $1/\tau$: a mixture of von Mises–Fisher laws. The cross-entropy still has a closed
-# form, and the paper's loss appears as the limit $\tau\to\infty$, with an error that falls as $1/\tau$:
+# entropy. Give the atoms a width $1/\tau$: a mixture of von Mises–Fisher distributions. The cross-entropy still has a
+# closed form, and the paper's loss appears as the limit $\tau\to\infty$, with an error that falls as $1/\tau$:
 
 # %%
 atoms = normalize(torch.randn(2, 16, dtype=torch.float64))
@@ -222,8 +222,8 @@ assert off["with doubt"] < 5
 
 
 # %% [markdown]
-# The mean is dragged off; doubt finds the majority. And does the rest of the library accept a law that it has never
-# seen? Make a head that returns it. Model, guide and objective stay as they are:
+# The mean is dragged off; doubt finds the majority. And does the rest of the library accept a distribution that it has
+# never seen? Make a head that returns it. Model, guide and objective stay as they are:
 
 
 # %%
@@ -271,7 +271,7 @@ assert tuple(ProductOfExperts(both).batch_shape) == (4,)
 #
 # **Why does it not collapse?** Not because of the objective, for which collapse is optimal (lesson 4), nor because of
 # batch normalisation, which only changes what a collapse looks like (lesson 6). It is the *dynamics* of predictor and
-# stop-gradient together: a predictor that knows how well each direction can be foretold makes those directions
+# stop-gradient together: a predictor that knows how well each direction can be predicted makes those directions
 # grow, and weight decay removes the others. That part is understood in simple models; in a ResNet it is still research.
 #
 # **What did probability buy?** Names for the parts, so that they can be exchanged; a $\kappa$ that keeps its promise

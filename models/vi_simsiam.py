@@ -62,7 +62,7 @@ class VISimSiam(MultiViewPair):
     r"""VI-SimSiam, Section 5 of arXiv:2203.11437v1, as a model/guide pair.
 
     SimSiam's architecture with one more output of the predictor: $g: x \mapsto (\mu, \kappa)$. The expert of a view is
-    $\mathrm{PS}(z; \mu(x), \kappa(x))$, Eq. (11); the guide is SimSiam's. A small κ says that the view foretells the
+    $\mathrm{PS}(z; \mu(x), \kappa(x))$, Eq. (11); the guide is SimSiam's. A small κ says that the view predicts the
     other views' representation badly; it also weighs the image's gradient down, which is how the method bears
     uncertainty.
 

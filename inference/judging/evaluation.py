@@ -120,7 +120,7 @@ def nearest_neighbour_is_right(
 def nearest_other_is_right(features: Tensor, labels: Tensor) -> Tensor:
     """Whether, of all other images of the set, the nearest by cosine has an image's own label.
 
-    The recall at one that the URL benchmark (arXiv:2307.03810) asks an uncertainty to foretell: images are looked up
+    The recall at one that the URL benchmark (arXiv:2307.03810) asks an uncertainty to predict: images are looked up
     among the same new images, and no training image is needed. An image is never its own neighbour, also where others
     equal it.
 
