@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -32,6 +34,38 @@ def test_a_vector_without_direction_stays_and_its_slope_is_finite() -> None:
     assert torch.equal(value, torch.zeros(2, 3, dtype=torch.float64))
     (slope,) = torch.autograd.grad(value.sum() * torch.finfo(torch.float64).tiny, vector)
     assert torch.equal(slope, torch.ones(2, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_length_but_zero_gives_a_unit_vector(dtype: torch.dtype) -> None:
+    limits = torch.finfo(dtype)
+    direction = torch.tensor([[3.0, -4.0, 12.0], [0.0, 0.0, -1.0]], dtype=dtype)
+    expected = torch.tensor([[3 / 13, -4 / 13, 12 / 13], [0.0, 0.0, -1.0]], dtype=dtype)
+    scales = torch.logspace(math.log10(limits.tiny) + 1, math.log10(limits.max) - 2, 60, dtype=torch.float64)
+    for scale in scales.tolist():
+        vector = direction * scale
+        torch.testing.assert_close(normalize(vector), expected, rtol=4 * limits.eps, atol=0)
+        # Vectors of ordinary length beside it do not move by a bit.
+        beside = torch.cat([vector, direction])
+        assert torch.equal(normalize(beside)[2:], normalize(direction))
+    subnormal = torch.full((3,), limits.tiny * limits.eps, dtype=dtype)
+    assert torch.equal(normalize(subnormal), normalize(torch.ones(3, dtype=dtype)))
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1e-30, 1e19, 1e30])
+def test_the_slope_holds_where_squares_leave_the_range(scale: float) -> None:
+    vector, grad = torch.tensor([3.0, -4.0, 12.0]), torch.tensor([1.0, 2.0, 0.5])
+    far, double = (scale * vector).requires_grad_(), (scale * vector.double()).requires_grad_()
+    (slope,) = torch.autograd.grad(normalize(far), far, grad)
+    (exact,) = torch.autograd.grad(double / double.norm(), double, grad.double())
+    torch.testing.assert_close(slope.double(), exact, rtol=1e-5, atol=0)
+    (of_vmap,) = torch.func.vjp(torch.vmap(normalize), far.detach()[None])[1](grad[None])
+    torch.testing.assert_close(of_vmap[0], slope)
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    vectors = torch.tensor([[math.nan, 1.0], [math.inf, 1.0], [1.0, 0.0]])
+    assert normalize(vectors).isnan().any(-1).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -16,6 +16,7 @@ from ssl_as_inference.distributions import (
     VonMisesFisher,
     monte_carlo_log_normalizer,
 )
+from ssl_as_inference.special import von_mises_fisher_log_normalizer_plus_concentration
 from ssl_as_inference.sphere import log_surface_area, normalize
 
 
@@ -173,3 +174,40 @@ def test_bad_arguments_of_the_estimate_are_refused() -> None:
         monte_carlo_log_normalizer(product, 1)
     with pytest.raises(ValueError, match="got SphericalUniform"):
         monte_carlo_log_normalizer(ProductOfExperts(SphericalUniform(3, batch_shape=(2,))), 10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [2, 3, 16])
+def test_von_mises_fisher_products_hold_at_every_concentration(dim: int, dtype: torch.dtype) -> None:
+    mu = _directions(3, dim).to(dtype)
+    share = torch.tensor([1.0, 0.5, 0.25], dtype=dtype)
+    unit = (share.double().unsqueeze(-1) * mu.double()).sum(0)
+    largest = (1e-300, 1e-200, 1e200, 1e300) if dtype == torch.float64 else ()
+    for scale in (1e-37, 1e-30, 1e-22, 1e-10, 1.0, 1e10, 1.4e19, 1e25, 1e37, *largest):
+        experts = VonMisesFisher(mu, scale * share)
+        posterior = ProductOfExperts(experts).normalized()
+        assert isinstance(posterior, VonMisesFisher)
+        length = torch.linalg.vector_norm(unit)
+        tolerance = 20 * torch.finfo(dtype).eps
+        torch.testing.assert_close(posterior.concentration.double() / scale, length, rtol=tolerance, atol=0)
+        torch.testing.assert_close(posterior.mean_direction.double(), unit / length, rtol=0, atol=tolerance)
+        # log Z = Σ log C(κ_i) − log C(R), from the same products of float64 numbers.
+        peaks = von_mises_fisher_log_normalizer_plus_concentration(
+            dim, torch.cat([scale * share.double(), scale * length[None]])
+        )
+        fall = scale * (share.double() * (1 - mu.double() @ (unit / length))).sum()
+        expected = peaks[:3].sum() - peaks[3] - fall
+        got = ProductOfExperts(experts).log_normalizer()
+        torch.testing.assert_close(got.double(), expected, rtol=100 * tolerance, atol=100 * tolerance)
+
+
+def test_products_of_uniform_experts_are_uniform() -> None:
+    experts = SphericalUniform(3, batch_shape=(2, 4), dtype=torch.float64)
+    product = ProductOfExperts(experts)
+    z = _directions(2, 3)
+    posterior = product.normalized()
+    assert posterior.batch_shape == (2,)
+    torch.testing.assert_close(product.log_prob(z) - product.log_normalizer(), posterior.log_prob(z))
+    torch.testing.assert_close(
+        product.log_normalizer(), torch.full((2,), -3 * math.log(4 * math.pi), dtype=torch.float64)
+    )
