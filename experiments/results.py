@@ -19,8 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from experiments.records import pages  # noqa: PLC0415  # slow
 
+    try:
+        generated = pages.generated()
+    except (ValueError, OSError) as error:
+        return parser.fail(error)
     status = 0
-    for path, text in pages.generated().items():
+    for path, text in generated.items():
         current = path.read_text(encoding="utf-8") if path.exists() else None
         if current == text:
             print(f"{path.name} is up to date")

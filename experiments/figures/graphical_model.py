@@ -8,6 +8,7 @@ import pyro
 import torch
 from graphviz import ExecutableNotFound
 
+from inference.fitting.checkpointing import replace_file
 from models.networks import small_convolutional_backbone
 from models.vi_simsiam import VISimSiam
 
@@ -24,4 +25,10 @@ def graphical_model(path: Path, views: int = 2) -> Path:
     images = [torch.rand(2, 1, 16, 16) for _ in range(views)]
     graph = pyro.render_model(model, model_args=(images,), render_distributions=True)
     graph.graph_attr.update(dpi="150", rankdir="TB")
-    return Path(graph.render(outfile=path, cleanup=True))
+    drawn: bytes = graph.pipe(format="png")
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(drawn)
+
+    replace_file(path, write)
+    return path

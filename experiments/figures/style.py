@@ -11,6 +11,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from inference.fitting.checkpointing import replace_file
+
 SETTINGS: Final[Any] = {  # Any: newer Matplotlib types its keys, older does not
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
@@ -54,7 +56,7 @@ def panel_title(axes: Axes, letter: str, text: str) -> None:
 
 
 def save_figure(figure: Figure, path: Path | str) -> Path:
-    """Save a figure, making the folders above it; the ending of `path` chooses the format.
+    """Save a figure in one piece, making the folders above it; the ending of `path` chooses the format.
 
     Args:
         figure: What a function of `experiments.figures` returned.
@@ -64,6 +66,6 @@ def save_figure(figure: Figure, path: Path | str) -> Path:
         The path, for a message that says where.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200, facecolor="white")
+    form = path.suffix.removeprefix(".") or None
+    replace_file(path, lambda temporary: figure.savefig(temporary, format=form, dpi=200, facecolor="white"))
     return path

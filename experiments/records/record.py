@@ -239,7 +239,8 @@ class Record:
             for name in ("seeds", "figures", "notes"):
                 content[name] = tuple(content[name])
             record = cls(**content)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            record.page()  # what cannot be shown is none
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is not a record of an experiment: {error}") from error
         if record.name != path.stem:
             raise ValueError(f"{path} must be named after its record, {record.name!r}")

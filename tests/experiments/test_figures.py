@@ -122,6 +122,22 @@ def test_save_figure_makes_folders_and_returns_the_path(tmp_path: Path, ending: 
     assert path.read_bytes().startswith({"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[ending])
 
 
+def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"old")
+    figure = training_curves_figure({"BYOL": {"loss": [(0, 1.0)]}})
+
+    def fill_the_disk(temporary: Path, **_: Any) -> None:
+        temporary.write_bytes(b"half of it")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_figure(figure, path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("dim", [2, 3, 128, 2048])
 def test_relative_loss_is_the_beta_density_of_the_height(dim: int) -> None:
     # With t = (1 + cosine)/2, PS is Beta(b + κ, b) in t and the uniform law Beta(b, b): their log ratio by SciPy.

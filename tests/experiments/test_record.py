@@ -118,6 +118,35 @@ def test_other_files_are_refused(content: str, tmp_path: Path) -> None:
         load_records(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"value": 0.75', '"value": "much"'),
+        ('"digits": 2', '"digits": "two"'),
+        ('"versions": {', '"versions": [], "title": {'),
+        ('"rows": {', '"rows": 1, "note": {'),
+        ('"top-5"', '"top-6"'),
+        ('"title": "Accuracy"', '"title": "Accuracy", "size": 1'),
+    ],
+)
+def test_a_record_that_cannot_be_shown_is_refused_with_its_name(old: str, new: str, tmp_path: Path) -> None:
+    path = RECORD.save(tmp_path)
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"table1\.json is not a record of an experiment"):
+        load_records(tmp_path)
+
+
+def test_what_is_no_text_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"x\.json is not a record of an experiment"):
+        load_records(tmp_path)
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"x\.json is not a record of an experiment"):
+        load_records(tmp_path)
+
+
 def test_a_renamed_record_is_refused(tmp_path: Path) -> None:
     RECORD.save(tmp_path).rename(tmp_path / "other.json")
     with pytest.raises(ValueError, match="must be named after its record, 'table1'"):

@@ -111,3 +111,14 @@ def test_the_command_writes_the_pages_and_checks_them(
     assert "0.500" in (tmp_path / TABLES / "table1.md").read_text()
     assert "0.500" in readme.read_text()
     assert results.main(["--check"]) == 0
+
+
+def test_a_malformed_record_gives_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    monkeypatch.setattr(pages, "generated", lambda: generated(tmp_path, tmp_path))
+    assert results.main([]) == 2
+    printed = capsys.readouterr().err
+    assert "x.json is not a record of an experiment" in printed
+    assert printed.count("\n") == 1

@@ -9,6 +9,7 @@ from typing import Any, Final
 from plotly.graph_objects import Figure
 
 from experiments.figures.style import INK
+from experiments.records.record import write_text
 
 NARROW: Final = 560
 """Below this width, in pixels, a figure has its parts below each other."""
@@ -86,15 +87,6 @@ def dress(figure: Figure, title: str, *, below: int = 130, narrow: Mapping[str, 
 
 def write(figure: Figure, path: Path | str) -> Path:
     """Save a figure as one self-contained HTML page, the plotting program included (4 MB), and return its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.write_html(
-        path,
-        include_plotlyjs=True,
-        include_mathjax=False,
-        config={"responsive": True, "displayModeBar": False},  # the bar would cover the title of a narrow figure
-        post_script=_FIT,
-    )
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("<head>", f"<head>{_HEAD}", 1), encoding="utf-8")
-    return path
+    settings = {"responsive": True, "displayModeBar": False}  # the bar would cover the title of a narrow figure
+    text = figure.to_html(config=settings, include_plotlyjs=True, include_mathjax=False, post_script=_FIT)
+    return write_text(Path(path), text.replace("<head>", f"<head>{_HEAD}", 1))
