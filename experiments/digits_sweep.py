@@ -2,7 +2,7 @@
 
 Without options: five seeds of each method at its recipe. --tune compares learning rates on images held out from the
 training set, never on the test images. --ablate trains VI-SimSiam without the pieces of its recipe, one at a time.
-Every training has its folder in --out; one that is finished there is not run again. All of them stand in runs.csv.
+Every training has its folder in --out; one that is finished there is not run again.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         study = digits.sweep(options.seeds, options.epochs, options.out, tune=options.tune, ablate=options.ablate)
         carry_through(study, options, lambda _: None)
-        path = digits.write_runs(study, options.out)
-        print(f"\n{digits.format_table(digits.by_label(study))}\n")
-        print(f"Mean (smallest to largest) of {options.seeds} seed(s), {options.epochs} epochs. Every run: {path}")
+        done = [(run.label, study.results[run.name]) for run in study.everything if run.name in study.results]
+        rows = ((label, digits.Measures(**result["measures"])) for label, result in done)
+        print(f"\n{digits.format_table(rows)}\n")
+        print(f"Mean (smallest to largest) of {options.seeds} seed(s), {options.epochs} epochs")
         return study.failures
 
     return parser.conduct(options, work)

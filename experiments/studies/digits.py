@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import csv
-import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -113,16 +111,18 @@ HEADINGS = {
 }
 
 
-def format_table(rows: Mapping[str, Sequence[Measures]]) -> str:
-    """A Markdown table: the mean of each row, and between brackets its range where it is of several seeds."""
+def format_table(rows: Iterable[tuple[str, Measures]]) -> str:
+    """A Markdown table: a row a label, the mean and between brackets the range of all that is measured under it."""
+    groups: dict[str, list[Measures]] = {}
+    for label, measures in rows:
+        groups.setdefault(label, []).append(measures)
 
     def cell(name: str, of: Sequence[Measures]) -> Cell:
         known = [value for value in (getattr(each, name) for each in of) if not math.isnan(value)]
-        if not known:
-            return Cell()
-        return Cell(fmean(known), min(known), max(known)) if len(known) > 1 else Cell(known[0])
+        ends = (min(known), max(known)) if len(known) > 1 else (None, None)
+        return Cell(fmean(known), *ends) if known else Cell()
 
-    cells = {label: {shown: cell(name, of) for name, shown in HEADINGS.items()} for label, of in rows.items()}
+    cells = {label: {shown: cell(name, of) for name, shown in HEADINGS.items()} for label, of in groups.items()}
     return markdown_table(Table("", tuple(HEADINGS.values()), cells).lines(), padded=True)
 
 
@@ -340,23 +340,3 @@ def finished(run: DigitsRun) -> Result | None:
         return [f"{name} {before!r}, now {now!r}" for name, before, now in pairs if before != now]
 
     return kept(run.out / run.name, different)
-
-
-def by_label(study: Study) -> dict[str, list[Measures]]:
-    """What was measured, by the label of the row."""
-    rows: dict[str, list[Measures]] = {}
-    for run in study.everything:
-        if run.name in study.results:
-            rows.setdefault(run.label, []).append(Measures(**study.results[run.name]["measures"]))
-    return rows
-
-
-def write_runs(study: Study, out: Path) -> Path:
-    """Every run with its settings and measures, as CSV."""
-    with (out / "runs.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["settings", *HEADINGS])
-        writer.writeheader()
-        for result in study.results.values():
-            settings = json.dumps(result["settings"], ensure_ascii=False, sort_keys=True)
-            writer.writerow({"settings": settings, **result["measures"]})
-    return out / "runs.csv"

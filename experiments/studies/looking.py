@@ -1,6 +1,6 @@
 """One training of the recipes: trained and judged as a row of table 1, then its κ is asked, and what was seen is kept.
 
-κ is trained to say how well one view foretells another. Whether it should fall with a degradation is therefore no
+κ is trained to say how well one view predicts another. Whether it should fall with a degradation is therefore no
 matter of opinion: it should where the mean direction μ of the degraded image's expert lies further from what the
 encoder makes of other views of the image. Where it does not, a κ that does not fall is right, and what misleads is to
 expect of it that it sees the degradation.
@@ -71,13 +71,13 @@ class Seen:
     Attributes:
         questions: What was asked.
         observations: What the measures U1 to U8 are computed from.
-        foretold: Cosines of what degraded images foretell and what their views turn out to be, by degradation.
+        predicted: Cosines of what degraded images predict and what their views turn out to be, by degradation.
         seconds: That it took.
     """
 
     questions: Questions
     observations: Observations
-    foretold: dict[str, Tensor]
+    predicted: dict[str, Tensor]
     seconds: float
 
 
@@ -139,7 +139,7 @@ def add_ensembles(plan: Plan, results: Mapping[str, Result]) -> None:
 
 
 def _together(result: Result, seen: Seen) -> Result:
-    tests = {**_measured(seen.observations), **foretelling(seen.observations, seen.foretold)}
+    tests = {**_measured(seen.observations), **predictions(seen.observations, seen.predicted)}
     return {**result, "tests": tests, "seconds": {**result["seconds"], "observing": seen.seconds}}
 
 
@@ -149,23 +149,23 @@ def _measured(observations: Observations) -> Tests:
     return {name: {u: estimate.value for u, estimate in of.items()} for name, of in found.items()}
 
 
-def foretelling(observations: Observations, foretold: Mapping[str, Tensor]) -> Tests:
+def predictions(observations: Observations, predicted: Mapping[str, Tensor]) -> Tests:
     """What κ should say of degraded images, and whether it does.
 
     Args:
         observations: Of the encoder.
-        foretold: Cosines by degradation, `(levels, images)`.
+        predicted: Cosines by degradation, `(levels, images)`.
     """
-    found = {f"{name}: {FALL}": float(severity_correlations(-cosines).mean()) for name, cosines in foretold.items()}
+    found = {f"{name}: {FALL}": float(severity_correlations(-cosines).mean()) for name, cosines in predicted.items()}
     if KAPPA in observations.names:
-        for name, cosines in foretold.items():
+        for name, cosines in predicted.items():
             u = observations.degraded[name][KAPPA]
             found[f"{name}: {AGREEMENT}"] = spearman(u.flatten(), -cosines.flatten())
             excess = promised_too_much(observations.fresh, -u, cosines)
             found[f"{name}: {EXCESS}"] = float(excess[-1])
             found.setdefault(f"{UNTOUCHED}: {EXCESS}", float(excess[0]))
     for what in (FALL, AGREEMENT, EXCESS):
-        each = [found[f"{name}: {what}"] for name in foretold if f"{name}: {what}" in found]
+        each = [found[f"{name}: {what}"] for name in predicted if f"{name}: {what}" in found]
         if each:
             found[f"{MEAN}: {what}"] = sum(each) / len(each)
     return {name: {KAPPA: value, TWO_VIEWS: value} for name, value in found.items()}
@@ -177,7 +177,7 @@ def promised_too_much(fresh: FreshViews, concentration: Tensor, cosines: Tensor)
     Args:
         fresh: From which family and dimension of the experts are known.
         concentration: κ, `(levels, images)`.
-        cosines: What it foretells, `(levels, images)`.
+        cosines: What it predicts, `(levels, images)`.
     """
     pole = torch.eye(fresh.dim, dtype=torch.float64)[0].expand(*concentration.shape, fresh.dim)
     expert = fresh.law(pole, concentration.double(), validate_args=False)
@@ -202,7 +202,9 @@ def _look(run: Training, questions: Questions) -> Seen:
         two_views=two_views,
     )
     chosen = chosen_images(len(test), questions.images, questions.seed)
-    return Seen(questions, observations, foretold(subject, test, chosen, questions.seed), time.monotonic() - began)
+    return Seen(
+        questions, observations, predicted_cosines(subject, test, chosen, questions.seed), time.monotonic() - began
+    )
 
 
 def _foreign(name: str, config: PretrainConfig, device: torch.device) -> DeviceImages:
@@ -215,8 +217,8 @@ def _decoded(name: str, config: PretrainConfig, device: torch.device) -> DeviceI
 
 
 @torch.no_grad()
-def foretold(subject: Subject, images: DeviceImages, chosen: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """Cosines of what degraded images foretell and what their views, not degraded but by the recipe, turn out to be.
+def predicted_cosines(subject: Subject, images: DeviceImages, chosen: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """Cosines of what degraded images predict and what their views, not degraded but by the recipe, turn out to be.
 
     Args:
         subject: The frozen pair.

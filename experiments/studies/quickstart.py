@@ -46,7 +46,7 @@ def run(seed: int, epochs: int, out: Path) -> int:
     for name in RECIPES:
         trained[name] = train_and_measure(name, RECIPES[name], train, test, epochs=epochs, seed=seed)
         rows[name] = trained[name].measures
-    table = format_table({name: [row] for name, row in rows.items()})
+    table = format_table(rows.items())
     print(f"\nHeld-out digits, seed {seed}:\n\n{table}\n")
 
     saved = [

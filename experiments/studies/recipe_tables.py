@@ -79,7 +79,7 @@ def recipes_record(name: str, outcome: Outcome, seen: Seen, command: str, note: 
         main_table(outcome, aims),
         table("U1: does u rise with the severity?", _tests(_SEVERITIES), notes["tests"]),
         table("U2 to U8", _tests(others), notes["tests"]),
-        table("Should κ fall? What degraded images foretell", {n: asked(n) for n in told}, notes["foretelling"]),
+        table("Should κ fall? What degraded images predict", {n: asked(n) for n in told}, notes["predicting"]),
         table("The encoders", {"kNN": measured("knn", "accuracy"), **ENCODERS}, notes["encoders"]),
         _ensembles(outcome),
         _rivals(outcome, others),

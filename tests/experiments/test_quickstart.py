@@ -115,7 +115,7 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_table_is_aligned_markdown() -> None:
     text = format_table(
-        {"a": [Measures(0.5, 0.25, 1.0, 10.0)], "a longer name": [Measures(0.5, 0.25, 1.0, 10.0, 0.75)]}
+        [("a", Measures(0.5, 0.25, 1.0, 10.0)), ("a longer name", Measures(0.5, 0.25, 1.0, 10.0, 0.75))]
     )
     lines = text.splitlines()
     assert len({len(line) for line in lines}) == 1

@@ -24,7 +24,16 @@ from experiments.images.degradation_series import DEGRADATIONS
 from experiments.pretraining.export import load_pretrained
 from experiments.records.record import Cell, Record
 from experiments.studies import looking
-from experiments.studies.looking import SEEN, VIEWS, Questions, Seen, foretelling, foretold, promised_too_much, seen_of
+from experiments.studies.looking import (
+    SEEN,
+    VIEWS,
+    Questions,
+    Seen,
+    predicted_cosines,
+    predictions,
+    promised_too_much,
+    seen_of,
+)
 from experiments.studies.options import ROWS
 from experiments.studies.plan import PLAIN, Plan, Scale, Training, rows, run_name
 from experiments.studies.recipe_tables import AIMS, columns_of, main_table, reaches, recipes_record
@@ -157,7 +166,7 @@ def test_what_was_seen_is_kept_whole(finished: Path) -> None:
         run = runs_of(finished)[key, 1]
         seen = seen_of(run)
         assert seen is not None
-        observations, cosines = seen.observations, seen.foretold
+        observations, cosines = seen.observations, seen.predicted
         subject = Subject.of(load_pretrained(run.config.out).pair, run.config, CPU)
         train, test = (decoded_images(run.config, part, CPU) for part in ("train", "val"))
         again = observe(subject, train, test, {}, images=30, progress=False)
@@ -175,7 +184,7 @@ def test_a_degraded_image_is_held_against_views_that_are_not(finished: Path) -> 
     subject = Subject.of(load_pretrained(run.config.out).pair, run.config, CPU)
     test = decoded_images(run.config, "val", CPU)
     chosen = chosen_images(len(test), 12, 0)
-    cosines = foretold(subject, test, chosen)
+    cosines = predicted_cosines(subject, test, chosen)
     pixels = middles(test, subject.recipe, chosen)
     views = [
         random_view(test.canvas[chosen], test.sizes[chosen], subject, fresh_generator(0, 20 + number)).outputs
@@ -190,12 +199,12 @@ def test_a_degraded_image_is_held_against_views_that_are_not(finished: Path) -> 
     assert all(torch.allclose(one, first[0], atol=1e-4) for one in first)
 
 
-def test_what_is_foretold_is_compared_by_scipys_rank_correlations(finished: Path) -> None:
+def test_what_is_predicted_is_compared_by_scipys_rank_correlations(finished: Path) -> None:
     seen = seen_of(runs_of(finished)["vi_simsiam", 0])
     assert seen is not None
     generator = torch.Generator().manual_seed(0)
     u, cosines = torch.rand(6, 15, generator=generator), torch.rand(6, 15, generator=generator)
-    found = foretelling(replace(seen.observations, degraded={"blur": {KAPPA: -u}}), {"blur": cosines})
+    found = predictions(replace(seen.observations, degraded={"blur": {KAPPA: -u}}), {"blur": cosines})
     per_image = [stats.spearmanr(np.arange(6), -cosines[:, image].numpy()).statistic for image in range(15)]
     for name in ("blur", "mean"):
         assert found[f"{name}: fall of the cosine"][KAPPA] == pytest.approx(np.mean(per_image), abs=1e-10)
