@@ -59,7 +59,15 @@ def test_a_failure_gives_status_1_and_is_shown(
     ledger.append(fake("C3", 2.0))
     assert verify.main(["--out", str(tmp_path)]) == 1
     assert checks(tmp_path)["C3"] is False
-    assert "C3 FAILS" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "C3 FAILS" in shown
+    assert "3 checks of 3 claims" in shown
+    assert "1 FAILED (C3)" in shown
+    table = [line for line in shown.splitlines() if line.startswith("C") and "Eq. (1)" in line]
+    assert [line.split()[-1] for line in table] == ["holds", "holds", "FAILS"]
+    rows = re.findall(r"^\| (C\d)\.1 .* (\S+) \|$", (tmp_path / "report.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == [("C1", "holds"), ("C2", "holds"), ("C3", "**FAILS**")]
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("<strong>FAILS</strong>") == 1
 
 
 @pytest.mark.parametrize(
