@@ -68,7 +68,7 @@ def slopes_in_the_concentration(lab: Lab, family: str, dim: int, kappa: float) -
 
 @claim("C6", _PLACE, 1e-12, dim=DIMS)
 def area_of_the_sphere(lab: Lab, dim: int) -> float:
-    """The area of the sphere is that of the uniform law."""
+    """The area of the sphere is that of the uniform distribution."""
     total = cosine_law(dim, lambda a, b: 0 * a + 0 * b)[3]
     areas = lab.uniform(dim).entropy().item(), log_area(dim)
     return largest(abs(area - total) / max(1, abs(total)) for area in areas)
@@ -129,7 +129,7 @@ _SMALL = [1e-2, 1e-3, 1e-4, 1e-5]
 
 @claim("C21", _PLACE, 0.05, dim=(2, 3, 8, 128))
 def meet_at_small_concentration(lab: Lab, dim: int) -> Outcome:
-    r"""As κ → 0 both families tend to the uniform law.
+    r"""As κ → 0 both families tend to the uniform distribution.
 
     KL to it, and $\mathrm{KL}(\mathrm{PS}(\kappa)\,\|\,\mathrm{vMF}(\kappa))$, fall as $\kappa^2$.
     """

@@ -123,7 +123,7 @@ def symmetry_derived() -> Derivations:
 @claim("C17", "Eqs. (4), (6)", 1e-12, detail="relative to Σκ + M d", table=Tables())
 def negative_elbo(table: Table) -> float:
     r"""$\mathcal{L}_{paper} = -\mathbb{E}_q\log p(\mu_{1:M}\mid z)$ with $\mu_i\mid z$ of the experts' family."""
-    # the likelihood of the embedding μ_i at z = f_j: a law about f_j, evaluated at μ_i
+    # the likelihood of the embedding μ_i at z = f_j: a distribution about f_j, evaluated at μ_i
     likelihood = table.lab.law(table.family, table.f[:, None], table.kappa)
     reconstruction = likelihood.log_prob(table.lab.tensor(table.mu)).sum(-1).mean().item()
     return float(abs(table.loss(KLObjective("all")) + reconstruction)) / table.scale
