@@ -69,7 +69,8 @@ def power_spherical_peak_difference(dim: int, concentration: Tensor, lower: Tens
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
         concentration: κ ≥ 0, float64.
-        lower: κ' ≥ 0, float64, of the same shape; on either side of κ; digits are kept where the distance of the two is at most κ' + d.
+        lower: κ' ≥ 0, float64, of the same shape; on either side of κ; digits are kept where the distance
+            of the two is at most κ' + d.
 
     Returns:
         The same shape.
