@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -97,3 +98,8 @@ results = re.sub(r"\]\((?!https?://|#)", "](../", (ROOT / "RESULTS.md").read_tex
 
 # The errata are programs: each computes its counterexample anew.
 (DOCS / "errata.md").write_text(errata_page(), encoding="utf-8")
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx: the notebooks that the build executed are no part of the site."""
+    app.connect("build-finished", lambda app, _: shutil.rmtree(ROOT / "jupyter_execute", ignore_errors=True))
