@@ -100,6 +100,11 @@ results = re.sub(r"\]\((?!https?://|#)", "](../", (ROOT / "RESULTS.md").read_tex
 (DOCS / "errata.md").write_text(errata_page(), encoding="utf-8")
 
 
+def _remove_notebooks(app: Any, _error: Exception | None) -> None:
+    """The notebooks that the build executed stand beside the site, and are no part of it."""
+    shutil.rmtree(Path(app.outdir).parent / "jupyter_execute", ignore_errors=True)
+
+
 def setup(app: Any) -> None:
-    """Called by Sphinx: the notebooks that the build executed are no part of the site."""
-    app.connect("build-finished", lambda app, _: shutil.rmtree(ROOT / "jupyter_execute", ignore_errors=True))
+    """Called by Sphinx."""
+    app.connect("build-finished", _remove_notebooks)
