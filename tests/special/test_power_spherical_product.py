@@ -101,11 +101,11 @@ def _laplace(dim: int, k1: mpmath.mpf, k2: mpmath.mpf, e: mpmath.mpf) -> mpmath.
 
 @pytest.mark.parametrize("dim", [2, 3, 20, 128])
 def test_at_huge_concentrations_it_is_laplaces_integral(dim: int) -> None:
-    for first, ratio in itertools.product((1e18, 1e20, 1e30, 1e38, 1e150), (1.0, 1e-2)):
-        for gap in (1e-300, 1e-30, 1e-20, 1e-12, 0.1, 0.4, 0.6, 0.8):
+    for first, ratio in itertools.product((1e18, 1e30, 1e38, 1e100), (1.0, 1e-2)):
+        for gap in (1e-30, 1e-12, 0.1, 0.4, 0.6, 0.8):
             k1, k2, e = torch.tensor([first, ratio * first, gap], dtype=torch.float64)
             got = power_spherical_pair_log_normalizer(dim, k1, k2, e, 1 - e).item()
-            with mpmath.workdps(500):
+            with mpmath.workdps(250):
                 exact = float(_laplace(dim, *(mpmath.mpf(x) for x in (first, ratio * first, gap))))
             assert got == pytest.approx(exact, rel=3e-13, abs=1e-12), (first, ratio, gap)
 
