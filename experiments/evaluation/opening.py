@@ -58,6 +58,8 @@ class Opener:
             name or options.data or config.data.name,
             options.root or config.data.root,
             split,
+            channels=config.data.channels,
+            max_pixels=config.data.max_pixels,
             download=options.download,
             skip_broken=options.skip_broken,
             cache_folder=options.cache,
@@ -65,7 +67,7 @@ class Opener:
         )
 
     def decoded(self, config: PretrainConfig, split: Split, name: str | None = None) -> DeviceImages:
-        """The same on the device, where nothing turns colours into grey.
+        """The same on the device.
 
         Raises:
             ImageSetError: If it is missing, broken, or of other channels than the encoder takes.

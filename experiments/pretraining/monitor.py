@@ -8,15 +8,10 @@ from collections.abc import Mapping
 import torch
 
 from experiments.pretraining.images import WatchedImages
-from inference.judging.collapse import effective_rank, standard_deviation
+from inference.judging.collapse import effective_rank, has_collapsed, standard_deviation
 from inference.judging.evaluation import knn_accuracy
 from inference.judging.representation import represent
 from ssl_as_inference.graphical_model import MultiViewPair
-
-COLLAPSED_DEVIATION = 0.05
-"""Below it outputs are one direction for practical purposes: their mean cosine is above 0.997."""
-COLLAPSED_RANK = 1.5
-"""Below it they lie on a line."""
 
 _SPREAD_OVER = 1024  # images: the rank of more outputs costs seconds and says the same
 
@@ -35,7 +30,7 @@ def collapse_warning(values: Mapping[str, float], dim: int) -> str | None:
         dim: Dimension of the outputs.
     """
     deviation, rank = values.get("standard_deviation", 1.0), values.get("effective_rank", math.inf)
-    if deviation >= COLLAPSED_DEVIATION and rank >= min(COLLAPSED_RANK, dim - 1):
+    if not has_collapsed(deviation, rank):
         return None
     return (
         f"the outputs have collapsed: standard deviation {deviation:.2g} (evenly spread directions have 1), effective "

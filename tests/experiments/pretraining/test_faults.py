@@ -234,7 +234,6 @@ def test_what_has_not_collapsed_is_not_said_to(ended: PretrainConfig) -> None:
     assert collapse_warning(last, 8) is None
     assert collapse_warning({}, 8) is None
     assert collapse_warning({**last, "effective_rank": 1.1}, 8) is not None
-    assert collapse_warning({**last, "effective_rank": 1.0}, 2) is None  # a circle has one dimension
 
 
 def test_a_second_ctrl_c_has_a_word_and_the_status_of_a_signal(
