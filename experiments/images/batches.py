@@ -132,7 +132,6 @@ class StreamedBatches(_Batches):
         stop: One more than the last step.
         workers: Number of worker processes; with 0 the calling process does the work.
         device: Where the views shall lie; for a CUDA device they pass through pinned memory.
-        prefetch: How many batches each worker prepares ahead.
 
     Raises:
         ValueError: If the order is of another number of images, a recipe of another number of channels, there is no
@@ -149,16 +148,12 @@ class StreamedBatches(_Batches):
         stop: int,
         workers: int = 0,
         device: torch.device | str = "cpu",
-        prefetch: int = 2,
     ) -> None:
         super().__init__(images, order, groups, range(start, stop))
         if workers < 0:
             raise ValueError(f"workers must be at least 0, got {workers}")
-        if prefetch < 1:
-            raise ValueError(f"prefetch must be at least 1, got {prefetch}")
         self.workers = workers
         self.device = torch.device(device)
-        self.prefetch = prefetch
         self._dataset = _BatchesOfViews(images, self.recipes, order.seed)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
@@ -193,7 +188,6 @@ class StreamedBatches(_Batches):
             methods = multiprocessing.get_all_start_methods()
             options = {
                 "multiprocessing_context": "fork" if "fork" in methods else None,
-                "prefetch_factor": self.prefetch,
                 "worker_init_fn": _leave_interrupts_to_the_parent,
             }
         return DataLoader(

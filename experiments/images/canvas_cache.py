@@ -12,64 +12,49 @@ import hashlib
 import sys
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.images.image_sets import ImageSet
 from inference.fitting.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
 
 _FORMAT = "ssl-as-inference/canvas/2"
 
 
 class CanvasCache:
-    """Read or write the canvas of a set.
+    """Read or write parts of the canvas of a set.
 
     Args:
+        name: What to call the set in messages.
         folder: Where the set's own folder lies; made when it is first written.
-        images: The set.
-        storage_size: As the canvas was asked for.
-        sizes: Height and width of each image on the canvas, int64 of shape `(images, 2)`.
-        shape: Of the canvas.
-        chunk: Images of a part.
+        stored: All that the pixels depend on, for the name of the set's own folder.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        images: ImageSet,
-        storage_size: int | None,
-        sizes: NDArray[np.int64],
-        shape: tuple[int, int, int, int],
-        chunk: int,
-    ) -> None:
-        key = hashlib.sha256(f"{_FORMAT} {storage_size} {shape} {chunk} {images.source.fingerprint()}".encode())
-        key.update(sizes.tobytes())
-        self.folder = folder.expanduser() / f"canvas-{key.hexdigest()[:24]}"
-        self._name = images.name
+    def __init__(self, name: str, folder: Path, *stored: object) -> None:
+        key = hashlib.sha256(repr((_FORMAT, *stored)).encode()).hexdigest()
+        self.folder = folder.expanduser() / f"canvas-{key[:24]}"
+        self._name = name
         self._writes = True
 
-    def read_into(self, canvas: Tensor, part: slice) -> bool:
-        """Fill a part of the canvas; return whether that could be, with a word when the file is damaged."""
-        file = self._file(part)
+    def read(self, start: int, canvas: Tensor) -> bool:
+        """Fill the part of a canvas that begins with an image; return whether it could be, with a word on damage."""
+        file = self._file(start)
         if not file.exists():
             return False
         try:
-            canvas[part].copy_(load_checkpoint(file, _FORMAT)["pixels"])
+            canvas.copy_(load_checkpoint(file, _FORMAT)["pixels"])
         except CheckpointError as error:
             print(f"{self._name}: {error}; its images are decoded again", file=sys.stderr)
             return False
         return True
 
-    def write(self, pixels: Tensor, part: slice) -> None:
+    def write(self, start: int, pixels: Tensor) -> None:
         """Keep a part; without room or permission, say so once and write no more."""
         if not self._writes:
             return
         try:
-            save_checkpoint({"pixels": pixels}, self._file(part), _FORMAT)
+            save_checkpoint({"pixels": pixels}, self._file(start), _FORMAT)
         except OSError as error:
             print(f"{self._name}: cannot write {self.folder} ({error.strerror}); going on without", file=sys.stderr)
             self._writes = False
 
-    def _file(self, part: slice) -> Path:
-        return self.folder / f"{part.start:08d}.ckpt"
+    def _file(self, start: int) -> Path:
+        return self.folder / f"{start:08d}.ckpt"

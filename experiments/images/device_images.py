@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,8 +71,8 @@ class DeviceImages:
             images: The set.
             device: Where it shall lie.
             storage_size: Longest shorter side that is kept, in pixels; by default every image keeps its size.
-            cache_folder: A folder for the decoded pixels, so that the next start reads one file. It is valid for the
-                same files, unchanged, with the same `storage_size`; a damaged one is made anew. By default there is
+            cache_folder: A folder for the decoded pixels, so that the next start reads them. It is valid for the
+                same files, unchanged, with the same `storage_size`; what is damaged is made anew. By default there is
                 none.
             threads: Number of threads that decode.
 
@@ -95,21 +95,33 @@ class DeviceImages:
         def measure(index: int) -> tuple[int, int]:
             return stored_size(images.source.size(index), storage_size)
 
-        sizes = np.array(list(in_threads(measure, len(images), f"{images.name}: sizes", threads=threads)))
-        height, width = (int(side) for side in sizes.max(axis=0))
-        shape = (len(images), images.channels, height, width)
+        sizes = list(in_threads(measure, len(images), f"{images.name}: sizes", threads=threads))
+        shape = (len(images), images.channels, max(height for height, _ in sizes), max(width for _, width in sizes))
         _require_memory(images.name, shape, target)
         canvas = torch.empty(shape, dtype=torch.uint8, device=target)
 
-        chunk = max(1, _CHUNK_BYTES // (images.channels * height * width))
-        parts = [slice(start, min(start + chunk, len(images))) for start in range(0, len(images), chunk)]
-        cache = None if cache_folder is None else CanvasCache(cache_folder, images, storage_size, sizes, shape, chunk)
-        missing = parts if cache is None else [part for part in parts if not cache.read_into(canvas, part)]
-        for part, pixels in zip(missing, _decoded(images, sizes, storage_size, shape, missing, threads), strict=True):
-            canvas[part].copy_(pixels)
+        chunk = max(1, _CHUNK_BYTES // math.prod(shape[1:]))
+        starts = range(0, len(images), chunk)
+        cache = None
+        if cache_folder is not None:
+            key = (images.source.fingerprint(), storage_size, chunk, shape, sizes)
+            cache = CanvasCache(images.name, cache_folder, *key)
+        missing = [start for start in starts if cache is None or not cache.read(start, canvas[start : start + chunk])]
+        wanted = [index for start in missing for index in range(start, min(start + chunk, len(images)))]
+
+        def decode(number: int) -> NDArray[np.uint8]:
+            return _pixels(images, wanted[number], sizes[wanted[number]], storage_size)
+
+        decoded = in_threads(decode, len(wanted), f"{images.name}: decoding", threads=threads)
+        for start in missing:
+            part = torch.zeros(canvas[start : start + chunk].shape, dtype=torch.uint8)
+            for row in part.numpy():
+                pixels = next(decoded)
+                row[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+            canvas[start : start + chunk].copy_(part)
             if cache is not None:
-                cache.write(pixels, part)
-        return cls(canvas, torch.from_numpy(sizes).to(target), images.labels.to(target), images.class_names)
+                cache.write(start, part)
+        return cls(canvas, torch.tensor(sizes, device=target), images.labels.to(target), images.class_names)
 
 
 def stored_size(size: tuple[int, int], storage_size: int | None) -> tuple[int, int]:
@@ -126,41 +138,22 @@ def stored_size(size: tuple[int, int], storage_size: int | None) -> tuple[int, i
     return height, width
 
 
-def _decoded(
-    images: ImageSet,
-    sizes: NDArray[np.int64],
-    storage_size: int | None,
-    shape: tuple[int, int, int, int],
-    parts: Sequence[slice],
-    threads: int | None,
-) -> Iterator[Tensor]:
-    """Pixels of each part of the set, shape `(images of the part, *shape[1:])`."""
-    wanted = [index for part in parts for index in range(part.start, part.stop)]
-
-    def decode(number: int) -> NDArray[np.uint8]:
-        index = wanted[number]
-        image = images.read(index)
-        height, width = (int(side) for side in sizes[index])
-        if image.size != (width, height):
-            if stored_size((image.height, image.width), storage_size) != (height, width):
-                raise BrokenImageError(
-                    f"{images.location(index)}: the image is {image.width} × {image.height}, its header said otherwise"
-                )
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
-        pixels = np.asarray(image)
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-    decoded = in_threads(decode, len(wanted), f"{images.name}: decoding", threads=threads)
-    for part in parts:
-        filled = torch.zeros(part.stop - part.start, *shape[1:], dtype=torch.uint8)
-        for row in filled.numpy():
-            pixels = next(decoded)
-            row[:, : pixels.shape[1], : pixels.shape[2]] = pixels
-        yield filled
+def _pixels(images: ImageSet, index: int, size: tuple[int, int], storage_size: int | None) -> NDArray[np.uint8]:
+    """An image as it is stored, shape `(channels, *size)`."""
+    image = images.read(index)
+    height, width = size
+    if image.size != (width, height):
+        if stored_size((image.height, image.width), storage_size) != (height, width):
+            raise BrokenImageError(
+                f"{images.location(index)}: the image is {image.width} × {image.height}, its header said otherwise"
+            )
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _require_memory(name: str, shape: tuple[int, int, int, int], device: torch.device) -> None:
-    needed = int(np.prod(shape, dtype=np.int64))
+    needed = math.prod(shape)
     free = _free_memory(device)
     if free is not None and needed > free:
         count, channels, height, width = shape

@@ -206,8 +206,6 @@ def test_bad_arguments_of_streams_are_refused(images: ImageSet) -> None:
     order = EpochOrder(IMAGES, BATCH, 0)
     with pytest.raises(ValueError, match="workers must be at least 0, got -1"):
         StreamedBatches(images, order, GROUPS, start=0, stop=1, workers=-1)
-    with pytest.raises(ValueError, match="prefetch must be at least 1, got 0"):
-        StreamedBatches(images, order, GROUPS, start=0, stop=1, prefetch=0)
     with pytest.raises(ValueError, match="order must be of the 14 images of the set, got one of 13"):
         StreamedBatches(images, EpochOrder(13, BATCH, 0), GROUPS, start=0, stop=1)
 
