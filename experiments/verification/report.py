@@ -165,6 +165,7 @@ def markdown(report: Record, lab: Lab) -> str:
 
 def _mathml(latex: str, options: dict[str, bool]) -> str:
     """LaTeX as MathML, with the thin spaces around log, cos and the like that the converter leaves out."""
+    latex = latex.replace("{aligned}", "{align*}")  # which the converter knows, as rows
     converted = convert(latex, display="block" if options["display_mode"] else "inline")
     spaced = _OPERATOR.sub(r'<mo lspace="0.167em" rspace="0.167em">\1</mo>', converted)
     return _BEFORE_BRACKET.sub(r'rspace="0"\1', spaced)

@@ -92,6 +92,8 @@ def test_the_page_needs_no_network_and_typesets_its_mathematics(ledger: list[Cla
     assert "<script" not in page
     assert "src=" not in page
     assert page.count("<math") > 50
+    assert page.count("<mtable") > 30, "a derivation has a row for each step"
+    assert "<mi>&</mi>" not in page, "a mark of alignment that was not translated"
     assert not re.search(r"<m[ion]>\\", page), "a command that was not translated"
     assert ledger
 
