@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
+from ssl_as_inference.own_derivatives import OwnDerivatives, sum_to
 from ssl_as_inference.precision import HALF
-from ssl_as_inference.quick_function import QuickFunction
 
 _MANY = 2**20  # numbers, whose difference the operating system would have to provide new memory for
 _PIECE = 2**17  # numbers, that a processor's cache holds
@@ -70,31 +69,38 @@ def _unit_and_length(vector: Tensor) -> tuple[Tensor, Tensor]:
     return scaled / length, length * scale
 
 
-class _Normalized(QuickFunction):
-    """The unit vector and the length it was divided by; backward stores two vectors, torch's `normalize` seven."""
+class _Normalized(OwnDerivatives):
+    """The unit vector and the length it was divided by; backward stores one vector, torch's `normalize` seven."""
 
-    generate_vmap_rule = True
+    event_dims = (1,)
 
     @staticmethod
-    def forward(vector: Tensor) -> tuple[Tensor, Tensor]:
+    def value(vector: Tensor) -> tuple[Tensor, Tensor]:
         return _unit_and_length(vector)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs, *output)
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
+    @classmethod
+    def keep(cls, tensors: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        del tensors
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, _: None) -> Tensor | None:
-        if grad is None:
-            return None
-        vector, unit, length = ctx.saved_tensors
-        if torch.is_grad_enabled():  # for a second derivative all is written in terms of the vector
-            unit, length = _unit_and_length(vector)
-        along = (grad * unit).sum(-1, keepdim=True)
-        pull: Tensor = torch.addcmul(grad, along, unit, value=-1) / length
-        return pull
+    def _across(change: Tensor, unit: Tensor, length: Tensor) -> Tensor:
+        along = (change * unit).sum(-1, keepdim=True)
+        return torch.addcmul(change, along, unit, value=-1) / length
+
+    @classmethod
+    def pull(cls, grads: Any, needed: Any, unit: Tensor, length: Tensor) -> tuple[Tensor | None]:
+        del needed
+        in_unit, in_length = grads
+        pulled = None if in_unit is None else cls._across(in_unit, unit, length)
+        if in_length is not None:
+            pulled = in_length * unit if pulled is None else torch.addcmul(pulled, in_length, unit)
+        return (pulled,)
+
+    @classmethod
+    def push(cls, tangents: Any, unit: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        (vector,) = tangents
+        return cls._across(vector, unit, length), (vector * unit).sum(-1, keepdim=True)
 
 
 def normalize(vector: Tensor) -> Tensor:
@@ -162,33 +168,27 @@ def _scaled_difference(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(x, torch.ones_like(scale), y, value=-1).mul_(scale)
 
 
-def sum_to(shape: torch.Size, gradient: Tensor) -> Tensor:
-    """The gradient of a tensor of this shape that was broadcast: `sum_to_size`, but no copy where it sums nothing."""
-    return gradient.reshape(shape) if gradient.numel() == shape.numel() else gradient.sum_to_size(shape)
-
-
-class _HalfSquaredChord(QuickFunction):
+class _HalfSquaredChord(OwnDerivatives):
     """½‖x−y‖² that keeps nothing but its inputs and whose backward builds one difference."""
 
-    generate_vmap_rule = True
+    event_dims = (1, 1)
 
     @staticmethod
-    def forward(x: Tensor, y: Tensor) -> Tensor:
+    def value(x: Tensor, y: Tensor) -> Tensor:
         return half_squared_chord_value(x, y)
 
-    @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        del output
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, y = ctx.saved_tensors
-        grad = grad.unsqueeze(-1)
-        if not ctx.needs_input_grad[0]:
+    @classmethod
+    def pull(cls, grads: Any, needed: Any, x: Tensor, y: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        grad = grads[0].unsqueeze(-1)
+        if not needed[0]:
             return None, sum_to(y.shape, _scaled_difference(y, x, grad))
-        pull = _scaled_difference(x, y, grad)
-        return sum_to(x.shape, pull), sum_to(y.shape, -pull) if ctx.needs_input_grad[1] else None
+        pulled = _scaled_difference(x, y, grad)
+        return sum_to(x.shape, pulled), sum_to(y.shape, -pulled) if needed[1] else None
+
+    @classmethod
+    def push(cls, tangents: Any, x: Tensor, y: Tensor) -> Tensor:
+        x_moves, y_moves = (0.0 if tangent is None else tangent for tangent in tangents)
+        return ((x - y) * (x_moves - y_moves)).sum(-1)
 
 
 def half_squared_chord(x: Tensor, y: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ssl_as_inference.distributions.power_spherical_fit import fit_power_spherical
 from ssl_as_inference.distributions.power_spherical_log_density import power_spherical_log_density
 from ssl_as_inference.distributions.rotationally_symmetric import RotationallySymmetric
+from ssl_as_inference.own_derivatives import Elementwise
 from ssl_as_inference.special import (
     polygamma_difference,
     power_spherical_cosine_cdf,
@@ -20,28 +19,24 @@ from ssl_as_inference.special import (
 from ssl_as_inference.special.beta_tails import beta_tail
 
 
-class _ImplicitGap(torch.autograd.Function):
+class _ImplicitGap(Elementwise):
     """Carry a drawn gap w = 2h to the graph of κ: dw/dκ = −(∂F/∂κ)/p at fixed F, Figurnov et al. (2018)."""
 
-    generate_vmap_rule = True
+    keeps_value = True
 
     @staticmethod
-    def forward(concentration: Tensor, h: Tensor, c: Tensor, dim: int) -> Tensor:  # noqa: ARG004
+    def value(concentration: Tensor, h: Tensor, c: Tensor, dim: int) -> Tensor:
+        del concentration, c, dim
         return 2 * h
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
-        ctx.save_for_backward(*inputs[:3])
-        ctx.dim = inputs[3]
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        concentration, h, c = ctx.saved_tensors
-        b = (ctx.dim - 1) / 2
+    def partials(concentration: Tensor, h: Tensor, c: Tensor, gap: Tensor, dim: int) -> tuple[Tensor, None, None]:
+        b = (dim - 1) / 2
         a = concentration + b
-        _, _, moment = beta_tail(a, b, -polygamma_difference(0, a, b, lower=b), h, c)
-        return -2 * grad * c * moment, None, None, None
+        motion = (gap - gap.detach()) / 2  # zero; for a second derivative h and 1 − h move, too
+        h, c = h + motion, c - motion
+        moment = beta_tail(a, b, -polygamma_difference(0, a, b, lower=b), h, c)[2]
+        return -2 * c * moment, None, None
 
 
 class PowerSpherical(RotationallySymmetric):
@@ -117,15 +112,14 @@ class PowerSpherical(RotationallySymmetric):
     def _draw_gap(self, shape: torch.Size) -> Tensor:
         """Draw w = 2h, h ~ Beta(b, a) as a ratio of gamma variates, which keeps its relative accuracy for small w.
 
-        The derivative in κ is the implicit one, by quadrature of the distribution function's, and once differentiable.
+        The derivative in κ is the implicit one, by quadrature of the distribution function's.
         """
         b = (self.dim - 1) / 2
         concentration = self.concentration.double().expand(shape)
-        with torch.no_grad():
-            across = torch._standard_gamma(torch.full_like(concentration, b))  # noqa: SLF001  # as torch's own Gamma does
-            along = torch._standard_gamma(concentration + b)  # noqa: SLF001
-            along = torch.where(concentration.isnan(), torch.nan, along)  # of which torch makes a number
-            total = across + along
-            h, c = across / total, along / total
+        across = torch._standard_gamma(torch.full_like(concentration, b))  # noqa: SLF001  # as torch's own Gamma does
+        along = torch._standard_gamma(concentration.detach() + b)  # noqa: SLF001
+        along = torch.where(concentration.isnan(), torch.nan, along)  # of which torch makes a number
+        total = across + along
+        h, c = across / total, along / total
         gap: Tensor = _ImplicitGap.apply(concentration, h, c, self.dim)
         return gap

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
-from ssl_as_inference.distributions.spherical_distribution import SphericalDistribution, unit_vectors
+from ssl_as_inference.distributions.spherical_distribution import SphericalDistribution, at_fault, unit_vectors
 from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.sphere import uniform_at_gap, without_copies
 
@@ -70,7 +70,7 @@ class RotationallySymmetric(SphericalDistribution):
         if validate:
             valid = (concentration >= 0) & concentration.isfinite()
             if not torch._is_all_true(valid):  # noqa: SLF001  # as torch's own distributions ask
-                raise ValueError(f"concentration must be finite and >= 0, got {concentration[~valid].flatten()[0]}")
+                raise ValueError(f"concentration must be finite and >= 0, got {at_fault(concentration, valid)}")
 
     @staticmethod
     def infer_shapes(  # type: ignore[override]  # Pyro calls it by keyword, one per argument
@@ -240,7 +240,7 @@ class RotationallySymmetric(SphericalDistribution):
         if self._validate_args:
             valid = (number >= least) & (number <= 1)
             if not torch._is_all_true(valid):  # noqa: SLF001  # as torch's own distributions ask
-                raise ValueError(f"{name} must be in [{least}, 1], got {number[~valid].flatten()[0]}")
+                raise ValueError(f"{name} must be in [{least}, 1], got {at_fault(number, valid)}")
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draw with pathwise derivatives in `mean_direction` and `concentration`."""

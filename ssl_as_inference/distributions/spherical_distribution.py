@@ -28,12 +28,20 @@ def unit_vectors(name: str, vectors: Tensor, *, validate: bool) -> Tensor:
     if validate:
         valid = constraints.sphere.check(vectors)
         if not torch._is_all_true(valid):  # noqa: SLF001  # as torch's own distributions ask, also under `torch.vmap`
-            norm = vectors.norm(dim=-1)[~valid].flatten()[0].item()
+            norm = at_fault(vectors.norm(dim=-1), valid, ".6g")
             raise ValueError(
-                f"{name} must have unit length along its last dimension, got a vector of length {norm:.6g}; "
+                f"{name} must have unit length along its last dimension, got a vector of length {norm}; "
                 "ssl_as_inference.sphere.normalize projects onto the sphere"
             )
     return normalize(vectors) if vectors.dtype in HALF else vectors
+
+
+def at_fault(values: Tensor, valid: Tensor, format_spec: str = "") -> str:
+    """One of the values that are not valid, for a message; under `torch.vmap`, which hides single values, all."""
+    try:
+        return format(values[~valid][0].item(), format_spec)
+    except RuntimeError:
+        return str(values)
 
 
 class SphericalDistribution(TorchDistribution):

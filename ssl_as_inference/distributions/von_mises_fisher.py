@@ -97,6 +97,5 @@ class VonMisesFisher(RotationallySymmetric):
         return normalize(mean_direction.to(samples.dtype)), kappa
 
     def _draw_gap(self, shape: torch.Size) -> Tensor:
-        with torch.no_grad():
-            gap = draw_gap(self.dim, self._own_concentration, shape)
+        gap = draw_gap(self.dim, self._own_concentration, shape)
         return attach_pathwise_derivative(self.dim, self.concentration, gap)

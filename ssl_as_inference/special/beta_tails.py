@@ -47,8 +47,23 @@ def beta_tail(a: Tensor, b: float, mean: Tensor, h: Tensor, c: Tensor) -> tuple[
     """
     start = negative_log_complement(h, c)
     below = start <= mean
-    exponent = b * torch.log(start / h)
+    y, v = _window(a.detach(), b, h.detach(), start.detach(), below)
 
+    x = torch.tensor(_ABSCISSAE, dtype=h.dtype, device=h.device)
+    weight = torch.tensor(_WEIGHTS, dtype=h.dtype, device=h.device)
+    shape = torch.broadcast_shapes(a.shape, h.shape)
+    a, mean, h, start, below, y, v = (t.expand(shape).unsqueeze(-1) for t in (a, mean, h, start, below, y, v))
+    width = -torch.expm1(-y) * x
+    offset = torch.where(below, -start * width * (2 - width), v * x.square())
+    jacobian = torch.where(below, -2 * start * (1 - width) * torch.expm1(-y), 2 * v * x)
+    ell = start + offset
+    density = ((b - 1) * (-torch.expm1(-ell) / h).log() - a * offset).exp() * jacobian * weight
+    return below.squeeze(-1), density.sum(-1), (density * (ell - mean).abs()).sum(-1)
+
+
+def _window(a: Tensor, b: float, h: Tensor, start: Tensor, below: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the density has fallen by e^{−38} on either side; what is integrated there does not depend on it."""
+    exponent = b * torch.log(start / h)
     # Lower side, ℓ = start·r² with r = e^{−y}: −expm1(−ℓ) ≤ ℓ bounds the fall from above.
     y = (_FALL + exponent + a * start) / (2 * b)
     # Upper side, ℓ = start + v: −expm1(−ℓ) ≤ 1 does.
@@ -61,14 +76,4 @@ def beta_tail(a: Tensor, b: float, mean: Tensor, h: Tensor, c: Tensor) -> tuple[
         # Newton's steps from the far side of a concave function's root never pass it.
         y = torch.where(below, (y + excess / (2 * ell * slope)).clamp_min(0), y)
         v = torch.where(below, v, (v - excess / slope).clamp_min(0))
-
-    x = torch.tensor(_ABSCISSAE, dtype=h.dtype, device=h.device)
-    weight = torch.tensor(_WEIGHTS, dtype=h.dtype, device=h.device)
-    shape = torch.broadcast_shapes(a.shape, h.shape)
-    a, mean, h, start, below, y, v = (t.expand(shape).unsqueeze(-1) for t in (a, mean, h, start, below, y, v))
-    width = -torch.expm1(-y) * x
-    offset = torch.where(below, -start * width * (2 - width), v * x.square())
-    jacobian = torch.where(below, -2 * start * (1 - width) * torch.expm1(-y), 2 * v * x)
-    ell = start + offset
-    density = ((b - 1) * (-torch.expm1(-ell) / h).log() - a * offset).exp() * jacobian * weight
-    return below.squeeze(-1), density.sum(-1), (density * (ell - mean).abs()).sum(-1)
+    return y, v

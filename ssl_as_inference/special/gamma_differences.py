@@ -10,12 +10,11 @@ from __future__ import annotations
 import functools
 import math
 from fractions import Fraction
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssl_as_inference.quick_function import QuickFunction
+from ssl_as_inference.own_derivatives import Elementwise
 from ssl_as_inference.special.polynomials import polynomial, polynomial_difference
 
 # Stirling's series is used from here on. With the eight terms below it is cut at the ninth, which relative to the
@@ -115,34 +114,24 @@ def _difference(x: Tensor, b: float, lower: float, order: int, scale: float) -> 
     return series if order % 2 else -series
 
 
-class _PolygammaDifference(QuickFunction):
+class _PolygammaDifference(Elementwise):
     """ψ⁽ⁿ⁾(x) − ψ⁽ⁿ⁾(x+b), each derivative from its own formula rather than from that of the value."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(x: Tensor, b: float, lower: float, order: int, scale: float) -> Tensor:
+    def value(x: Tensor, b: float, lower: float, order: int, scale: float) -> Tensor:
         return _difference(x, b, lower, order, scale)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
-        ctx.save_for_backward(inputs[0])
-        ctx.b, ctx.lower, ctx.order = inputs[1:4]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        slope = _PolygammaDifference.apply(ctx.saved_tensors[0], ctx.b, ctx.lower, ctx.order + 1, 1.0)
-        return grad * slope, None, None, None, None
+    def partials(x: Tensor, b: float, lower: float, order: int, scale: float) -> tuple[Tensor]:
+        del scale  # only log Γ has it, as a term without x
+        return (_PolygammaDifference.apply(x, b, lower, order + 1, 1.0),)
 
 
 def _apply(x: Tensor, b: float, lower: float, order: int, scale: float = 1.0) -> Tensor:
     if b < 0:
         raise ValueError(f"b must be >= 0, got {b}")
     dtype = x.dtype if x.dtype in {torch.float32, torch.float64} else torch.float32
-    arguments = (x.double(), float(b), float(lower), order, float(scale))
-    if not torch.is_grad_enabled():  # as inside another autograd function: saves the making of one
-        return _difference(*arguments).to(dtype)
-    value: Tensor = _PolygammaDifference.apply(*arguments)
+    value: Tensor = _PolygammaDifference.apply(x.double(), float(b), float(lower), order, float(scale))
     return value.to(dtype)
 
 

@@ -11,11 +11,11 @@ interval across κ = 30 is taken apart there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssl_as_inference.own_derivatives import Elementwise
 from ssl_as_inference.special.log_bessel import (
     LAST_SERIES_DIM,
     SWITCH,
@@ -72,28 +72,20 @@ def _part(
     return difference(dim, end, start, torch.where(whole, delta, end - start))
 
 
-class _PeakDifference(torch.autograd.Function):
+class _PeakDifference(Elementwise):
     """u(κ) − u(κ'), δ = κ − κ' being given as well; the derivatives are 1 − A at the two ends."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(kappa: Tensor, lower: Tensor, delta: Tensor, dim: int) -> Tensor:
+    def value(kappa: Tensor, lower: Tensor, delta: Tensor, dim: int) -> Tensor:
         if dim > LAST_SERIES_DIM:
             return _expansion_difference(dim, kappa, lower, delta)
         above = _part(_expansion_difference, lambda x: x.clamp(min=SWITCH), dim, kappa, lower, delta)
         return above + _part(_series_difference, lambda x: x.clamp(max=SWITCH), dim, kappa, lower, delta)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
-        ctx.save_for_backward(*inputs[:2])
-        ctx.dim = inputs[3]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        kappa, lower = ctx.saved_tensors
-        high, low = grad * complement(ctx.dim, kappa), -grad * complement(ctx.dim, lower)
-        return high.sum_to_size(kappa.shape), low.sum_to_size(lower.shape), None, None
+    def partials(kappa: Tensor, lower: Tensor, delta: Tensor, dim: int) -> tuple[Tensor, Tensor, None]:
+        del delta  # the difference of the other two
+        return complement(dim, kappa), -complement(dim, lower), None
 
 
 def von_mises_fisher_peak_difference(

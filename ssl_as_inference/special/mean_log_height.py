@@ -80,6 +80,14 @@ def _check(dim: int, *tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(torch.broadcast_tensors(*(tensor.double() for tensor in tensors)))
 
 
+def _deficit_nodes(b: float, a: Tensor, e: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    # The fall is b·e·s + (τ+b)·log(1+hV); s where either term alone reaches it is far enough.
+    whole = torch.expm1(_FALL / a) / h
+    part = e * whole
+    turned = torch.where(part > 0, _time_to(part) / e, whole)
+    return _nodes(_START / a, torch.minimum(_FALL / (b * e), turned))
+
+
 def power_spherical_log_height_deficit(
     dim: int, concentration: Tensor, half_gap: Tensor, half_height: Tensor
 ) -> Tensor:
@@ -109,12 +117,7 @@ def power_spherical_log_height_deficit(
     tau, e, h = _check(dim, concentration, half_gap, half_height)
     b = (dim - 1) / 2
     a = tau + b
-    with torch.no_grad():
-        # The fall is b·e·s + (τ+b)·log(1+hV); s where either term alone reaches it is far enough.
-        whole = torch.expm1(_FALL / a) / h
-        part = e * whole
-        turned = torch.where(part > 0, _time_to(part) / e, whole)
-        s, weight = _nodes(_START / a, torch.minimum(_FALL / (b * e), turned))
+    s, weight = _deficit_nodes(b, a.detach(), e.detach(), h.detach())
     tau, a, e, h = (t.unsqueeze(-1) for t in (tau, a, e, h))
     phi = _phi(e * s)
     exponent = -b * e * s - a * (h * s * phi).log1p()
@@ -168,11 +171,10 @@ def von_mises_fisher_cross_log_height(dim: int, concentration: Tensor, half_gap:
     """
     tau, e, h = _check(dim, concentration, half_gap, half_height)
     b = (dim - 1) / 2
-    with torch.no_grad():
-        # log Q(1−hw) lies between −2τhw and −τhw.
-        turned = _time_to(_FALL / (tau * h))
-        s, weight = _nodes(_START / (tau + b), turned.clamp_max(_FALL / b))
-        w = -torch.expm1(-s)
+    # log Q(1−hw) lies between −2τhw and −τhw.
+    turned = _time_to(_FALL / (tau * h).detach())
+    s, weight = _nodes(_START / (tau.detach() + b), turned.clamp_max(_FALL / b))
+    w = -torch.expm1(-s)
     tau, e, h = (t.unsqueeze(-1) for t in (tau, e, h))
     remaining = tau * (1 - h * w)
     log_first = von_mises_fisher_peak_difference(dim, tau, tau * h * w) - 2 * tau * h * w  # log Q(1−hw)

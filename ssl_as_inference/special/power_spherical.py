@@ -8,13 +8,12 @@ raised to float64; it is d times smaller than the vectors beside it.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssl_as_inference.own_derivatives import Elementwise
 from ssl_as_inference.precision import result_dtype
-from ssl_as_inference.quick_function import QuickFunction
 from ssl_as_inference.special.gamma_differences import (
     STIRLING_COEFFICIENTS,
     lgamma_difference,
@@ -58,23 +57,16 @@ def power_spherical_log_normalizer_plus_peak(dim: int, concentration: Tensor) ->
     return -lgamma_difference(a, b, lower=b, scale=4 * math.pi).to(result_dtype(concentration))
 
 
-class _LogNormalizer(QuickFunction):
+class _LogNormalizer(Elementwise):
     """Log C(κ) by way of its zero, and its derivative."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(concentration: Tensor, dim: int) -> Tensor:
+    def value(concentration: Tensor, dim: int) -> Tensor:
         return log_normalizer_from_zero(dim, concentration)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
-        ctx.save_for_backward(inputs[0])
-        ctx.dim = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return -grad * power_spherical_mean_log_height(ctx.dim, ctx.saved_tensors[0]), None
+    def partials(concentration: Tensor, dim: int) -> tuple[Tensor]:
+        return (-power_spherical_mean_log_height(dim, concentration),)
 
 
 def power_spherical_log_normalizer(dim: int, concentration: Tensor) -> Tensor:
@@ -127,24 +119,16 @@ def power_spherical_mean_log_height(dim: int, concentration: Tensor) -> Tensor:
     return (math.log(2) + polygamma_difference(0, a, b, lower=b)).to(result_dtype(concentration))
 
 
-class _MeanResultantLength(torch.autograd.Function):
+class _MeanResultantLength(Elementwise):
     """κ/(κ+m). The quotient rule would subtract two nearly equal terms in its derivative m/(κ+m)²."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(concentration: Tensor, m: int) -> Tensor:
+    def value(concentration: Tensor, m: int) -> Tensor:
         return concentration / (concentration + m)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
-        ctx.save_for_backward(inputs[0])
-        ctx.m = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (concentration,) = ctx.saved_tensors
-        return grad * ctx.m * (concentration + ctx.m).reciprocal().square(), None
+    def partials(concentration: Tensor, m: int) -> tuple[Tensor]:
+        return (m * (concentration + m).reciprocal().square(),)
 
 
 def power_spherical_mean_resultant_length(dim: int, concentration: Tensor) -> Tensor:
@@ -230,25 +214,17 @@ def _kl_to_uniform(concentration: Tensor, dim: int) -> Tensor:
     return value
 
 
-class _KLToUniform(torch.autograd.Function):
+class _KLToUniform(Elementwise):
     r"""Value, and its derivative $\kappa\operatorname{Var}\log(1+\mu^\top z) = \kappa\{\psi'(a)-\psi'(a+b)\}$."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(concentration: Tensor, dim: int) -> Tensor:
+    def value(concentration: Tensor, dim: int) -> Tensor:
         return _kl_to_uniform(concentration, dim)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
-        ctx.save_for_backward(inputs[0])
-        ctx.dim = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (concentration,) = ctx.saved_tensors
-        b = _half_dimension(ctx.dim)
-        return grad * concentration * polygamma_difference(1, concentration + b, b, lower=b), None
+    def partials(concentration: Tensor, dim: int) -> tuple[Tensor]:
+        b = _half_dimension(dim)
+        return (concentration * polygamma_difference(1, concentration + b, b, lower=b),)
 
 
 def power_spherical_kl_to_uniform(dim: int, concentration: Tensor) -> Tensor:

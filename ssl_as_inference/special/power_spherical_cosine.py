@@ -3,11 +3,11 @@ r"""Distribution function and quantile of the cosine $\mu^\top z$ under the Powe
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssl_as_inference.own_derivatives import Elementwise
 from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.special.beta_tails import beta_tail, negative_log_complement
 from ssl_as_inference.special.gamma_differences import lgamma_difference, polygamma_difference
@@ -35,11 +35,9 @@ def _split(cosine: Tensor) -> tuple[Tensor, Tensor]:
     return ((1 - cosine) / 2).clamp_min(_END), ((1 + cosine) / 2).clamp_min(_END)
 
 
-class _CosineCdf(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _CosineCdf(Elementwise):
     @staticmethod
-    def forward(cosine: Tensor, concentration: Tensor, dim: int) -> Tensor:
+    def value(cosine: Tensor, concentration: Tensor, dim: int) -> Tensor:
         b = (dim - 1) / 2
         a = concentration + b
         h, c = _split(cosine)
@@ -49,68 +47,66 @@ class _CosineCdf(torch.autograd.Function):
         return torch.where(cosine <= -1, 0.0, torch.where(cosine >= 1, 1.0, inside))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
-        ctx.save_for_backward(*inputs[:2])
-        ctx.dim = inputs[2]
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        cosine, concentration = ctx.saved_tensors
-        b = (ctx.dim - 1) / 2
+    def partials(cosine: Tensor, concentration: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        b = (dim - 1) / 2
         a = concentration + b
         h, c = _split(cosine)
         density = _log_density(a, b, h, c).exp()
         moment = beta_tail(a, b, _mean(a, b), h, c)[2]
-        return grad * density / (2 * c), -grad * density * moment, None
+        return density / (2 * c), -density * moment
 
 
-class _CosineQuantile(torch.autograd.Function):
-    generate_vmap_rule = True
+def _solve_quantile(probability: Tensor, concentration: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The quantile, and h and 1 − h there, which have digits that the cosine has not."""
+    b = (dim - 1) / 2
+    a = concentration + b
+    mean = _mean(a, b)
+    ell, h, c = mean, -torch.expm1(-mean), (-mean).exp()
+    # Mass on either side of the mean decides which tail is inverted.
+    near, mass, _ = beta_tail(a, b, mean, h, c)
+    mass = mass * _log_density(a, b, h, c).exp()
+    lower = 1 - probability <= torch.where(near, mass, 1 - mass)
+    target = torch.where(lower, 1 - probability, probability).log().clamp_min(_LEAST_LOG_MASS)
+    for _ in range(_QUANTILE_STEPS):
+        log_density = _log_density(a, b, h, c)
+        near, mass, _ = beta_tail(a, b, mean, h, c)
+        log_mass = mass.log() + log_density
+        # Rounding can put a point near the mean on the other side of it.
+        log_mass = torch.where(near == lower, log_mass, (-log_mass.exp()).log1p())
+        step = (target - log_mass) * (log_mass - log_density).exp()
+        ell = torch.where(lower, ell * (step / ell).exp(), ell - step)
+        h, c = (-torch.expm1(-ell)).clamp_min(_END), (-ell).exp().clamp_min(_END)
+    inside = torch.where(h < 0.5, 1 - 2 * h, 2 * c - 1)
+    return torch.where(probability == 0, -1.0, torch.where(probability == 1, 1.0, inside)), h, c
+
+
+class _CosineQuantile(Elementwise):
+    """Carry a quantile to the graph of the probability and of κ."""
+
+    keeps_value = True
 
     @staticmethod
-    def forward(probability: Tensor, concentration: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    def value(probability: Tensor, concentration: Tensor, solved: Tensor, h: Tensor, c: Tensor, dim: int) -> Tensor:
+        del probability, concentration, h, c, dim
+        return solved.clone()
+
+    @staticmethod
+    def partials(
+        probability: Tensor, concentration: Tensor, solved: Tensor, h: Tensor, c: Tensor, cosine: Tensor, dim: int
+    ) -> tuple[Tensor, Tensor, None, None, None]:
+        del probability, solved
         b = (dim - 1) / 2
         a = concentration + b
-        mean = _mean(a, b)
-        ell, h, c = mean, -torch.expm1(-mean), (-mean).exp()
-        # Mass on either side of the mean decides which tail is inverted.
-        near, mass, _ = beta_tail(a, b, mean, h, c)
-        mass = mass * _log_density(a, b, h, c).exp()
-        lower = 1 - probability <= torch.where(near, mass, 1 - mass)
-        target = torch.where(lower, 1 - probability, probability).log().clamp_min(_LEAST_LOG_MASS)
-        for _ in range(_QUANTILE_STEPS):
-            log_density = _log_density(a, b, h, c)
-            near, mass, _ = beta_tail(a, b, mean, h, c)
-            log_mass = mass.log() + log_density
-            # Rounding can put a point near the mean on the other side of it.
-            log_mass = torch.where(near == lower, log_mass, (-log_mass.exp()).log1p())
-            step = (target - log_mass) * (log_mass - log_density).exp()
-            ell = torch.where(lower, ell * (step / ell).exp(), ell - step)
-            h, c = (-torch.expm1(-ell)).clamp_min(_END), (-ell).exp().clamp_min(_END)
-        inside = torch.where(h < 0.5, 1 - 2 * h, 2 * c - 1)
-        return torch.where(probability == 0, -1.0, torch.where(probability == 1, 1.0, inside)), h, c
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        ctx.save_for_backward(inputs[1], *output[1:])  # h and c have digits that the cosine has not
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.dim = inputs[2]
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
-        concentration, h, c = ctx.saved_tensors
-        b = (ctx.dim - 1) / 2
-        a = concentration + b
+        motion = (cosine - cosine.detach()) / 2  # zero; for a second derivative h and 1 − h move, too
+        h, c = h - motion, c + motion
         moment = beta_tail(a, b, _mean(a, b), h, c)[2]
-        return grad * 2 * c * (-_log_density(a, b, h, c)).exp(), 2 * grad * c * moment, None
+        return 2 * c * (-_log_density(a, b, h, c)).exp(), 2 * c * moment, None, None, None
 
 
 def power_spherical_cosine_cdf(dim: int, concentration: Tensor, cosine: Tensor) -> Tensor:
     r"""$P(\mu^\top z \le t)$, the regularised incomplete beta function $I_{(1+t)/2}(a, b)$ (DLMF 8.17.2).
 
-    Computed by quadrature with a fixed number of nodes, in float64. Once differentiable in t and κ.
+    Computed by quadrature with a fixed number of nodes, in float64. Differentiable in t and κ.
 
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
@@ -137,7 +133,7 @@ def power_spherical_cosine_icdf(dim: int, concentration: Tensor, probability: Te
 
     Newton's method, a fixed number of steps, on the logarithm of the tail beyond the mean as a function of
     $\ell = -\log\frac{1+t}{2}$ where that is large, of log ℓ where it is small: close to linear far out, and concave
-    (for d ≥ 3), so that the steps approach the root from one side. Once differentiable in both arguments.
+    (for d ≥ 3), so that the steps approach the root from one side. Differentiable in both arguments.
 
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
@@ -154,6 +150,6 @@ def power_spherical_cosine_icdf(dim: int, concentration: Tensor, probability: Te
         >>> power_spherical_cosine_icdf(3, torch.tensor(1.0), torch.tensor(0.25)).abs() < 1e-6
         tensor(True)
     """
-    arguments = torch.broadcast_tensors(probability.double(), concentration.double())
-    value: Tensor = _CosineQuantile.apply(*arguments, checked_dim(dim))[0]
+    dim, (p, kappa) = checked_dim(dim), torch.broadcast_tensors(probability.double(), concentration.double())
+    value: Tensor = _CosineQuantile.apply(p, kappa, *_solve_quantile(p.detach(), kappa.detach(), dim), dim)
     return value.to(result_dtype(probability, concentration))

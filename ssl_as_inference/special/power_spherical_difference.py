@@ -12,11 +12,10 @@ where the series holds, each of which adds $-\log\{1-\delta b/((a+k)(a'+k+b))\}$
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from ssl_as_inference.own_derivatives import Elementwise
 from ssl_as_inference.special.gamma_differences import (
     polygamma_difference,
     recurrence_steps,
@@ -42,25 +41,18 @@ def peak_difference_by_terms(dim: int, kappa: Tensor, lower: Tensor, delta: Tens
     return value
 
 
-class _PeakDifference(torch.autograd.Function):
+class _PeakDifference(Elementwise):
     """Its derivatives are u′ = ψ(a+b) − ψ(a) at the two ends."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(kappa: Tensor, lower: Tensor, delta: Tensor, dim: int) -> Tensor:
+    def value(kappa: Tensor, lower: Tensor, delta: Tensor, dim: int) -> Tensor:
         return peak_difference_by_terms(dim, kappa, lower, delta)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
-        ctx.save_for_backward(*inputs[:2])
-        ctx.dim = inputs[3]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        b = (ctx.dim - 1) / 2
-        high, low = (-grad * polygamma_difference(0, x + b, b, lower=b) for x in ctx.saved_tensors)
-        return high, -low, None, None
+    def partials(kappa: Tensor, lower: Tensor, delta: Tensor, dim: int) -> tuple[Tensor, Tensor, None]:
+        del delta  # the difference of the other two
+        b = (dim - 1) / 2
+        return -polygamma_difference(0, kappa + b, b, lower=b), polygamma_difference(0, lower + b, b, lower=b), None
 
 
 def power_spherical_peak_difference(dim: int, concentration: Tensor, lower: Tensor) -> Tensor:

@@ -123,47 +123,48 @@ def _log_contour_integral(q: Tensor, p: Tensor, kappa: Tensor, e: Tensor, h: Ten
     does not depend on it.
     """
     ahead = h >= 0.5
-    with torch.no_grad():
-        linear = q * (1 + e) + kappa * h + b
-        # a root of three squares, none of which is formed: it would leave the range of the numbers
-        root = torch.hypot(q * h, kappa * h + b).hypot((2 * q * h).sqrt() * ((1 + e) * kappa + b).sqrt())
-        # y*, 1 − y* and 1 − ey*, none of them as a difference, since each may be small
-        saddle, rest = 2 * q / (linear + root), (root + h * (kappa - q) + b) / (linear + root)
-        factor = rest + h * saddle
-        leaning = b + kappa * (h / factor) * (1 + e * rest / factor)  # p − κ{e(1−y*)/(1−ey*)}²
-        curvature = q * rest.square() + saddle.square() * leaning
-        width = (1 + math.pi**2 * curvature).rsqrt().unsqueeze(-1)
+    moving = q, p, kappa, e, h
+    q, p, kappa, e, h = (tensor.detach() for tensor in moving)
+    linear = q * (1 + e) + kappa * h + b
+    # a root of three squares, none of which is formed: it would leave the range of the numbers
+    root = torch.hypot(q * h, kappa * h + b).hypot((2 * q * h).sqrt() * ((1 + e) * kappa + b).sqrt())
+    # y*, 1 − y* and 1 − ey*, none of them as a difference, since each may be small
+    saddle, rest = 2 * q / (linear + root), (root + h * (kappa - q) + b) / (linear + root)
+    factor = rest + h * saddle
+    leaning = b + kappa * (h / factor) * (1 + e * rest / factor)  # p − κ{e(1−y*)/(1−ey*)}²
+    curvature = q * rest.square() + saddle.square() * leaning
+    width = (1 + math.pi**2 * curvature).rsqrt().unsqueeze(-1)
 
-        # The way ξ from 0 at the saddle to 1 at infinity, where the integrand falls like (1−ξ) to the power q + b − 1
-        end = torch.minimum(_END / (q - 1 + b).clamp_max(1).unsqueeze(-1), _MOST_WIDTHS * width)
-        step = torch.asinh(end / width) / (_NODES - 1)
-        x = step * torch.arange(_NODES, dtype=q.dtype, device=q.device)
-        z = width * x.sinh()
-        way, left = z.tanh(), 2 / (1 + (2 * z).exp())
-        weight = step * width * x.cosh() / z.cosh().square()
-        weight = torch.cat([weight[..., :1] / 2, weight[..., 1:]], dim=-1)
+    # The way ξ from 0 at the saddle to 1 at infinity, where the integrand falls like (1−ξ) to the power q + b − 1
+    end = torch.minimum(_END / (q - 1 + b).clamp_max(1).unsqueeze(-1), _MOST_WIDTHS * width)
+    step = torch.asinh(end / width) / (_NODES - 1)
+    x = step * torch.arange(_NODES, dtype=q.dtype, device=q.device)
+    z = width * x.sinh()
+    way, left = z.tanh(), 2 / (1 + (2 * z).exp())
+    weight = step * width * x.cosh() / z.cosh().square()
+    weight = torch.cat([weight[..., :1] / 2, weight[..., 1:]], dim=-1)
 
-        y0, y1 = saddle.unsqueeze(-1), rest.unsqueeze(-1)
-        # log |y/y*| and log |(1−y)/(1−y*)|, logarithms of sin(πtξ)/{t sin(πξ)} with t = y* and 1 − y*. The exponent
-        # of the one with t near 1 may be large; 1 − t is then taken apart by the addition theorem.
-        small = torch.minimum(y0, y1)
-        log_sinc = _log_sinc(small * way, left + (1 - small) * way)
-        fall = _cotangent_fall(way, left)
-        turned = small * (fall - (1 - fall) * torch.expm1(log_sinc)) - 2 * (math.pi / 2 * small * way).sin().square()
-        log_small, log_large = log_sinc - _log_sinc(way, left), (turned / (1 - small)).log1p()
-        log_y, log_1y = torch.where(y0 <= 0.5, log_small, log_large), torch.where(y0 <= 0.5, log_large, log_small)
-        alpha, beta = math.pi * y1 * way, math.pi * y0 * way  # arg y, −arg(1−y)
-        # dy/dξ = y {π y* cot(πy*ξ) − π cot(πξ) + iπ(1−y*)}, the bracket being the derivative of log y
-        slope = math.pi * (y0 * _cotangent(y0 * way, left + y1 * way) - _cotangent(way, left))
-        slope = torch.where(way > 0, slope, 0.0)
-        # u = y/y* − 1 if e ≤ ½ and {y/(1−y)}/{y*/(1−y*)} − 1 otherwise
-        log_size = torch.where(ahead.unsqueeze(-1), log_y, log_y - log_1y)
-        angle = torch.where(ahead.unsqueeze(-1), alpha, math.pi * way)
-        u_re = torch.expm1(log_size) * angle.cos() - 2 * (angle / 2).sin().square()
-        u_im = log_size.exp() * torch.where(ahead.unsqueeze(-1), angle, math.pi * torch.minimum(way, left)).sin()
-        odds = saddle / rest
+    y0, y1 = saddle.unsqueeze(-1), rest.unsqueeze(-1)
+    # log |y/y*| and log |(1−y)/(1−y*)|, logarithms of sin(πtξ)/{t sin(πξ)} with t = y* and 1 − y*. The exponent
+    # of the one with t near 1 may be large; 1 − t is then taken apart by the addition theorem.
+    small = torch.minimum(y0, y1)
+    log_sinc = _log_sinc(small * way, left + (1 - small) * way)
+    fall = _cotangent_fall(way, left)
+    turned = small * (fall - (1 - fall) * torch.expm1(log_sinc)) - 2 * (math.pi / 2 * small * way).sin().square()
+    log_small, log_large = log_sinc - _log_sinc(way, left), (turned / (1 - small)).log1p()
+    log_y, log_1y = torch.where(y0 <= 0.5, log_small, log_large), torch.where(y0 <= 0.5, log_large, log_small)
+    alpha, beta = math.pi * y1 * way, math.pi * y0 * way  # arg y, −arg(1−y)
+    # dy/dξ = y {π y* cot(πy*ξ) − π cot(πξ) + iπ(1−y*)}, the bracket being the derivative of log y
+    slope = math.pi * (y0 * _cotangent(y0 * way, left + y1 * way) - _cotangent(way, left))
+    slope = torch.where(way > 0, slope, 0.0)
+    # u = y/y* − 1 if e ≤ ½ and {y/(1−y)}/{y*/(1−y*)} − 1 otherwise
+    log_size = torch.where(ahead.unsqueeze(-1), log_y, log_y - log_1y)
+    angle = torch.where(ahead.unsqueeze(-1), alpha, math.pi * way)
+    u_re = torch.expm1(log_size) * angle.cos() - 2 * (angle / 2).sin().square()
+    u_im = log_size.exp() * torch.where(ahead.unsqueeze(-1), angle, math.pi * torch.minimum(way, left)).sin()
+    q, p, kappa, e, h = moving
 
-    tilt = torch.where(ahead, -e * saddle, h * odds)  # 1 + tilt is the last factor at the saddle
+    tilt = torch.where(ahead, -e * saddle, h * (saddle / rest))  # 1 + tilt is the last factor at the saddle
     scale = (tilt / (1 + tilt)).unsqueeze(-1)
     factor_re, factor_im = scale * u_re, scale * u_im
     log_factor = (factor_re * (factor_re + 2) + factor_im.square()).log1p() / 2
@@ -179,8 +180,8 @@ def _log_contour_integral(q: Tensor, p: Tensor, kappa: Tensor, e: Tensor, h: Ten
 
     exponent = r + q
     start, start_rest = q / exponent, r / exponent  # the saddle without the last factor
-    pull = kappa * saddle * torch.where(ahead, -e * rest, h) / factor
-    shift = _with_value(start - saddle, pull / exponent)  # by the equation of the saddle
+    # by the equation of the saddle
+    shift = _with_value(start - saddle, kappa * saddle * torch.where(ahead, -e * rest, h) / factor / exponent)
     height = q * _log_ratio(start, saddle, shift) + r * _log_ratio(start_rest, rest, -shift) + kappa * tilt.log1p()
     prefactor = (2 * math.pi / (start * start_rest * exponent)).log() / 2
     remainder = _stirling_remainder(r) + _stirling_remainder(q) - _stirling_remainder(exponent)

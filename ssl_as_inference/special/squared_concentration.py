@@ -10,54 +10,38 @@ $$s_d' = s_d\,(s_{d+2} - s_d).$$
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from ssl_as_inference.own_derivatives import Elementwise
 from ssl_as_inference.special.log_bessel import evaluate
 from ssl_as_inference.sphere import checked_dim
 
 
-class _Slope(torch.autograd.Function):
+class _Slope(Elementwise):
     """s_d(x); every further derivative follows from the recurrence."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(square: Tensor, dim: int) -> Tensor:
+    def value(square: Tensor, dim: int) -> Tensor:
         kappa = square.sqrt()
         positive = kappa > 0
         slope = evaluate("resultant", dim, kappa) / (2 * torch.where(positive, kappa, 1.0))
         return torch.where(positive, slope, 1 / (2 * dim))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
-        ctx.save_for_backward(inputs[0])
-        ctx.dim = inputs[1]
+    def partials(square: Tensor, dim: int) -> tuple[Tensor]:
+        slope: Tensor = _Slope.apply(square, dim)
+        return (slope * (_Slope.apply(square, dim + 2) - slope),)
 
+
+class _LogNormalizer(Elementwise):
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (square,) = ctx.saved_tensors
-        slope, following = _Slope.apply(square, ctx.dim), _Slope.apply(square, ctx.dim + 2)
-        return grad * slope * (following - slope), None
-
-
-class _LogNormalizer(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(square: Tensor, dim: int) -> Tensor:
+    def value(square: Tensor, dim: int) -> Tensor:
         return evaluate("log_normalizer", dim, square.sqrt())
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's signature
-        ctx.save_for_backward(inputs[0])
-        ctx.dim = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return -grad * _Slope.apply(ctx.saved_tensors[0], ctx.dim), None
+    def partials(square: Tensor, dim: int) -> tuple[Tensor]:
+        return (-_Slope.apply(square, dim),)
 
 
 def von_mises_fisher_log_normalizer_of_square(dim: int, squared_concentration: Tensor) -> Tensor:

@@ -16,14 +16,11 @@ exact in the same sense and finite everywhere; higher ones come from differentia
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch  # the examples use it
+import torch  # noqa: F401  # the examples use it
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
+from ssl_as_inference.own_derivatives import Elementwise
 from ssl_as_inference.precision import result_dtype
-from ssl_as_inference.quick_function import QuickFunction
 from ssl_as_inference.special.log_bessel import evaluate
 from ssl_as_inference.sphere import checked_dim
 
@@ -38,42 +35,27 @@ _DERIVATIVE = {  # each quantity's derivative: a factor, and the quantity that i
 }
 
 
-class _Quantity(QuickFunction):
+class _Quantity(Elementwise):
     """One of the quantities of `log_bessel`, whose derivative is another one of them."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(kappa: Tensor, dim: int, quantity: str) -> Tensor:
+    def value(kappa: Tensor, dim: int, quantity: str) -> Tensor:
         return evaluate(quantity, dim, kappa)
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, int, str], output: Tensor) -> None:
-        del output
-        kappa, dim, quantity = inputs
-        ctx.save_for_backward(kappa)
-        ctx.dim, ctx.quantity = dim, quantity  # type: ignore[attr-defined]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (kappa,) = ctx.saved_tensors
-        return grad * _slope(ctx.quantity, ctx.dim, kappa), None, None
+    def partials(kappa: Tensor, dim: int, quantity: str) -> tuple[Tensor]:
+        factor, following = _DERIVATIVE[quantity]
+        slope = _value(following, dim, kappa)
+        if factor.endswith("κ"):
+            slope = kappa * slope
+        return (-slope if factor.startswith("-") else slope,)
 
 
 def _value(quantity: str, dim: int, kappa: Tensor) -> Tensor:
-    # Plain operations, which autograd differentiates; and where it does not, a function of its own is not worth making.
-    if quantity not in _DERIVATIVE or not torch.is_grad_enabled():
+    if quantity not in _DERIVATIVE:  # plain operations, which autograd differentiates
         return evaluate(quantity, dim, kappa)
     value: Tensor = _Quantity.apply(kappa, dim, quantity)
     return value
-
-
-def _slope(quantity: str, dim: int, kappa: Tensor) -> Tensor:
-    factor, following = _DERIVATIVE[quantity]
-    value = _value(following, dim, kappa)
-    if factor.endswith("κ"):
-        value = kappa * value
-    return -value if factor.startswith("-") else value
 
 
 def _public(quantity: str, dim: int, concentration: Tensor) -> Tensor:

@@ -13,13 +13,12 @@ a relative error of 3e-12 at most, measured for d = 2 … 65,536, κ = 0 … 1e1
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
+from ssl_as_inference.own_derivatives import Elementwise
 from ssl_as_inference.special.von_mises_fisher import (
     von_mises_fisher_log_normalizer_plus_concentration,
     von_mises_fisher_mean_resultant_complement,
@@ -54,9 +53,10 @@ def _one_sided_integrals(
     room = 2 * (torch.where(right, rest, gap) / 2).sqrt().asin()  # to the end of the interval
     sign = torch.where(right, 1.0, -1.0).to(gap.dtype)
     cotangent = (1 - gap) / sine
-    fall = sign * (kappa * sine - (dim - 2) * cotangent)  # slope at which φ falls on leaving θ
+    # Where the rest is negligible the reach is a constant; it moves with θ where it ends at 0 or π.
+    fall = (sign * (kappa * sine - (dim - 2) * cotangent)).detach()  # slope at which φ falls on leaving θ
     bend_left = kappa * (1 - gap) + (dim - 2) / sine.square()  # −φ″, which grows on the way to 0 for θ ≤ π/2
-    bend = torch.where(right | (gap > 1), 0.4 * kappa + (dim - 2), bend_left)
+    bend = torch.where(right | (gap > 1), 0.4 * kappa + (dim - 2), bend_left).detach()
     root = (fall.square() + 2 * _NEGLIGIBLE_DROP * bend).sqrt()
     reach = 2 * _NEGLIGIBLE_DROP / (fall + root).clamp_min(torch.finfo(gap.dtype).tiny)
     reach = torch.minimum(reach, room).unsqueeze(-1)
@@ -106,33 +106,24 @@ def _gap_derivative(dim: int, kappa: Tensor, gap: Tensor, rest: Tensor) -> Tenso
     return -(gap * rest).sqrt() * integral
 
 
-class _PathwiseGap(torch.autograd.Function):
+class _PathwiseGap(Elementwise):
     """The identity in the gap, with the implicit derivative in κ."""
 
-    generate_vmap_rule = True
+    keeps_value = True
 
     @staticmethod
-    def forward(kappa: Tensor, gap: Tensor, dim: int) -> Tensor:
+    def value(kappa: Tensor, drawn: Tensor, dim: int) -> Tensor:
         del kappa, dim
-        return gap.clone()
+        return drawn.clone()
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
-        kappa, _, dim = inputs
-        ctx.save_for_backward(kappa, output)
-        ctx.dim = dim  # type: ignore[attr-defined]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        kappa, gap = ctx.saved_tensors
-        slope = von_mises_fisher_gap_derivative(ctx.dim, kappa, gap)
-        return (grad * slope).sum_to_size(kappa.shape), None, None
+    def partials(kappa: Tensor, drawn: Tensor, gap: Tensor, dim: int) -> tuple[Tensor, None]:
+        del drawn  # a constant, where the value moves with κ
+        return von_mises_fisher_gap_derivative(dim, kappa, gap), None
 
 
 def attach_pathwise_derivative(dim: int, concentration: Tensor, gap: Tensor) -> Tensor:
     """Make a drawn `gap` (float64) differentiable in `concentration`, which broadcasts to it."""
-    if not torch.is_grad_enabled():
-        return gap
     moving: Tensor = _PathwiseGap.apply(concentration.double(), gap, checked_dim(dim))
     return moving
 
@@ -154,29 +145,28 @@ def _log_tails(dim: int, kappa: Tensor, gap: Tensor, rest: Tensor) -> tuple[Tens
     return torch.where(right, far, near), torch.where(right, near, far), log_angle_density - log_sine
 
 
-class _LogTail(torch.autograd.Function):
+class _LogTail(Elementwise):
     """Logarithm of P(W ≥ w) or of P(W ≤ w)."""
 
-    generate_vmap_rule = True
+    keeps_value = True
 
     @staticmethod
-    def forward(kappa: Tensor, gap: Tensor, rest: Tensor, dim: int, upper: bool) -> Tensor:
+    def value(kappa: Tensor, gap: Tensor, rest: Tensor, dim: int, upper: bool) -> Tensor:
         return _log_tails(dim, kappa, gap, rest)[1 if upper else 0]
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, Tensor, int, bool], output: Tensor) -> None:
-        kappa, gap, rest, dim, upper = inputs
-        ctx.save_for_backward(kappa, gap, rest, output)
-        ctx.dim, ctx.upper = dim, upper  # type: ignore[attr-defined]
+    def partials(
+        kappa: Tensor, gap: Tensor, rest: Tensor, log_tail: Tensor, dim: int, upper: bool
+    ) -> tuple[Tensor, Tensor, None]:
+        inside = gap.clamp_min(_LEAST), (rest - _motion(gap)).clamp_min(_LEAST)
+        density = (_log_tails(dim, kappa, *inside)[2] - log_tail).exp()
+        in_gap = -density if upper else density
+        return -in_gap * _gap_derivative(dim, kappa, *inside), in_gap, None
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        kappa, gap, rest, log_tail = ctx.saved_tensors
-        inside = gap.clamp_min(_LEAST), rest.clamp_min(_LEAST)
-        density = (_log_tails(ctx.dim, kappa, *inside)[2] - log_tail).exp()
-        in_gap = grad * (-density if ctx.upper else density)
-        in_kappa = -in_gap * _gap_derivative(ctx.dim, kappa, *inside)
-        return in_kappa.sum_to_size(kappa.shape), in_gap.sum_to_size(gap.shape), None, None, None
+
+def _motion(gap: Tensor) -> Tensor:
+    """Zero, with the derivatives of the gap."""
+    return gap - gap.detach()
 
 
 def von_mises_fisher_log_gap_tail(
@@ -242,30 +232,25 @@ def _solve_quantile(dim: int, kappa: Tensor, log_odds: Tensor) -> tuple[Tensor, 
     return torch.where(lost, torch.nan, gap), torch.where(lost, torch.nan, rest)
 
 
-class _Quantile(torch.autograd.Function):
-    """The gap w at which the log odds P(W ≤ w)/P(W ≥ w) have a given value."""
+class _Quantile(Elementwise):
+    """Carry a gap w at which the log odds P(W ≤ w)/P(W ≥ w) have a given value to the graph of that and of κ."""
 
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(kappa: Tensor, log_odds: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        return _solve_quantile(dim, kappa, log_odds)
+    keeps_value = True
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: tuple[Tensor, Tensor]) -> None:
-        kappa, log_odds, dim = inputs
-        ctx.save_for_backward(kappa, log_odds, *output)
-        ctx.mark_non_differentiable(output[1])
-        ctx.dim = dim
+    def value(kappa: Tensor, log_odds: Tensor, solved: Tensor, rest: Tensor, dim: int) -> Tensor:
+        del kappa, log_odds, rest, dim
+        return solved.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None]:
-        kappa, log_odds, gap, rest = ctx.saved_tensors
-        inside = gap.clamp_min(_LEAST), rest.clamp_min(_LEAST)
-        log_lower, log_upper, log_density = _log_tails(ctx.dim, kappa, *inside)
-        in_kappa = grad * _gap_derivative(ctx.dim, kappa, *inside)
-        in_odds = grad * (log_lower + log_upper - log_density).exp()
-        return in_kappa.sum_to_size(kappa.shape), in_odds.sum_to_size(log_odds.shape), None
+    def partials(
+        kappa: Tensor, log_odds: Tensor, solved: Tensor, rest: Tensor, gap: Tensor, dim: int
+    ) -> tuple[Tensor, Tensor, None, None]:
+        del log_odds, solved
+        inside = gap.clamp_min(_LEAST), (rest - _motion(gap)).clamp_min(_LEAST)
+        log_lower, log_upper, log_density = _log_tails(dim, kappa, *inside)
+        in_odds = (log_lower + log_upper - log_density).exp()
+        return _gap_derivative(dim, kappa, *inside), in_odds, None, None
 
 
 def von_mises_fisher_gap_quantile(dim: int, concentration: Tensor, log_odds: Tensor) -> Tensor:
@@ -286,5 +271,6 @@ def von_mises_fisher_gap_quantile(dim: int, concentration: Tensor, log_odds: Ten
         >>> von_mises_fisher_gap_quantile(3, torch.tensor(1e6), torch.tensor(0.0)) * 1e6  # the median: log 2
         tensor(0.6931, dtype=torch.float64)
     """
-    gap: Tensor = _Quantile.apply(concentration.double(), log_odds.double(), checked_dim(dim))[0]
+    dim, kappa, log_odds = checked_dim(dim), concentration.double(), log_odds.double()
+    gap: Tensor = _Quantile.apply(kappa, log_odds, *_solve_quantile(dim, kappa.detach(), log_odds.detach()), dim)
     return gap

@@ -70,11 +70,11 @@ MUTANTS = (
     Mutant(_PSL, "minus_half_gap.log1p()", "minus_half_gap.expm1()", "C12"),
     Mutant(_PSL, "return length * length * -0.25", "return length * length * -0.5", "C12"),
     Mutant(_PSL, "(minus_half_gap, 2, alpha=-2)", "(minus_half_gap, 2, alpha=-1)", "C12"),
-    Mutant(_PSL, "slope = grad * concentration /", "slope = -grad * concentration /", "C12"),
-    Mutant(_PSL, "slope = log_height - polygamma", "slope = log_height + polygamma", "C6"),
+    Mutant(_PSL, "return concentration / twice_height", "return -concentration / twice_height", "C12"),
+    Mutant(_PSL, "return log_height - polygamma", "return log_height + polygamma", "C6"),
     Mutant(_PSZ, "delta) - delta * math.log(2)", "delta) + delta * math.log(2)", "C6"),
     Mutant(_PSZ, "delta = kappa - high - low", "delta = kappa - low", "C6"),
-    Mutant(_PSD, "torch._standard_gamma(concentration + b)", "torch._standard_gamma(concentration + 2 * b)", "C6"),
+    Mutant(_PSD, "concentration.detach() + b", "concentration.detach() + 2 * b", "C6"),
     Mutant(
         _PSD,
         "b = (self.dim - 1) / 2\n        concentration = self",
@@ -87,11 +87,11 @@ MUTANTS = (
     # von Mises–Fisher
     Mutant(_VMF, '"log_normalizer": ("-1",', '"log_normalizer": ("1",', "C6"),
     Mutant(_VMF, '("1", "resultant_complement")', '("1", "resultant")', "C6"),
-    Mutant(_VMF, "return -value if factor.startswith", "return value if factor.startswith", "C6"),
+    Mutant(_VMF, "(-slope if factor.startswith", "(slope if factor.startswith", "C6"),
     Mutant(_VMFL, "- concentration * gap, gap", "+ concentration * gap, gap", "C6 C9"),
     Mutant(_VMFL, "- concentration * gap, gap", "- 2 * concentration * gap, gap", "C9"),
-    Mutant(_VMFL, "slope = (grad * concentration)", "slope = -(grad * concentration)", "C9"),
-    Mutant(_VMFL, "concentration) - gap\n            in_kappa", "concentration) + gap\n            in_kappa", "C6"),
+    Mutant(_VMFL, "return (concentration, -1.0)[output]", "return (-concentration, -1.0)[output]", "C9"),
+    Mutant(_VMFL, "complement(dim, concentration) - gap", "complement(dim, concentration) + gap", "C6"),
     Mutant(_BESSEL, "return dim / 2 - 1", "return dim / 2", "C6"),
     Mutant(
         _BESSEL,
@@ -114,7 +114,7 @@ MUTANTS = (
     # geometry and sampling
     Mutant(_SPHERE, "dim / 2 * math.log(math.pi)", "(dim - 1) / 2 * math.log(math.pi)", "C6"),
     Mutant(_SPHERE, ".square() / 2).clamp(max=2)", ".square()).clamp(max=2)", "C9"),
-    Mutant(_SPHERE, "sum_to(y.shape, -pull)", "sum_to(y.shape, pull)", "C9"),
+    Mutant(_SPHERE, "sum_to(y.shape, -pulled)", "sum_to(y.shape, pulled)", "C9"),
     Mutant(_SPHERE, "sign * y).double() / 2", "sign * y).double()", "C18"),
     Mutant(_SPHERE, "torch.where(ahead, near, 1 - near), torch", "torch.where(ahead, 1 - near, near), torch", "C18"),
     Mutant(_SPHERE, "(gap * (2 - gap)).sqrt()", "(gap * (1 - gap)).abs().sqrt()", "C22"),
