@@ -12,7 +12,6 @@ import pickle
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,9 @@ from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, middles, random_view
 from experiments.images.degradation_series import DEGRADATIONS
 from experiments.images.device_images import DeviceImages
-from experiments.images.errors import ImageSetError
-from experiments.images.opening import open_images
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import load_pretrained
+from experiments.pretraining.images import open_part
 from experiments.studies import training
 from experiments.studies.engine import Result
 from experiments.studies.plan import PLAIN, Plan, Training
@@ -119,11 +117,8 @@ def prepare(runs: Sequence[Training], questions: Questions) -> None:
     Raises:
         ImageSetError: If one is missing, or a foreign one has other channels than the encoders take.
     """
-    data = runs[0].config.data
     for name in questions.foreign:
-        images = open_images(name, data.root, "val")
-        if images.channels != data.channels:
-            raise ImageSetError(f"{name} has {images.channels} channel(s), the encoders take {data.channels}")
+        open_part(_other_set(runs[0].config, name).data, "val")
     training.prepare(runs)
 
 
@@ -195,7 +190,10 @@ def _look(run: Training, questions: Questions) -> Seen:
         subject,
         train,
         test,
-        {Path(name).name: _foreign(name, config, device) for name in questions.foreign},
+        {
+            Path(name).name: training.decoded_images(_other_set(config, name), "val", device)
+            for name in questions.foreign
+        },
         images=questions.images,
         seed=questions.seed,
         progress=False,
@@ -207,13 +205,8 @@ def _look(run: Training, questions: Questions) -> Seen:
     )
 
 
-def _foreign(name: str, config: PretrainConfig, device: torch.device) -> DeviceImages:
-    return _decoded(name, PretrainConfig(data=replace(config.data, storage_size=None), views=config.views), device)
-
-
-@lru_cache(maxsize=4)
-def _decoded(name: str, config: PretrainConfig, device: torch.device) -> DeviceImages:
-    return training.load(open_images(name, config.data.root, "val"), config, device)
+def _other_set(config: PretrainConfig, name: str) -> PretrainConfig:
+    return replace(config, data=replace(config.data, name=name, images=None, held_out=0.0))
 
 
 @torch.no_grad()

@@ -158,7 +158,7 @@ def decoded_images(config: PretrainConfig, part: Part, device: torch.device) -> 
     return _decoded(PretrainConfig(data=config.data, views=config.views), part, device)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=6)
 def _decoded(config: PretrainConfig, part: Part, device: torch.device) -> DeviceImages:
     return load(open_part(config.data, part), config, device)
 
