@@ -345,7 +345,7 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
         configuration={**asdict(sizes), "repeats": options.repeats, "freed memory kept": kept, "quick": options.quick},
         seeds=(options.seed,),
         tables=tables,
-        notes=(*["Tiny sizes (--quick): the times mean nothing."] * options.quick, about),
+        notes=(*(["Tiny sizes (--quick): the times mean nothing."] if options.quick else []), about),
         details=details,
         device=describe_device(device),
         versions=installed_versions(PACKAGES),
@@ -363,8 +363,8 @@ def _measure(
             for one in implementations
         }
         if not options.quick:  # as the peer that is written in JAX is
-            compiled = [one.compile() for one in implementations if isinstance(one, TorchLaw)]
-            implementations = sorted([*implementations, *compiled], key=lambda one: one.family != "vMF")
+            both = [(one, one.compile()) if isinstance(one, TorchLaw) else (one,) for one in implementations]
+            implementations = [variant for variants in both for variant in variants]
         stopwatch = Stopwatch(device, options.repeats, bar.update)
         bar.set_description("log_prob")
         constant, per_sample = (

@@ -180,6 +180,8 @@ class JaxLaw(Implementation):
             axes = jax.numpy.eye(2, dim, dtype=kappa.dtype)
             return self.law(axes[0], kappa).log_prob(axes[1])  # at right angles to μ: there is no public method
 
+        if concentration.dtype != np.float64:  # all else takes long to compile
+            return {"log_normalizer": to_array(jax.jit(jax.vmap(log_normalizer))(jax.numpy.asarray(concentration)))}
         slope = jax.grad(log_normalizer)
 
         def everything(kappa: Any) -> Any:
@@ -188,7 +190,7 @@ class JaxLaw(Implementation):
             divergence = self.distributions.kl_divergence(law, uniform)
             return log_normalizer(kappa), -slope(kappa), -jax.grad(slope)(kappa), divergence, law.mean()[0]
 
-        with importlib.import_module("jax.experimental").enable_x64(concentration.dtype == np.float64):
+        with importlib.import_module("jax.experimental").enable_x64():
             values = jax.jit(jax.vmap(everything))(jax.numpy.asarray(concentration))
             return {name: to_array(value) for name, value in zip(_QUANTITIES, values, strict=True)}
 
