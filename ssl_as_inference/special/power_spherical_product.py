@@ -17,8 +17,7 @@ angles of y at 0 and of 1 − y at 1 are as (1−y*) : y*, along which the integ
 this is the path of steepest descent, on which it is positive. With $y = y^*\,\frac{\operatorname{sinc}(y^*\xi)}
 {\operatorname{sinc}(\xi)}e^{i\pi(1-y^*)\xi}$ the way ξ goes from −1 to 1; it is itself the hyperbolic tangent of a
 hyperbolic sine scaled to the width of the saddle, in which the trapezoidal rule with a fixed number of nodes errs
-by some 3e-14 of max(1, |log Z|), above κ = 1e20 by some 3e-13, rounding for the most part. The domain is κ ≤ 1e300,
-d ≥ 2.
+by some ten roundings of max(d, |log Z|), above κ = 1e20 by some 3e-13. The domain is κ ≤ 1e300, d ≥ 2.
 """
 
 from __future__ import annotations

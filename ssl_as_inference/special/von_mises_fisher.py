@@ -7,11 +7,11 @@ $\mathbb{R}^d$ (Mardia & Jupp, *Directional Statistics*, 2000, §9.3.2), and
           A(\kappa) = \frac{I_{\nu+1}(\kappa)}{I_\nu(\kappa)} = -\frac{d\log C}{d\kappa}.
 
 All functions take the dimension d ≥ 2 and a tensor of concentrations κ ≥ 0 of any shape, compute in float64 (κ is a
-scalar per distribution, so this is cheap) and return its dtype, float32 at least. Error, relative to
-max(1, |exact value|):
-≤ 1e-14 in float64, one rounding in float32; only next to a zero of log C in high dimension, where log C is a small
-difference of two numbers of order d, is the error relative to d rather than to 1. First and second derivatives are
-exact in the same sense and finite everywhere; higher ones come from differentiating the formulas.
+scalar per distribution, so this is cheap) and return its dtype, float32 at least. The error of a value f, and of its
+first two derivatives, is at most $c\max(1, |f|, |\kappa f'|)\,\varepsilon$ with c ≤ 25 in float64, and one rounding in
+float32: `docs/results/certified_bounds.md` has the constants and where that is proved. The last term is the rounding of
+κ, which counts next to a zero of log C in high dimension. Derivatives are finite everywhere; third and higher ones come
+from differentiating the formulas.
 """
 
 from __future__ import annotations
