@@ -150,10 +150,15 @@ class KLObjective(ELBO):
         single = len(atoms) == 1 and self.weight is None
         if single:  # no mean to be taken: without their dimension the atom's density and its derivatives take less
             atoms = atoms[0]
-        log_density = _scaled(expert.log_prob(atoms), site)  # of the view, up to a constant, as the likelihood says
+        log_density = _scaled(self.log_likelihood(expert, atoms), site)
         if self.weight is not None:
             log_density = log_density * self._weight_like(log_density, self.weight, expert, atoms)
         return log_density if single else log_density.mean(0)
+
+    def log_likelihood(self, expert: Any, atoms: Tensor) -> Tensor:
+        r"""$\log p(x_i\mid z)$ up to a constant in z: under a uniform prior, the expert's log density."""
+        log_prob: Tensor = expert.log_prob(atoms)
+        return log_prob
 
     @staticmethod
     def _weight_like(log_density: Tensor, weight: TermWeight, expert: Any, atoms: Tensor) -> Tensor:

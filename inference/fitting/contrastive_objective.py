@@ -1,0 +1,48 @@
+"""InfoNCE, the loss of SimCLR and MoCo, as the paper's divergence under a prior that the batch estimates."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from inference.fitting.kl_objective import KLObjective
+
+
+class ContrastiveObjective(KLObjective):
+    r"""`KLObjective` with the average of the batch's experts in the place of the uniform prior.
+
+    Bayes' rule, $p(x\mid z) \propto p_\psi(z\mid x)/p(z)$, holds for the prior that the experts average to,
+    $p(z) = \mathrm{E}_x\,p_\psi(z\mid x)$. The paper takes it to be uniform, and then nothing keeps the experts from
+    collapsing. Here it is estimated by the batch, $\bar p_i(z) = \frac1N\sum_n p_\psi(z\mid x_{i,n})$, and the loss is
+
+    $$-\sum_i \frac1{M-1}\sum_{j\ne i}\sum_n \log\frac{p_\psi(f_{j,n}\mid x_{i,n})}{\bar p_i(f_{j,n})}.$$
+
+    For von Mises–Fisher experts of constant κ the normalisers cancel, and each term is InfoNCE (arXiv:1807.03748,
+    Eq. (4)) at temperature 1/κ with the other images of the batch as negatives, less log N. A collapsed pair has loss
+    0, one that tells all images apart nearly −N log N for each view: no stop-gradient is needed. Use it with a
+    `FullGradientGuide` and without a predictor (SimCLR), or with the guide of BYOL (MoCo without its queue).
+
+    It compares each atom with each image of the batch: memory grows as N² d.
+
+    Example:
+        >>> import torch
+        >>> from models.networks import VonMisesFisherHead
+        >>> from ssl_as_inference.graphical_model import FullGradientGuide, MultiViewModel
+        >>> encoder = torch.nn.Linear(4, 3)
+        >>> model = MultiViewModel(encoder, VonMisesFisherHead(torch.nn.Identity(), concentration=5.0))
+        >>> loss = ContrastiveObjective()(model, FullGradientGuide(encoder))
+        >>> (loss([torch.randn(8, 4), torch.randn(8, 4)]) / 8).backward()
+    """
+
+    def log_likelihood(self, expert: Any, atoms: Tensor) -> Tensor:
+        r"""$\log p_\psi(z\mid x_n) - \log\bar p(z)$ for each image n of the batch.
+
+        Args:
+            expert: Of one view; batch shape `(images,)`.
+            atoms: Shape `(…, images, dim)`.
+        """
+        by_expert: Tensor = expert.log_prob(atoms.unsqueeze(-2))  # (…, atom's image, expert's image)
+        log_average = by_expert.logsumexp(-1) - math.log(by_expert.size(-1))
+        return by_expert.diagonal(dim1=-2, dim2=-1) - log_average
