@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,8 +58,11 @@ class RunFolder:
                 # Of the process: workers that are forked from it do not keep it.
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 ours = lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno()))
-            except OSError:
+            except (BlockingIOError, PermissionError, FileNotFoundError):
                 ours = False
+            except OSError as error:  # a file system without locks
+                print(f"{self.path}: no lock ({error.strerror}): let no two runs write here at once", file=sys.stderr)
+                ours = True
             if not ours:
                 raise CheckpointError(f"{self.path} is in use by another run: wait, or give another folder as --out")
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -142,6 +144,18 @@ def test_a_folder_in_use_is_refused_until_its_process_ends(configuration: Make, 
         holder.kill()
     pretrain(config)
     assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_file_system_without_locks_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    with RunFolder(tmp_path / "run").held():
+        assert "no lock (No locks available): let no two runs write here at once" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("change", ["half exchanged", "all others"])
