@@ -19,8 +19,7 @@ from ssl_as_inference.special import (
     von_mises_fisher_concentration,
     von_mises_fisher_log_normalizer,
 )
-
-_MIN_DIM = 2
+from ssl_as_inference.sphere import checked_dim
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,7 @@ def von_mises_fisher_likelihood_gain(dim: int, concentration: Tensor, cosine: Te
 
 def _check_likelihood(dim: int, concentration: Tensor, cosine: Tensor) -> tuple[Tensor, Tensor]:
     _check_pair("concentration", concentration, "cosine", cosine)
-    if dim < _MIN_DIM:
-        raise ValueError(f"dim must be at least {_MIN_DIM}, got {dim}")
+    checked_dim(dim)
     if (concentration < 0).any():
         raise ValueError(f"concentration must be at least 0, got {concentration.min().item()}")
     rounding = 16 * torch.finfo(cosine.dtype).eps
