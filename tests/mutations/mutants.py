@@ -154,7 +154,7 @@ MUTANTS = (
     Mutant(_OBJECTIVE, "else loss + self.log_normalizer", "else loss - self.log_normalizer", "C16"),
     Mutant(_OBJECTIVE, "        return atoms[1:]\n", "        return atoms[:-1]\n", "C13"),
     Mutant(_OBJECTIVE, "_without(view, atoms)", "atoms", "C13"),
-    Mutant(_OBJECTIVE, "_scaled(expert.log_prob(atoms)", "_scaled(-expert.log_prob(atoms)", "C9"),
+    Mutant(_OBJECTIVE, "log_prob: Tensor = expert.log_prob(atoms)", "log_prob: Tensor = -expert.log_prob(atoms)", "C9"),
     Mutant(_NETWORKS, "normalize(direction)", "direction", "C1"),
     Mutant(
         _NETWORKS,
