@@ -7,7 +7,7 @@ from pathlib import Path
 
 GROUPS = {
     "See it": ("quickstart", "draw", "figure4"),
-    "Use it": ("pretrain", "evaluate", "embed"),
+    "Use it": ("add_uncertainty", "pretrain", "evaluate", "embed"),
     "Check it": ("verify", "recover", "benchmark"),
     "Reproduce it": ("table1", "uncertainty", "recipes", "digits_sweep", "on_a_gpu", "results"),
 }

@@ -8,11 +8,10 @@ tables and writes the numbers, with how they were made, to a JSON file.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command_line.parser import CommandLineParser, positive_number, whole_number
+from experiments.command_line.parser import CommandLineParser, fraction, positive_number, whole_number
 from experiments.evaluation.options import CHECKPOINT, add_options, add_seed
 
 
@@ -23,7 +22,7 @@ def parser() -> CommandLineParser:
     add_options(made)
     made.add_argument(
         "--hold-out",
-        type=_fraction,
+        type=fraction,
         metavar="FRACTION",
         help="of the images of each class, for a set without a validation part (default: refuse such a set)",
     )
@@ -61,13 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(options)
     except (ValueError, OSError) as error:
         return made.fail(error)
-
-
-def _fraction(text: str) -> float:
-    value = positive_number(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
-    return value
 
 
 if __name__ == "__main__":

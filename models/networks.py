@@ -226,6 +226,10 @@ class PowerSphericalHead(nn.Module):
 
     def forward(self, projection: Tensor) -> PowerSpherical:
         """The expert PS(μ, κ)."""
+        return PowerSpherical(*self.parameters_of(projection))
+
+    def parameters_of(self, projection: Tensor) -> tuple[Tensor, Tensor]:
+        """μ and κ."""
         output = self.network(projection)
         if output.size(-1) < 3:
             raise ValueError(
@@ -235,7 +239,15 @@ class PowerSphericalHead(nn.Module):
         direction, raw = output.split([output.size(-1) - 1, 1], dim=-1)
         mean_direction = normalize(direction)
         raw = raw.squeeze(-1).to(mean_direction.dtype)
-        return PowerSpherical(mean_direction, self.concentration_map(raw, mean_direction.size(-1)))
+        return mean_direction, self.concentration_map(raw, mean_direction.size(-1))
+
+
+class PredictedVonMisesFisherHead(PowerSphericalHead):
+    """The same with von Mises–Fisher experts: mean direction and concentration are both predicted."""
+
+    def forward(self, projection: Tensor) -> VonMisesFisher:
+        """The expert vMF(μ, κ)."""
+        return VonMisesFisher(*self.parameters_of(projection))
 
 
 class ConstantPowerSphericalHead(_ConstantHead):

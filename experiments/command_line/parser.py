@@ -73,6 +73,14 @@ def existing_folder(text: str) -> Path:
     return folder
 
 
+def fraction(text: str) -> float:
+    """Check that a number lies strictly between 0 and 1; a type for `add_argument`."""
+    value = positive_number(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
+    return value
+
+
 def writable_folder(text: str) -> Path:
     """Create the folder if it is missing; a type for `add_argument`."""
     if not text:

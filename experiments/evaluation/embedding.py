@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from experiments.evaluation.embedding_files import Rows, write_embeddings
+from experiments.evaluation.encoders import describe
 from experiments.evaluation.encoding import center_view, displayed, embeddings
 from experiments.evaluation.measures import quantiles
 from experiments.evaluation.opening import Opener
@@ -39,10 +40,7 @@ def run(options: Namespace) -> int:
     folder = options.folder.absolute()
     images = opener.images(config, "all", folder)
     names = [_name(images, index, folder) for index in range(len(images))]
-    print(
-        f"{len(images):,} images through {config.method.name}, {config.backbone.name}, pretrained on "
-        f"{config.data.name}, on {describe_device(options.device)}"
-    )
+    print(f"{len(images):,} images through {describe(pretrained)}, on {describe_device(options.device)}")
     concentration: list[Tensor] = []
 
     def rows() -> Iterator[Rows]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from experiments.command_line.parser import writable_folder
+from experiments.evaluation.encoders import describe
 from experiments.evaluation.encoding import ResidentViews, StreamedViews
 from experiments.evaluation.measures import Measures, encode, labelled_halves, measure, require_classes
 from experiments.evaluation.opening import Opener
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         writable_folder(str(out.parent))  # now, not after an hour
     except argparse.ArgumentTypeError as error:
         raise OSError(error) from error
-    print(f"{config.method.name}, {config.backbone.name}, pretrained on {config.data.name}: {options.checkpoint}")
+    print(f"{describe(pretrained)}: {options.checkpoint}")
     print(
         f"{len(train):,} training and {len(held_out):,} held-out images of {len(train.class_names)} classes, "
         f"{config.views.size}×{config.views.size} pixels, on {describe_device(options.device)}"

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 
+from experiments.evaluation.encoders import load_encoder
 from experiments.images.device_images import DeviceImages
 from experiments.images.errors import ImageSetError
 from experiments.images.image_sets import ImageSet
 from experiments.images.layouts import Split
 from experiments.images.opening import open_images
 from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.export import Pretrained, load_pretrained
+from experiments.pretraining.export import Pretrained
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Opener:
         Raises:
             CheckpointError: If there is none.
         """
-        pretrained = load_pretrained(path)
+        pretrained = load_encoder(path)
         pretrained.pair.to(self.options.device)
         return pretrained
 

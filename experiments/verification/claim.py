@@ -41,7 +41,7 @@ class Claim:
     r"""A named, self-contained, refutable statement.
 
     Attributes:
-        id: Its number in the ledger, "C1" … "C30"; several checks may share one.
+        id: Its number in the ledger, such as "C12"; several checks may share one.
         equation: Equation or part of arXiv:2203.11437v1 that it belongs to, such as "Eq. (12)".
         statement: Markdown with LaTeX between dollar signs.
         kind: How it is checked.

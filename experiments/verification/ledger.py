@@ -18,7 +18,8 @@ from experiments.verification.claim import Claim, Outcome
 from experiments.verification.lab import Lab
 
 _MODULES = (
-    "claims_simsiam claims_inference claims_product_of_experts claims_distributions claims_vi_simsiam trajectories"
+    "claims_simsiam claims_inference claims_product_of_experts claims_distributions claims_vi_simsiam "
+    "claims_fixed_target trajectories"
 )
 
 

@@ -66,9 +66,13 @@ def embed(pair: MultiViewPair, views: Tensor) -> Embedding:
         # Pyro's checks would wait for the device, and hide from the caller which images a diverged network fails on.
         with pyro.validation_enabled(False):
             expert = pair.model.predictor(projection)
+        outputs, target = projection, pair.guide.network
+        if target is not pair.model.encoder and getattr(target, "backbone", None) is backbone:
+            # One frozen backbone, whose features the guide takes to the sphere in its own way.
+            outputs = target.get_submodule("projector")(features)
     finally:
         pair.train(was_training)
-    return Embedding(features, normalize(projection), expert.mean_direction, expert.concentration)
+    return Embedding(features, normalize(outputs), expert.mean_direction, expert.concentration)
 
 
 def represent(pair: MultiViewPair, images: Tensor | Iterable[Tensor], *, batch_size: int = 512) -> Representation:

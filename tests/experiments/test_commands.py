@@ -14,6 +14,7 @@ from experiments.__main__ import GROUPS, main, purpose
 ROOT = Path(__file__).parents[2]
 FILES = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "__main__"}
 PARSE_FIRST = (
+    "add_uncertainty",
     "benchmark", "draw", "embed", "evaluate", "figure4", "on_a_gpu", "quickstart", "results", "uncertainty",
 )  # fmt: skip
 

@@ -62,8 +62,9 @@ class Subject:
     @torch.no_grad()
     def law(self) -> type[PowerSpherical | VonMisesFisher]:
         """The family of the experts."""
-        expert = self.pair.model.predictor(torch.zeros(1, self.pair.dim, device=self.device))
-        return type(expert)
+        recipe = self.recipe
+        blank = torch.zeros(1, recipe.channels, recipe.size, recipe.size, device=self.device)
+        return type(self.pair.model.expert(blank))
 
 
 @torch.no_grad()

@@ -1,0 +1,63 @@
+"""Add an uncertainty to an encoder that you have: the encoder stays as it is, a head learns κ without labels.
+
+ENCODER is an encoder of experiments.pretrain (folder of a run, .safetensors or .ckpt), or timm:NAME or torchvision:NAME
+with --weights FILE, its state dict; nothing is downloaded. FOLDER holds images. The features of several random views of
+each image are computed once, and kept on disk: a stopped run goes on. A head is then fitted to them, in seconds, and
+judged on images that were held out: what κ gains over one κ for all, whether it has the right value, and how it falls
+under degradations. With --features FILE (npz or Parquet: item, view, vector; a row a view) neither ENCODER nor FOLDER
+is needed: texts, sounds, anything. What is written works with embed, evaluate, uncertainty and figure4.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.command_line.parser import CommandLineParser, fraction, positive_number, whole_number
+from experiments.evaluation.options import add_options, add_seed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = CommandLineParser(prog="python -m experiments.add_uncertainty", description=__doc__)
+    parser.add_argument("encoder", metavar="ENCODER", nargs="?", help="a run, a file, timm:NAME or torchvision:NAME")
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="folder of images")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="file to write: ….safetensors; the report lies beside it"
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of timm:NAME or torchvision:NAME, tensors alone")
+    parser.add_argument("--features", type=Path, metavar="FILE", help="views' features that are computed already")
+    parser.add_argument("--views", type=whole_number(2), default=4, help="random views of each image")
+    parser.add_argument("--size", type=whole_number(1), help="of a view in pixels (default: the encoder's own, or 128)")
+    parser.add_argument("--dim", type=whole_number(2), default=128, help="dimension of the sphere")
+    parser.add_argument("--hidden", type=whole_number(1), default=512, help="width of the head's hidden layer")
+    parser.add_argument(
+        "--family", choices=("power_spherical", "von_mises_fisher"), default="power_spherical", help="of the experts"
+    )
+    parser.add_argument("--epochs", type=whole_number(1), default=30, help="of the head")
+    parser.add_argument("--learning-rate", type=positive_number, default=1e-3, help="of AdamW")
+    parser.add_argument(
+        "--hold-out", type=fraction, default=0.2, help="of the items, where FOLDER has no validation images"
+    )
+    parser.add_argument(
+        "--judged", type=whole_number(2), default=500, help="held-out images for the figure and to degrade, at most"
+    )
+    add_seed(parser, "of views, head and held-out items")
+    add_options(parser, named_sets=False)
+    options = parser.parse_args(given)
+    if options.out.suffix != ".safetensors":
+        parser.error(f"argument --out: expected a file that ends in .safetensors, got {str(options.out)!r}")
+    if (options.features is None) == (options.folder is None):
+        parser.error("expected ENCODER and FOLDER, or --features FILE and neither")
+    from experiments.evaluation.adding import run  # noqa: PLC0415  # after parsing: it imports torch
+
+    try:
+        return run(options, given)
+    except (ValueError, OSError) as error:
+        return parser.fail(error)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

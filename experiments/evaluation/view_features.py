@@ -1,0 +1,155 @@
+"""Features of random views, of images or of anything else: computed once, and gone on with after a stop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from experiments.evaluation.encoders import FrozenEncoder
+from experiments.images.augmentations.per_sample import SampleViews
+from experiments.images.image_sets import ImageSet
+from experiments.images.randomness import Stream, derived_seed
+from experiments.images.threads import in_threads
+from experiments.pretraining.images import view_groups
+from inference.fitting.checkpointing import CheckpointError, replace_file
+
+
+@torch.no_grad()
+def view_features(
+    encoder: FrozenEncoder,
+    images: ImageSet,
+    folder: Path,
+    *,
+    views: int,
+    device: torch.device,
+    batch_size: int = 256,
+    threads: int | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Features of random views of every image, shape `(views, images, features)`, read from disk as far as they go.
+
+    The file `features.npy` in `folder` grows a batch at a time. `about.json` says of which encoder, images and views it
+    is, and how many images are done: another start with the same goes on there, with anything else it begins anew.
+
+    Args:
+        encoder: As it is.
+        images: The set.
+        folder: Where the features are kept.
+        views: Of each image.
+        device: Where to compute.
+        batch_size: Views that are encoded at a time, about.
+        threads: That decode.
+        seed: Of the views, which depend on nothing else.
+
+    Raises:
+        CheckpointError: If the encoder gives NaN or infinity.
+    """
+    recipe = view_groups(encoder.config)[0][0]
+    key = {
+        "encoder": encoder.fingerprint(),
+        "images": hashlib.sha256(images.source.fingerprint().encode()).hexdigest(),
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "views": views,
+        "seed": seed,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    file, about = folder / "features.npy", folder / "about.json"
+    known: dict[str, Any] = {}
+    if file.exists() and about.exists():
+        known = json.loads(about.read_text("utf-8"))
+    done = known["done"] if known.get("key") == key else 0
+    network, transform = encoder.network.to(device).eval(), SampleViews(recipe)
+
+    def of_image(position: int) -> Tensor:
+        image = images.read(done + position)
+        seeds = [derived_seed(seed, Stream.SAMPLE_VIEWS, 0, done + position, view) for view in range(views)]
+        return torch.stack([transform(image, one) for one in seeds])
+
+    rest = in_threads(of_image, len(images) - done, f"{views} views each", threads=threads, bar_from=1)
+    kept = open_memmap(file, "r+") if done else None
+    for start, batch in _batches(rest, max(1, batch_size // views), done):
+        found = network(batch.flatten(0, 1).to(device)).unflatten(0, batch.shape[:2]).float().cpu()
+        if not found.isfinite().all():
+            raise CheckpointError(f"the encoder gives NaN or infinity, first near {images.location(start)}")
+        if kept is None:
+            kept = open_memmap(file, "w+", np.dtype(np.float32), (len(images), views, found.size(-1)))
+        kept[start : start + len(found)] = found.numpy()
+        kept.flush()
+        _write(about, json.dumps({"key": key, "done": start + len(found)}))
+    return torch.from_numpy(np.load(file)).movedim(0, 1).contiguous()
+
+
+def read_features(file: Path) -> tuple[Tensor, list[str]]:
+    """Features that somebody else computed, with the names of the items, in their order.
+
+    Args:
+        file: npz with the arrays, or Parquet with the columns, `item`, `view` and `vector`: a row a view. Every item
+            has the same number of views, at least two.
+
+    Returns:
+        Features `(views, items, features)` and names.
+
+    Raises:
+        ValueError: If something is missing or has another form.
+    """
+    item, view, vector = _columns(file)
+    if vector.ndim != 2 or not len(item) == len(view) == len(vector) or not len(item):
+        raise ValueError(
+            f"{file} must have as many item, view and vector, the vectors of one width; got {len(item)} items, "
+            f"{len(view)} views and vectors of shape {vector.shape}"
+        )
+    names, number, counts = np.unique(item.astype(str), return_inverse=True, return_counts=True)
+    if counts.min() != counts.max() or counts.min() < 2:
+        least = names[counts.argmin()]
+        raise ValueError(
+            f"{file} must have the same number of views of each item, at least 2, got {counts.min()} of "
+            f"{str(least)!r} and up to {counts.max()} of others"
+        )
+    order = np.lexsort((view, number))
+    shaped = vector[order].reshape(len(names), counts[0], vector.shape[1])
+    return torch.from_numpy(np.ascontiguousarray(shaped, dtype=np.float32)).movedim(0, 1), names.tolist()
+
+
+def _columns(file: Path) -> tuple[Any, Any, Any]:
+    names = ("item", "view", "vector")
+    try:
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as archive:
+                found = {name: archive[name] for name in names}
+        elif file.suffix == ".parquet":
+            table = pq.read_table(file, columns=list(names))
+            found = {name: table[name].to_numpy() for name in names}
+            found["vector"] = np.stack(found["vector"])
+        else:
+            raise ValueError(f"{file} must end in .npz or .parquet")
+    except (KeyError, EOFError, OSError) as error:
+        raise ValueError(f"{file} cannot be read, or has no item, view and vector: {error}") from error
+    return found["item"], found["view"], found["vector"]
+
+
+def _write(path: Path, text: str) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, "utf-8")
+
+    replace_file(path, write)
+
+
+def _batches(views: Iterator[Tensor], size: int, start: int) -> Iterator[tuple[int, Tensor]]:
+    waiting: list[Tensor] = []
+    for image in views:
+        waiting.append(image)
+        if len(waiting) == size:
+            yield start, torch.stack(waiting)
+            start, waiting = start + size, []
+    if waiting:
+        yield start, torch.stack(waiting)

@@ -1,0 +1,267 @@
+"""`python -m experiments.add_uncertainty`: encoders of every kind, the report, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+from torch import Tensor
+from torchvision.models import squeezenet1_1
+
+from experiments import add_uncertainty, embed, evaluate, figure4, uncertainty
+from experiments.evaluation import view_features as module
+from experiments.evaluation.encoders import load_added, load_encoder
+from experiments.images.randomness import derived_seed
+from experiments.pretraining.export import load_pretrained
+from experiments.records.record import Record
+from inference.judging.calibration import power_spherical_likelihood_gain
+from models.frozen_encoder import FrozenEncoderPair
+
+arrow: Any = pa  # its names come from a compiled module
+MakeFolder = Callable[..., Path]
+FEW = ("--dim", "4", "--hidden", "16", "--epochs", "3", "--device", "cpu", "--threads", "2", "--judged", "6")
+
+
+def run(*arguments: object) -> int:
+    return add_uncertainty.main([*FEW, *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def added(run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An uncertainty for an encoder of this project: the file, the encoder, the images, what was printed."""
+    encoder, images = run_folder("simsiam", channels=3), digit_folders(classes=3, train=12, val=6)
+    out = tmp_path_factory.mktemp("added") / "mine.safetensors"
+    printed: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.print", lambda *parts, **_: printed.append(" ".join(map(str, parts))))
+        assert run(encoder, images, "--out", out) == 0
+    return out, encoder, images, "\n".join(printed)
+
+
+def test_the_report_has_gain_calibration_degradations_and_the_figure(added: Any) -> None:
+    out, _, _, printed = added
+    record = Record.load(out.with_name("mine.json"))
+    worth, calibration, degraded = record.tables
+    assert worth.rows["nats per dimension gained over one κ for all"]["held-out items"].value is not None
+    assert sum(int(cells["items"].text) for cells in calibration.rows.values()) == 18
+    assert set(degraded.rows) == {"blur", "noise", "occlusion", "crop", "down-scaling"}
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert (out.with_name("mine.md")).exists()
+    assert "36 images to fit to, 18 to judge on, 4 views of each" in printed
+    for table in record.tables:
+        assert table.title in printed
+
+
+def test_the_numbers_are_those_of_the_features_on_disk(added: Any) -> None:
+    out, encoder, _, _ = added
+    kept = {part: torch.from_numpy(np.load(out.with_suffix(".features") / part / "features.npy")) for part in
+            ("train", "held_out")}  # fmt: skip
+    assert kept["train"].shape[:2] == (36, 4)
+    pair, config = load_added(out)
+    assert config is not None
+    backbone = load_pretrained(encoder).pair.model.encoder.get_submodule("backbone").state_dict()
+    assert all(torch.equal(tensor, pair.model.encoder.get_submodule("backbone").state_dict()[name])
+               for name, tensor in backbone.items())  # fmt: skip
+    held_out = kept["held_out"].movedim(0, 1)
+    expert = pair.expert(held_out[0])
+    target = pair.guide.network.get_submodule("projector")(held_out[1])
+    cosine = (expert.mean_direction * target).sum(-1)
+    worth, calibration, _ = Record.load(out.with_name("mine.json")).tables
+    gain = power_spherical_likelihood_gain(4, expert.concentration, cosine.clamp(-1, 1))
+    assert worth.rows["nats per dimension gained over one κ for all"]["held-out items"].value == pytest.approx(
+        gain, abs=1e-5
+    )
+    seen = [cells["seen"].value for cells in calibration.rows.values()]
+    weights = [int(cells["items"].text) for cells in calibration.rows.values()]
+    assert np.average(seen, weights=weights) == pytest.approx(float(cosine.mean()), abs=1e-5)  # type: ignore[arg-type]
+
+
+def test_embed_evaluate_uncertainty_and_figure4_take_it(added: Any, tmp_path: Path, capsys: Any) -> None:
+    out, encoder, images, _ = added
+    common = ("--device", "cpu", "--threads", "2")
+    assert embed.main([str(out), str(images), "--out", str(tmp_path / "rows.npz"), *common, "--shown", "2"]) == 0
+    assert embed.main([str(encoder), str(images), "--out", str(tmp_path / "own.npz"), *common]) == 0
+    with np.load(tmp_path / "rows.npz") as rows, np.load(tmp_path / "own.npz") as own:
+        assert np.array_equal(rows["features"], own["features"])  # the encoder's own, with κ beside them
+        assert rows["mean_direction"].shape == (54, 4)
+        assert len(np.unique(rows["concentration"])) > 40
+    assert "an uncertainty that was added to small_convolutional" in capsys.readouterr().out
+    assert evaluate.main([str(out), "--epochs", "2", "--out", str(tmp_path / "e.json"), *common]) == 0
+    given = [str(out), "--images", "8", "--resamples", "2", "--out", str(tmp_path), *common]
+    assert uncertainty.main(given) == 0
+    assert figure4.main([str(out), "--out", str(tmp_path), *common, "--columns", "3"]) == 0
+
+
+def test_a_stopped_run_goes_on_and_another_encoder_begins_anew(
+    run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, images = run_folder("simsiam"), digit_folders(classes=2, train=20, val=6)
+    computed: list[int] = []
+
+    def count(*key: int) -> int:
+        computed.append(key[3])
+        if len(computed) == stop:
+            raise OSError("stopped")
+        return derived_seed(*key)
+
+    monkeypatch.setattr(module, "derived_seed", count)
+    given = (encoder, images, "--encode-batch", 16, "--views", 2, "--threads", 1)
+    stop = 72  # threads take images by 32
+    assert run(*given, "--out", tmp_path / "a.safetensors") == 2
+    stop = 0
+    computed.clear()
+    assert run(*given, "--out", tmp_path / "a.safetensors") == 0
+    assert 0 < len(computed) < 2 * 52
+    computed.clear()
+    assert run(*given, "--out", tmp_path / "b.safetensors") == 0
+    assert len(computed) == 2 * 52
+    read = [np.load(tmp_path / f"{name}.features" / "train" / "features.npy") for name in ("a", "b")]
+    np.testing.assert_allclose(read[0], read[1], rtol=1e-5, atol=1e-6)
+    computed.clear()
+    assert run(*given, "--out", tmp_path / "b.safetensors") == 0
+    assert computed == []
+    other = run_folder("vi_simsiam", size=18)
+    assert run(other, *given[1:], "--out", tmp_path / "b.safetensors") == 0
+    assert len(computed) == 2 * 52
+
+
+@pytest.mark.parametrize("names", ["own", "foreign"])
+def test_a_model_of_timm_takes_weights_from_a_file_whatever_it_calls_them(
+    names: str, digit_folders: MakeFolder, tmp_path: Path, capsys: Any
+) -> None:
+    images = digit_folders(classes=2, train=8, val=0, parts=False)
+    torch.manual_seed(0)
+    state = timm.create_model("test_resnet").state_dict()
+    if names == "foreign":
+        state = {f"net/{number}.{name.rpartition('.')[2]}": tensor for number, (name, tensor) in
+                 enumerate(state.items())}  # fmt: skip
+    torch.save(state, tmp_path / "weights.pth")
+    out = tmp_path / "out.safetensors"
+    given = ("timm:test_resnet", images, "--weights", tmp_path / "weights.pth", "--size", 32, "--views", 2)
+    assert run(*given, "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert ("taken in order" in printed) is (names == "foreign")
+    assert "Not used of the file: " in printed  # the classifier
+    backbone = load_encoder(out).pair.model.encoder.get_submodule("backbone").state_dict()
+    for found, given_tensor in zip(backbone.values(), state.values(), strict=False):
+        assert torch.equal(found, given_tensor)
+    published = timm.get_pretrained_cfg("test_resnet")
+    assert published is not None
+    assert load_encoder(out).config.views.mean == published.mean
+
+
+def features_file(path: Path, *, items: int = 40, views: int = 3, change: Any = None) -> Path:
+    generator = np.random.default_rng(0)
+    shared = np.repeat(generator.normal(size=(items, 6)), views, 0)
+    table: dict[str, Any] = {
+        "item": np.array([f"text {n // views}" for n in range(items * views)]),
+        "view": np.tile(np.arange(views), items),
+        "vector": (shared + 0.3 * generator.normal(size=shared.shape)).astype(np.float32),
+    }
+    order = generator.permutation(items * views)
+    table = {name: column[order] for name, column in table.items()}
+    table = table if change is None else change(table)
+    if path.suffix == ".npz":
+        np.savez(path, **table)
+    else:
+        pq.write_table(arrow.table({**table, "vector": list(table["vector"])}), path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["npz", "parquet"])
+def test_features_from_a_file_need_no_encoder_and_no_images(form: str, tmp_path: Path, capsys: Any) -> None:
+    file, out = features_file(tmp_path / f"texts.{form}"), tmp_path / "texts.safetensors"
+    assert run("--features", file, "--out", out) == 0
+    assert "Items of lowest and highest κ" in capsys.readouterr().out
+    features, names = module.read_features(file)
+    assert features.shape == (3, 40, 6)
+    assert names == sorted(f"text {n}" for n in range(40))
+    spread = features.std(0).mean() / features.mean(0).std()
+    assert spread < 0.6  # the rows of one item are together
+    pair, config = load_added(out)
+    assert config is None
+    assert isinstance(pair, FrozenEncoderPair)
+    concentration: Tensor = pair.expert(features[0]).concentration
+    assert concentration.shape == (40,)
+    assert embed.main([str(out), str(tmp_path), "--out", str(tmp_path / "x.npz")]) == 2
+    assert "was fitted to features from a file and has no encoder" in capsys.readouterr().err
+
+
+def missing(table: dict[str, Any]) -> dict[str, Any]:
+    return {name: column[1:] for name, column in table.items()}
+
+
+def without_items(table: dict[str, Any]) -> dict[str, Any]:
+    return {name: column for name, column in table.items() if name != "item"}
+
+
+def with_nan(table: dict[str, Any]) -> dict[str, Any]:
+    table["vector"][5, 2] = np.nan
+    return table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--features", "MISSING"], "must have the same number of views of each item, at least 2, got 2 of 'text"),
+        (["--features", "NOITEM"], "has no item, view and vector"),
+        (["--features", "NAN"], "features must be finite"),
+        (["--features", "TEXT"], "must end in .npz or .parquet"),
+        (["--features", "nowhere.npz"], "cannot be read"),
+        (["ENCODER"], "expected ENCODER and FOLDER, or --features FILE and neither"),
+        (["ENCODER", "IMAGES", "--features", "NAN"], "expected ENCODER and FOLDER, or --features FILE and neither"),
+        (["timm:resnet18", "IMAGES"], "timm:resnet18 needs --weights FILE, its state dict: nothing is downloaded"),
+        (["timm:resnet18", "IMAGES", "--weights", "SQUEEZE"], "does not hold the weights of this model: bn1.bias and"),
+        (["timm:no_such_net", "IMAGES", "--weights", "SQUEEZE"], "must be a model of torchvision or timm"),
+        (["timm:resnet18", "IMAGES", "--weights", "PICKLE"], "holds more than tensors, which could run code"),
+        (["timm:resnet18", "IMAGES", "--weights", "TEXT"], "cannot be read as a state dict|holds more than tensors"),
+        (["ENCODER", "IMAGES", "--weights", "SQUEEZE"], "--weights belongs to timm:NAME or torchvision:NAME"),
+        (["nowhere", "IMAGES"], "nowhere does not exist"),
+        (["ENCODER", "nowhere"], "nowhere"),
+        (["ENCODER", "IMAGES", "--dim", "200"], "dim must lie between 2 and the width of the features, 128, got 200"),
+        (["ENCODER", "IMAGES", "--dim", "100"], "features must be of more items than dim, 100, got"),
+        (["ENCODER", "IMAGES", "--out", "x.npz"], "argument --out: expected a file that ends in .safetensors"),
+        (["ENCODER", "IMAGES", "--hold-out", "1"], "argument --hold-out: expected a number between 0 and 1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_users_mistake_gets_one_line_and_status_2(
+    arguments: list[str], message: str, run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "text").write_text("nothing")
+    torch.save(squeezenet1_1().state_dict(), tmp_path / "squeeze.pth")
+    torch.save({"weight": Path("x")}, tmp_path / "pickle.pth")
+    made = {
+        "MISSING": lambda: features_file(tmp_path / "m.npz", change=missing),
+        "NOITEM": lambda: features_file(tmp_path / "n.npz", change=without_items),
+        "NAN": lambda: features_file(tmp_path / "nan.npz", change=with_nan),
+        "TEXT": lambda: tmp_path / "text",
+        "SQUEEZE": lambda: tmp_path / "squeeze.pth",
+        "PICKLE": lambda: tmp_path / "pickle.pth",
+        "ENCODER": lambda: run_folder("simsiam"),
+        "IMAGES": lambda: digit_folders(classes=2, train=8, val=2),
+    }
+    given = [str(made[text]()) if text in made else text for text in arguments]
+    if "--out" not in given:
+        given += ["--out", str(tmp_path / "out.safetensors")]
+    if "--dim" not in given:
+        given += ["--dim", "4"]
+    try:
+        status = add_uncertainty.main([*given, "--device", "cpu", "--threads", "2", "--epochs", "1"])
+    except SystemExit as exit_:
+        status = exit_.code  # type: ignore[assignment]
+    error = capsys.readouterr().err
+    assert status == 2
+    assert re.search(message, error)
+    assert error.splitlines()[-1].startswith("python -m experiments.add_uncertainty: error: ")
+    assert "Traceback" not in error
+    assert not (tmp_path / "out.safetensors").exists()
+    assert not (tmp_path / "out.features").exists()  # said before an hour of computing
