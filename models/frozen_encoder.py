@@ -189,8 +189,7 @@ class FrozenEncoderPair(MultiViewPair):
     def train(self, mode: bool = True) -> Self:  # torch's own signature
         """Training mode for the head alone: the encoder's batch normalisations keep their statistics."""
         super().train(mode)
-        self.model.encoder.eval()
-        self.guide.eval()
+        self.guide.eval()  # which holds the encoder
         return self
 
     @torch.no_grad()
