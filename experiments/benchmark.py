@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         part.add_argument(
             "--repeats", type=whole_number(1), default=repeats, help="rounds; for pretraining each part has its number"
         )
-        part.add_argument("--seed", type=whole_number(0), default=0, help="of weights, inputs, order and samplers")
+        part.add_argument(
+            "--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="of weights, inputs, order and samplers"
+        )
         part.add_argument("--out", type=writable_folder, default="runs/benchmark", help="folder for the results")
         part.add_argument(
             "--quick", action="store_true", help="tiny sizes, to see that it works; the times mean nothing"

@@ -32,7 +32,7 @@ def parser() -> CommandLineParser:
         "--only", type=claim_id, nargs="+", metavar="ID", help="run these claims alone, long ones too, such as C12"
     )
     made.add_argument("--device", default="cpu", help="where the shipped code computes: cpu, cuda, cuda:1, …")
-    made.add_argument("--seed", type=whole_number(0), default=0, help="seed of all random draws")
+    made.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of all random draws")
     made.add_argument("--out", type=writable_folder, default="runs/verify", help="folder for the reports")
     return made
 

@@ -71,7 +71,9 @@ def test_a_failure_gives_status_1_and_is_shown(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--only", "C99"], ["--only", "twelve"], ["--device", "abacus"], ["--seed", "-1"]], ids=str
+    "arguments",
+    [["--only", "C99"], ["--only", "twelve"], ["--device", "abacus"], ["--seed", "-1"], ["--seed", str(2**70)]],
+    ids=str,
 )
 def test_a_wrong_argument_is_one_line_and_status_2(
     arguments: list[str], ledger: list[Claim], tmp_path: Path, capsys: pytest.CaptureFixture[str]
