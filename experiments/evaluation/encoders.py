@@ -12,12 +12,19 @@ from typing import Any, Literal
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from experiments.pretraining.configuration import BackboneConfig, DataConfig, MethodConfig, PretrainConfig, ViewsConfig
-from experiments.pretraining.export import Pretrained, load_pretrained, load_weights, weights
-from inference.fitting.checkpointing import CheckpointError, replace_file
+from experiments.pretraining.export import (
+    Pretrained,
+    config_of_a_file,
+    load_pretrained,
+    load_weights,
+    read_weights,
+    write_weights,
+)
+from inference.fitting.checkpointing import CheckpointError
 from models.backbones import named_backbone
 from models.frozen_encoder import FrozenEncoderPair
 
@@ -122,12 +129,7 @@ def save_added(pair: FrozenEncoderPair, head: HeadConfig, config: PretrainConfig
         path: The file.
     """
     about = {"head": asdict(head), "config": None if config is None else config.to_dict()}
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in weights(pair).items()}
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(save(tensors, {"format": FORMAT, "about": json.dumps(about)}))
-
-    replace_file(path, write)
+    write_weights(path, FORMAT, json.dumps(about), pair)
 
 
 def load_encoder(path: Path) -> Pretrained:
@@ -153,17 +155,16 @@ def load_added(path: Path) -> tuple[FrozenEncoderPair, PretrainConfig | None]:
     Raises:
         CheckpointError: If the file is damaged or of another form.
     """
+    text, tensors = read_weights(path, FORMAT)
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-        tensors = load_file(path)
+        about = json.loads(text)
         pair = FrozenEncoderPair(**{key: about["head"][key] for key in ("features", "dim", "hidden", "family")})
         config = None
         if about["config"] is not None:
-            config = PretrainConfig.from_dict(about["config"])
+            config = config_of_a_file(about["config"])
             pair.with_encoder(_backbone(config)[0])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or was made by another version of this project: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} was made by another version of this project: {error}") from error
     load_weights(pair, tensors, path)
     return pair.eval(), config
 

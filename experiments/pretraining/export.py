@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -40,10 +41,20 @@ def save_pretrained(pair: MultiViewPair, config: PretrainConfig, path: str | Pat
         config: Its configuration.
         path: The file; named after `EXPORTED` in a run's folder.
     """
-    path = Path(path)
-    content = json.dumps(config.to_dict())
+    return write_weights(Path(path), EXPORT_FORMAT, json.dumps(config.to_dict()), pair)
+
+
+def write_weights(path: Path, kind: str, config: str, pair: MultiViewPair) -> Path:
+    """Write weights as safetensors with a text that says what they are of, and a checksum of both.
+
+    Args:
+        path: The file, which is replaced in one piece.
+        kind: Name of the format.
+        config: The text.
+        pair: Whose weights.
+    """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in weights(pair).items()}
-    metadata = {"format": EXPORT_FORMAT, "config": content, "checksum": digest({"config": content, "weights": tensors})}
+    metadata = {"format": kind, "config": config, "checksum": digest({"config": config, "weights": tensors})}
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(save(tensors, metadata))  # its own way to a file ignores the umask
@@ -66,16 +77,20 @@ def load_pretrained(path: str | Path) -> Pretrained:
             whose one line says what to do.
     """
     path = _find(Path(path))
-    content, state = _read_exported(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    content, state = read_weights(path, EXPORT_FORMAT) if path.suffix == ".safetensors" else _read_checkpoint(path)
     try:
-        config = PretrainConfig.from_dict(json.loads(content))
-        # A file that came from elsewhere decides neither where something is written nor that something is fetched.
-        config = replace(config, data=replace(config.data, cache=None, download=False))
+        config = config_of_a_file(json.loads(content))
         pair = build_pair(config)
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} was made by another version of this project: {error}") from error
     load_weights(pair, state, path)
     return Pretrained(pair.eval(), config)
+
+
+def config_of_a_file(content: dict[str, Any]) -> PretrainConfig:
+    """A configuration that came with weights: it decides neither where something is written nor what is fetched."""
+    config = PretrainConfig.from_dict(content)
+    return replace(config, data=replace(config.data, cache=None, download=False))
 
 
 def load_weights(pair: MultiViewPair, state: dict[str, Tensor], path: Path) -> None:
@@ -122,16 +137,23 @@ def _find(path: Path) -> Path:
     raise CheckpointError(f"{path} does not exist: give the folder of a run, a .ckpt or a .safetensors file")
 
 
-def _read_exported(path: Path) -> tuple[str, dict[str, Tensor]]:
+def read_weights(path: Path, kind: str) -> tuple[str, dict[str, Tensor]]:
+    """Read the text and the weights that `write_weights` wrote.
+
+    Raises:
+        CheckpointError: If the file is damaged or of another kind.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
-            if metadata.get("format") not in {FORMAT, EXPORT_FORMAT}:
-                raise CheckpointError(f"{path} was not written by experiments.pretrain: its format is not {FORMAT!r}")
+            # Exported encoders had no checksum at first, and the format of a checkpoint.
+            unchecked = kind == EXPORT_FORMAT and metadata.get("format") == FORMAT
+            if metadata.get("format") != kind and not unchecked:
+                raise CheckpointError(f"{path} was written by another program: its format is not {kind!r}")
             content = metadata["config"]
             checksum = digest({"config": content, "weights": state})
-            if metadata["format"] == EXPORT_FORMAT and metadata["checksum"] != checksum:
+            if not unchecked and metadata["checksum"] != checksum:
                 raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
             return content, state
     except (SafetensorError, OSError, KeyError) as error:

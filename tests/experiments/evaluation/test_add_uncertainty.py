@@ -22,6 +22,7 @@ from experiments.evaluation.encoders import load_added, load_encoder
 from experiments.images.randomness import derived_seed
 from experiments.pretraining.export import load_pretrained
 from experiments.records.record import Record
+from inference.fitting.checkpointing import CheckpointError
 from inference.judging.calibration import power_spherical_likelihood_gain
 from models.frozen_encoder import FrozenEncoderPair
 
@@ -265,3 +266,16 @@ def test_a_users_mistake_gets_one_line_and_status_2(
     assert "Traceback" not in error
     assert not (tmp_path / "out.safetensors").exists()
     assert not (tmp_path / "out.features").exists()  # said before an hour of computing
+
+
+def test_a_flipped_bit_is_noticed(added: Any, tmp_path: Path) -> None:
+    whole = added[0].read_bytes()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        place, bit = (int(torch.randint(limit, (), generator=generator)) for limit in (len(whole), 8))
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << bit
+        path = tmp_path / "damaged.safetensors"
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            load_added(path)
