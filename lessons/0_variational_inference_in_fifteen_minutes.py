@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 0 · Variational inference in fifteen minutes
 #
-# The other lessons read self-supervised learning as *variational inference*. This one is
-# for readers who have never met it. We infer a single number from a single noisy
+# The other lessons read self-supervised learning as *variational inference*. This one
+# is for readers who have never met it. We infer a single number from a single noisy
 # measurement, so that everything can be drawn. You will meet the five words that all
 # later lessons use: *latent*, *model*, *guide*, *divergence*, *plate*.
 #
@@ -39,17 +39,18 @@ BLUE, ORANGE, GREEN = PALETTE[:3]
 # %% [markdown]
 # ## A model: how the data came about
 #
-# A room should have 20 degrees. A thermometer says that it is $x = 2$ degrees too warm. The
-# true deviation $z$ is not seen; it is the **latent**. Before looking we believe that $z$
-# is near 0. The thermometer errs by about half a degree. As a **model**, a story of how the
-# data came about:
+# A room should have 20 degrees. A thermometer says that it is $x = 2$ degrees too warm.
+# The true deviation $z$ is not seen; it is the **latent**. Before looking we believe
+# that $z$ is near 0. The thermometer errs by about half a degree. As a **model**, a
+# story of how the data came about:
 #
 # $$z \sim \mathcal N(0, 1), \qquad x \mid z \sim \mathcal N(z, 0.5^2).$$
 #
-# What we want is the **posterior** $p(z\mid x)$: what to believe of $z$ after seeing $x$.
-# Bayes' rule gives it, up to a number that does not depend on $z$:
+# What we want is the **posterior** $p(z\mid x)$: what to believe of $z$ after seeing
+# $x$. Bayes' rule gives it, up to a number that does not depend on $z$:
 #
-# $$p(z\mid x) = \frac{p(x\mid z)\,p(z)}{p(x)}, \qquad p(x) = \int p(x\mid z)\,p(z)\,dz.$$
+# $$p(z\mid x) = \frac{p(x\mid z)\,p(z)}{p(x)},
+# \qquad p(x) = \int p(x\mid z)\,p(z)\,dz.$$
 
 # %%
 x = torch.tensor(2.0)
@@ -127,16 +128,17 @@ assert abs(areas[2]) < 1e-3
 # %% [markdown]
 # ## The ELBO: the divergence without the number that nobody knows
 #
-# The divergence contains the posterior, and the posterior contains $p(x)$, which we could
-# not compute. But $p(x)$ is a constant: it does not depend on the guide. Move it to the
-# other side:
+# The divergence contains the posterior, and the posterior contains $p(x)$, which we
+# could not compute. But $p(x)$ is a constant: it does not depend on the guide. Move it
+# to the other side:
 #
 # $$\log p(x) = \underbrace{\mathbb E_q\big[\log p(x, z) - \log q(z)\big]}_{\text{ELBO}}
 # \;+\; \mathrm{KL}\big(q(z)\,\|\,p(z\mid x)\big).$$
 #
-# The left side is fixed. So raising the **ELBO** lowers the divergence by the same amount.
-# And the ELBO needs only things that we can evaluate. Its name, *evidence lower bound*,
-# says the rest: the divergence is not negative, so the ELBO is at most $\log p(x)$.
+# The left side is fixed. So raising the **ELBO** lowers the divergence by the same
+# amount. And the ELBO needs only things that we can evaluate. Its name, *evidence lower
+# bound*, says the rest: the divergence is not negative, so the ELBO is at most $\log
+# p(x)$.
 
 
 # %%
@@ -150,7 +152,10 @@ guides = [Normal(0.7, 0.4), Normal(1.6, 0.9), Normal(1.6, deviation)]
 for candidate, area in zip(guides, areas, strict=True):
     total = elbo(candidate) + area
     print(f"ELBO {elbo(candidate):.3f} + KL {abs(area):.3f} = {total:.3f} = log p(x)")
-    assert abs(total - math.log(evidence)) < 1e-3
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+for candidate, area in zip(guides, areas, strict=True):
+    assert abs(elbo(candidate) + area - math.log(evidence)) < 1e-3
 
 # %% [markdown]
 # ## The same as a program: Pyro
@@ -177,22 +182,29 @@ def guide(observed: Tensor) -> None:  # noqa: ARG001  # takes what the model tak
 pyro.set_rng_seed(0)
 trace = poutine.trace(model).get_trace(x)
 trace.compute_log_prob()
-for name, site in trace.nodes.items():
-    if site["type"] == "sample":
-        print(f"{name}: value {site['value']:.3f}, log density {site['log_prob']:.3f}")
-assert trace.nodes["x"]["is_observed"]
-assert not trace.nodes["z"]["is_observed"]
+sites = {name: trace.nodes[name] for name in ("z", "x")}
+for name, site in sites.items():
+    print(f"{name}: value {site['value']:.3f}, log density {site['log_prob']:.3f}")
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+for name, site in sites.items():
+    assert site["is_observed"] == (name == "x")
+drawn = sites["z"]["value"]
+by_hand = Normal(0.0, 1.0).log_prob(drawn) + Normal(drawn, 0.5).log_prob(x)
+assert abs(trace.log_prob_sum() - by_hand) < 1e-6
 
 # %% [markdown]
-# What you see is a **trace**: one run of the story, with every choice and its log density.
-# Their sum is $\log p(x, z)$. An objective such as `Trace_ELBO` runs the guide, replays its
-# choices in the model, and takes the difference of the two sums. `SVI` follows the
-# gradient of that.
+# What you see is a **trace**: one run of the story, with every choice and its log
+# density. Their sum is $\log p(x, z)$. An objective such as `Trace_ELBO` runs the
+# guide, replays its choices in the model, and takes the difference of the two sums.
+# `SVI` follows the gradient of that.
 
 # %%
 pyro.clear_param_store()
 optimizer = pyro.optim.Adam({"lr": 0.02})
-svi = pyro.infer.SVI(model, guide, optimizer, loss=pyro.infer.Trace_ELBO(num_particles=20))
+svi = pyro.infer.SVI(
+    model, guide, optimizer, loss=pyro.infer.Trace_ELBO(num_particles=20)
+)
 means = []
 for _ in range(600):
     svi.step(x)
@@ -207,7 +219,9 @@ plt.show()
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 found = pyro.param("mean").item(), pyro.param("log_width").exp().item()
-print(f"found mean {found[0]:.2f}, width {found[1]:.2f}; exact 1.60 and {deviation:.2f}")
+print(
+    f"found mean {found[0]:.2f}, width {found[1]:.2f}; exact 1.60 and {deviation:.2f}"
+)
 assert abs(found[0] - 1.6) < 0.1
 assert abs(found[1] - deviation) < 0.1
 
@@ -230,16 +244,18 @@ def model_of_rooms(observed: Tensor) -> None:
 rooms = torch.linspace(-2, 2, 100)
 trace = poutine.trace(model_of_rooms).get_trace(rooms)
 print(f"shape of z: {tuple(trace.nodes['z']['value'].shape)}")
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert trace.nodes["z"]["value"].shape == (100,)
 
 # %% [markdown]
 # ## What comes next
 #
-# In these lessons the latent is a unit vector, the measurements are views of an image, and
-# the guide is a *point* on the sphere, or several. For a guide that is a point at $a$ the
-# divergence has one term that can be computed, $-\log p(a\mid x)$; the entropy of a point
-# is a constant, if an infinite one. So fitting the model to such a guide is maximum
-# likelihood. That is all the machinery that you need.
+# In these lessons the latent is a unit vector, the measurements are views of an image,
+# and the guide is a *point* on the sphere, or several. For a guide that is a point at
+# $a$ the divergence has one term that can be computed, $-\log p(a\mid x)$; the entropy
+# of a point is a constant, if an infinite one. So fitting the model to such a guide is
+# maximum likelihood. That is all the machinery that you need.
 #
 # ## Exercises
 #
@@ -261,10 +277,10 @@ print(f"KL(q‖p) = {areas[1]:.3f}, KL(p‖q) = {backwards:.3f}")
 assert areas[1] > backwards > 0
 
 # %% [markdown]
-# **Exercise 2.** (medium) The thermometer may also be read upside down: $x$ is $+z$ or $-z$
-# with equal chance, so the posterior has two hills. Draw $\mathrm{KL}(q\,\|\,p)$ over the
-# mean of a guide of width 0.45. Where are its minima, and what does the guide do with the
-# other hill? Start from the two hills:
+# **Exercise 2.** (medium) The thermometer may also be read upside down: $x$ is $+z$ or
+# $-z$ with equal chance, so the posterior has two hills. Draw $\mathrm{KL}(q\,\|\,p)$
+# over the mean of a guide of width 0.45. Where are its minima, and what does the guide
+# do with the other hill? Start from the two hills:
 #
 # ```python
 # left, right = Normal(-1.6, 0.45), Normal(1.6, 0.45)
@@ -272,8 +288,8 @@ assert areas[1] > backwards > 0
 # ```
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 2. Two minima, one at each hill: KL(q‖p) chooses a hill and ignores the other,
-# because mass between the hills costs more than a hill that is missed (log 2).
+# Solution 2. Two minima, one at each hill: KL(q‖p) chooses a hill and ignores the
+# other, because mass between the hills costs more than a hill that is missed (log 2).
 z2 = torch.linspace(-5, 5, 2001)
 left, right = Normal(-1.6, 0.45), Normal(1.6, 0.45)
 hills = (left.log_prob(z2).exp() + right.log_prob(z2).exp()) / 2
@@ -287,7 +303,9 @@ figure, axis = plt.subplots(figsize=(5, 2.2), layout="constrained")
 axis.plot(places, divergences, color=BLUE)
 axis.set(xlabel="mean of the guide", ylabel="KL(q‖p)")
 plt.show()
-print(f"at a hill {min(divergences):.3f}, which is log 2; between {divergences[50]:.2f}")
+print(
+    f"at a hill {min(divergences):.3f}, which is log 2; between {divergences[50]:.2f}"
+)
 assert abs(min(divergences) - math.log(2)) < 0.02
 assert divergences[50] > 3
 

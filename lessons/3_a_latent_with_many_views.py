@@ -13,12 +13,14 @@
 # %% [markdown]
 # # 3 · A latent z with many views
 #
-# A likelihood needs a model. Here you write one, as a program: a hidden unit vector $z$ for each image, and several
-# views that were made from it. You condition the program on the views and get a **product of experts**; you average
-# instead and get a **mixture**. One of them will be the model, the other the guide, and SimSiam a training of the first
-# by the second.
+# A likelihood needs a model. Here you write one, as a program: a hidden unit vector $z$
+# for each image, and several views that were made from it. You condition the program on
+# the views and get a **product of experts**; you average instead and get a **mixture**.
+# One of them will be the model, the other the guide, and SimSiam a training of the
+# first by the second.
 #
-# *You need:* [lesson 2](2_distributions_on_the_sphere.py) and Bayes' rule. *Time:* 15 minutes to read, seconds to run.
+# *You need:* [lesson 2](2_distributions_on_the_sphere.py) and Bayes' rule. *Time:* 15
+# minutes to read, seconds to run.
 
 # %%
 import math
@@ -54,59 +56,76 @@ pyro.set_rng_seed(0)
 # %% [markdown]
 # ## A model is a program that tells a story
 #
-# The story of the paper (its Fig. 2): *what an image shows* is a unit vector $z$, of which we know nothing beforehand,
-# so it is uniform. Each view is made from $z$ independently of the other views.
+# The story of the paper (its Fig. 2): *what an image shows* is a unit vector $z$, of
+# which we know nothing beforehand, so it is uniform. Each view is made from $z$
+# independently of the other views.
 #
-# ![A latent z with two observed views in a plate of images](../docs/figures/graphical_model.png)
+# ![A latent z with two observed views](../docs/figures/graphical_model.png)
 #
-# In [Pyro](https://pyro.ai) one writes the story down: `pyro.sample(name, distribution)` draws, and `obs=value` says
-# "and this is what was seen". To begin with, let a view be nothing but a unit vector $m_i$ scattered around $z$; pixels
-# come later.
+# In [Pyro](https://pyro.ai) one writes the story down: `pyro.sample(name,
+# distribution)` draws, and `obs=value` says "and this is what was seen". To begin with,
+# let a view be nothing but a unit vector $m_i$ scattered around $z$; pixels come later.
 
 
 # %%
 def story(directions: Tensor, kappas: Tensor) -> Tensor:
     """Draw z, observe M directions around it: shapes (M, 3) and (M,)."""
     z = pyro.sample("z", SphericalUniform(3, dtype=torch.float64))
-    for i, (direction, kappa) in enumerate(zip(directions, kappas, strict=True), start=1):
+    for i, (direction, kappa) in enumerate(
+        zip(directions, kappas, strict=True), start=1
+    ):
         pyro.sample(f"m_{i}", VonMisesFisher(z, kappa), obs=direction)
     return z
 
 
-directions = normalize(torch.tensor([[1.0, 0.2, 0.3], [0.1, 1.0, 0.2], [0.6, 0.3, 1.0]], dtype=torch.float64))
+directions = normalize(
+    torch.tensor(
+        [[1.0, 0.2, 0.3], [0.1, 1.0, 0.2], [0.6, 0.3, 1.0]], dtype=torch.float64
+    )
+)
 kappas = torch.tensor([4.0, 8.0, 2.0], dtype=torch.float64)
 
 trace = pyro.poutine.trace(story).get_trace(directions, kappas)
 trace.compute_log_prob()
 names = [name for name, site in trace.nodes.items() if site["type"] == "sample"]
 print("sites:", names)
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert names == ["z", "m_1", "m_2", "m_3"]
 
 # %% [markdown]
 # ## What the views say about z: a product of experts
 #
-# We have seen $m_1, \dots, m_M$; where is $z$? Bayes' rule, with independent views and a uniform prior:
+# We have seen $m_1, \dots, m_M$; where is $z$? Bayes' rule, with independent views and
+# a uniform prior:
 #
-# $$p(z \mid m_{1:M}) \;\propto\; p(z)\prod_i p(m_i \mid z) \;\propto\; \prod_i \mathrm{vMF}(m_i; z, \kappa_i)
+# $$p(z \mid m_{1:M}) \;\propto\; p(z)\prod_i p(m_i \mid z)
+# \;\propto\; \prod_i \mathrm{vMF}(m_i; z, \kappa_i)
 # \;=\; \prod_i \mathrm{vMF}(z; m_i, \kappa_i).$$
 #
-# The last step is a small wonder: the density depends on $m^\top z$ alone, so $z$ and $m$ may change places. Each view
-# becomes an **expert** with an opinion on $z$, and the posterior multiplies the opinions. The exponents add up,
+# The last step is a small wonder: the density depends on $m^\top z$ alone, so $z$ and
+# $m$ may change places. Each view becomes an **expert** with an opinion on $z$, and the
+# posterior multiplies the opinions. The exponents add up,
 #
-# $$\sum_i \kappa_i m_i^\top z = \eta^\top z, \qquad \eta = \sum_i \kappa_i m_i, \qquad R = \lVert\eta\rVert,$$
+# $$\sum_i \kappa_i m_i^\top z = \eta^\top z,
+# \qquad \eta = \sum_i \kappa_i m_i, \qquad R = \lVert\eta\rVert,$$
 #
-# so the product is again a von Mises–Fisher distribution, $\mathrm{vMF}(z; \eta/R, R)$. Let the program check it: its
-# own log joint at many $z$, normalised by brute force over a grid of the sphere, against the closed form.
+# so the product is again a von Mises–Fisher distribution, $\mathrm{vMF}(z; \eta/R, R)$.
+# Let the program check it: its own log joint at many $z$, normalised by brute force
+# over a grid of the sphere, against the closed form.
 
 # %%
 rows = 200
-t = (torch.arange(rows, dtype=torch.float64) + 0.5) / rows * 2 - 1  # equal steps in height cover equal areas
+# equal steps in height cover equal areas
+t = (torch.arange(rows, dtype=torch.float64) + 0.5) / rows * 2 - 1
 angle = (torch.arange(2 * rows, dtype=torch.float64) + 0.5) / rows * math.pi
 height, turn = torch.meshgrid(t, angle, indexing="ij")
 sine = (1 - height**2).sqrt()
-grid = torch.stack([sine * turn.cos(), sine * turn.sin(), height], dim=-1).reshape(-1, 3)
+grid = torch.stack([sine * turn.cos(), sine * turn.sin(), height], dim=-1)
+grid = grid.reshape(-1, 3)
 cell = 4 * math.pi / len(grid)
 
+# %%
 log_joint = torch.zeros(len(grid), dtype=torch.float64)
 with pyro.plate("grid", len(grid)):
     conditioned = pyro.condition(story, data={"z": grid})
@@ -118,54 +137,77 @@ by_brute_force = (log_joint - log_joint.logsumexp(0)).exp() / cell
 product = ProductOfExperts(VonMisesFisher(directions, kappas))
 posterior = product.normalized()
 error = (by_brute_force - posterior.log_prob(grid).exp()).abs().max().item()
-print(f"κ of the experts {kappas.tolist()}, R of the posterior {posterior.concentration:.3f}")
+print(f"κ of the experts {kappas.tolist()}")
+print(f"R of the posterior {posterior.concentration:.3f}")
 print(f"largest error of the closed form against the grid: {error:.1e}")
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert error < 1e-4
 assert posterior.concentration < kappas.sum()
 
 # %% [markdown]
-# $R \le \sum_i \kappa_i$, with equality only if the experts agree. **Disagreement costs certainty**: two experts of
-# $\kappa = 8$ that point in opposite directions leave $R = 0$, and we are back at the uniform distribution. On a circle
-# ($d = 2$) one can draw it. The alternative to multiplying opinions is averaging them, which gives a *mixture*:
+# $R \le \sum_i \kappa_i$, with equality only if the experts agree. **Disagreement costs
+# certainty**: two experts of $\kappa = 8$ that point in opposite directions leave $R =
+# 0$, and we are back at the uniform distribution. On a circle ($d = 2$) one can draw
+# it. The alternative to multiplying opinions is averaging them, which gives a
+# *mixture*:
 
 # %%
 theta = torch.linspace(-math.pi, math.pi, 801, dtype=torch.float64)
 circle = torch.stack([theta.cos(), theta.sin()], dim=-1)
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), layout="constrained", sharey=True)
 resultants = []
-for axis, half_angle, title in zip(axes, (0.3, 1.0, math.pi / 2), ("agreeing", "at odds", "opposed"), strict=True):
+for axis, half_angle, title in zip(
+    axes, (0.3, 1.0, math.pi / 2), ("agreeing", "at odds", "opposed"), strict=True
+):
     centres = torch.tensor([-half_angle, half_angle], dtype=torch.float64)
     experts = VonMisesFisher(torch.stack([centres.cos(), centres.sin()], dim=-1), 8.0)
     each = experts.log_prob(circle[:, None]).exp()
     combined = ProductOfExperts(experts).normalized()
     resultants.append(combined.concentration.item())
-    axis.plot(theta, each[:, 0], color=MUTED, linewidth=1, linestyle="dashed", label="experts")
+    axis.plot(
+        theta, each[:, 0], color=MUTED, linewidth=1, linestyle="dashed", label="experts"
+    )
     axis.plot(theta, each[:, 1], color=MUTED, linewidth=1, linestyle="dashed")
     axis.plot(theta, combined.log_prob(circle).exp(), color=BLUE, label="product")
     axis.plot(theta, each.mean(1), color=ORANGE, label="mixture")
-    axis.set(title=f"{title}: R = {resultants[-1]:.1f}", xlabel="angle of z", xticks=[-math.pi, 0, math.pi])
+    axis.set(
+        title=f"{title}: R = {resultants[-1]:.1f}",
+        xlabel="angle of z",
+        xticks=[-math.pi, 0, math.pi],
+    )
     axis.set_xticklabels(["−π", "0", "π"])
 axes[0].legend(loc="upper left")
 axes[0].set_ylabel("density")
 plt.show()
 
-print("R =", [round(value, 3) for value in resultants], "= 16 cos of half the angle between the experts")
-assert all(abs(R - 16 * math.cos(a)) < 1e-6 for R, a in zip(resultants, (0.3, 1.0, math.pi / 2), strict=True))
+print(
+    "R =",
+    [round(value, 3) for value in resultants],
+    "= 16 cos of half the angle between the experts",
+)
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+for resultant, half_angle in zip(resultants, (0.3, 1.0, math.pi / 2), strict=True):
+    assert abs(resultant - 16 * math.cos(half_angle)) < 1e-6
 
 # %% [markdown]
-# A product says **and**: every expert must approve. A mixture says **or**: any of them may be right. The paper needs
-# both. The *model* $p$ is a product (all views are of one $z$, Eq. (6)); the *guide* $q$ is a mixture (the target
-# network's output on any one view is a proposal for $z$, Eq. (8)).
+# A product says **and**: every expert must approve. A mixture says **or**: any of them
+# may be right. The paper needs both. The *model* $p$ is a product (all views are of one
+# $z$, Eq. (6)); the *guide* $q$ is a mixture (the target network's output on any one
+# view is a proposal for $z$, Eq. (8)).
 #
 # ## The guide: a mixture of points
 #
-# A variational *guide* is a tractable distribution over the latent that we choose and hold against the posterior. The
-# paper's is as sharp as can be: all its mass sits on the target's outputs $f_j$, one **atom** a view,
+# A variational *guide* is a tractable distribution over the latent that we choose and
+# hold against the posterior. The paper's is as sharp as can be: all its mass sits on
+# the target's outputs $f_j$, one **atom** a view,
 #
 # $$q(z \mid \mathbb{X}) = \frac1M \sum_j \delta(z - f_j) \quad\Longrightarrow\quad
 # \mathbb{E}_q[h(z)] = \frac1M \sum_j h(f_j).$$
 #
-# Expectations under it are finite sums. No sampling, no reparametrisation: just enumerate the atoms.
+# Expectations under it are finite sums. No sampling, no reparametrisation: just
+# enumerate the atoms.
 
 # %%
 atoms = normalize(torch.tensor([[0.9, 0.5, 0.2], [0.4, 0.9, 0.5]], dtype=torch.float64))
@@ -173,32 +215,37 @@ q = DeltaMixture(atoms)
 by_hand = -torch.stack([product.log_prob(atom) for atom in atoms]).mean()
 by_library = cross_entropy(q, product)
 print(f"−E_q[log Π p_i]: {by_hand:.6f} by hand, {by_library:.6f} by cross_entropy")
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert abs(by_hand - by_library) < 1e-12
 
 # %% [markdown]
 # ## From directions to images
 #
-# Now the real thing. The views are images $x_i$, and we have no program that draws images from $z$: that would be a
-# generative model of pixels, which is what self-supervised learning wants to avoid. The trick of the paper is to turn
-# the arrow around. Bayes' rule says $p(x_i \mid z) \propto p(z \mid x_i)$ as a function of $z$, the prior being
-# uniform. So parametrise the **expert** $p_\psi(z\mid x_i)$ directly by a network: encoder, then predictor, then a vMF
-# around the predictor's output. `MultiViewModel` is this program and `MultiViewGuide` the mixture of atoms.
+# Now the real thing. The views are images $x_i$, and we have no program that draws
+# images from $z$: that would be a generative model of pixels, which is what
+# self-supervised learning wants to avoid. The trick of the paper is to turn the arrow
+# around. Bayes' rule says $p(x_i \mid z) \propto p(z \mid x_i)$ as a function of $z$,
+# the prior being uniform. So parametrise the **expert** $p_\psi(z\mid x_i)$ directly by
+# a network: encoder, then predictor, then a vMF around the predictor's output.
+# `MultiViewModel` is this program and `MultiViewGuide` the mixture of atoms.
 
 # %%
 encoder = nn.Linear(5, 3).double()  # stands for backbone and projector
 predictor = VonMisesFisherHead(nn.Linear(3, 3).double(), concentration=4.0)
 model, guide = MultiViewModel(encoder, predictor), MultiViewGuide(encoder)
-views = [torch.randn(6, 5, dtype=torch.float64) for _ in range(2)]  # two views of six images of five pixels
+views = [
+    torch.randn(6, 5, dtype=torch.float64) for _ in range(2)
+]  # two views of six images of five pixels
 
 expert: TorchDistribution = model.expert(views[0])
-print(
-    type(expert).__name__,
-    "for each image:",
-    tuple(expert.batch_shape),
-    "on a sphere in dimension",
-    expert.event_shape[0],
-)
-assert tuple(expert.batch_shape) == (6,)
+print(f"{type(expert).__name__}, one for each image: {tuple(expert.batch_shape)}")
+print(f"on a sphere in dimension {expert.event_shape[0]}")
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+assert (*expert.batch_shape, *expert.event_shape) == (6, 3)
+
+# %%
 sites = {
     program: {
         name: [plate.name for plate in site["cond_indep_stack"]]
@@ -208,14 +255,17 @@ sites = {
     for program, network in (("model", model), ("guide", guide))
 }
 print(sites)
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert sites["model"] == {"z": ["images"], "x_1": ["images"], "x_2": ["images"]}
 assert sites["guide"] == {"z": ["images"]}
 
 # %% [markdown]
-# Each site stands in the plate `images`: six independent copies of the story. Model and guide share the site `z`, all
-# that Pyro asks of a pair. `KLObjective` enumerates the guide's atoms and evaluates the model at each; by hand it is
-# three lines. Pyro's own `TraceEnum_ELBO` knows nothing about us and computes the same, up to the guide's entropy, here
-# $\log M$ an image:
+# Each site stands in the plate `images`: six independent copies of the story. Model and
+# guide share the site `z`, all that Pyro asks of a pair. `KLObjective` enumerates the
+# guide's atoms and evaluates the model at each; by hand it is three lines. Pyro's own
+# `TraceEnum_ELBO` knows nothing about us and computes the same, up to the guide's
+# entropy, here $\log M$ an image:
 
 # %%
 experts = [model.expert(view) for view in views]
@@ -224,19 +274,25 @@ by_hand = -sum(p.log_prob(f).sum() for p in experts for f in targets) / 2
 
 ours = KLObjective(pairs="all")(model, guide)(views)
 pyros = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(model, guide, views)
-print(f"by hand {by_hand:.6f}, KLObjective {ours:.6f}, TraceEnum_ELBO + 6 log 2 {pyros + 6 * math.log(2):.6f}")
+print(f"by hand {by_hand:.6f}, KLObjective {ours:.6f}")
+print(f"TraceEnum_ELBO + 6 log 2 {pyros + 6 * math.log(2):.6f}")
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert abs(ours - by_hand) < 1e-10
 assert abs(ours - (pyros + 6 * math.log(2))) < 1e-10
 
 # %% [markdown]
-# Open `ssl_as_inference/graphical_model.py` and look at `MultiViewGuide.forward`. There it is,
-# `.detach()`: **the stop-gradient stands in the guide.** It says that while we fit the model to the guide, the guide is
-# a given. Its gradient is none:
+# Open `ssl_as_inference/graphical_model.py` and look at `MultiViewGuide.forward`. There
+# it is, `.detach()`: **the stop-gradient stands in the guide.** It says that while we
+# fit the model to the guide, the guide is a given. Its gradient is none:
 
 # %%
-theirs = MultiViewGuide(nn.Linear(5, 3).double())  # a target network of its own, as in BYOL
+# a target network of its own, as in BYOL
+theirs = MultiViewGuide(nn.Linear(5, 3).double())
 KLObjective()(model, theirs)(views).backward()
 print("gradient of the target's weights:", theirs.network.weight.grad)
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert theirs.network.weight.grad is None
 assert encoder.weight.grad is not None
 assert encoder.weight.grad.abs().max() > 0
@@ -244,44 +300,75 @@ assert encoder.weight.grad.abs().max() > 0
 # %% [markdown]
 # ## Exercises
 #
-# **Exercise 1.** The product of densities is not a density: it lacks $1/Z$, where the paper prints "=". For von
-# Mises–Fisher experts, derive $\log Z = \sum_i \log C(\kappa_i) - \log C(R)$ and check `product.log_normalizer()` by
-# the grid.
+# **Exercise 1.** (medium) The product of densities is not a density: it lacks $1/Z$,
+# where the paper prints "=". For von Mises–Fisher experts, derive $\log Z = \sum_i \log
+# C(\kappa_i) - \log C(R)$ and check `product.log_normalizer()` by the grid.
+#
+# Start from:
+#
+# ```python
+# log_z_by_grid = (product.log_prob(grid).logsumexp(0) + math.log(cell)).item()
+# by_hand = ...  # VonMisesFisher(…).log_prob at a right angle is log C(κ)
+# ```
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. Π C(κ_i) exp(κ_i m_iᵀz) = Π C(κ_i) · exp(ηᵀz), and ∫exp(ηᵀz)dz = 1/C(R), for that is what C is.
+# Solution 1. Π C(κ_i) exp(κ_i m_iᵀz) = Π C(κ_i) · exp(ηᵀz), and ∫exp(ηᵀz)dz = 1/C(R),
+# for that is what C is.
 log_z_by_grid = (product.log_prob(grid).logsumexp(0) + math.log(cell)).item()
 print(f"log Z: {product.log_normalizer():.6f}, by the grid {log_z_by_grid:.6f}")
 assert abs(product.log_normalizer() - log_z_by_grid) < 1e-4
 assert abs(log_z_by_grid) > 0.1  # the printed "=" would be 0
 
 # %% [markdown]
-# **Exercise 2.** Show the product the *same* view ten times. What is $R$? Is that a reasonable certainty? Which
-# assumption of the story has been broken?
+# **Exercise 2.** (easy) Show the product the *same* view ten times. What is $R$? Is
+# that a reasonable certainty? Which assumption of the story has been broken?
+#
+# Start from:
+#
+# ```python
+# copies = VonMisesFisher(directions[:1].expand(10, 3), kappas[:1].expand(10))
+# ```
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 2. R = 10 κ: ten times the certainty from one observation. The story says that views are independent given
-# z; copies are not. Augmentations of one photograph are not quite either, so a product of many of them is too sure.
+# Solution 2. R = 10 κ: ten times the certainty from one observation. The story says
+# that views are independent given z; copies are not. Augmentations of one photograph
+# are not quite either, so a product of many of them is too sure.
 copies = VonMisesFisher(directions[:1].expand(10, 3), kappas[:1].expand(10))
 tenfold = ProductOfExperts(copies).normalized().concentration.item()
 print(f"one view κ = {kappas[0]:.0f}, ten copies R = {tenfold:.1f}")
 assert abs(tenfold - 40) < 1e-9
 
 # %% [markdown]
-# **Exercise 3.** Multiply two Power Spherical experts, $\kappa_1 = 5$, $\kappa_2 = 9$, at an angle of 60°. Is the
-# product again Power Spherical? Find $\log Z$ in three ways: `log_normalizer`, `monte_carlo_log_normalizer`, the grid.
+# **Exercise 3.** (hard) Multiply two Power Spherical experts, $\kappa_1 = 5$, $\kappa_2
+# = 9$, at an angle of 60°. Is the product again Power Spherical? Find $\log Z$ in three
+# ways: `log_normalizer`, `monte_carlo_log_normalizer`, the grid.
+#
+# Start from:
+#
+# ```python
+# corner = torch.tensor([[1.0, 0.0, 0.0], [0.5, math.sqrt(0.75), 0.0]]).double()
+# concentrations = torch.tensor([5.0, 9.0], dtype=torch.float64)
+# powers = ProductOfExperts(PowerSpherical(normalize(corner), concentrations))
+# ```
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 3. (1 + m₁ᵀz)^κ₁ (1 + m₂ᵀz)^κ₂ is not a power of one linear function: the family is not closed, and
-# `normalized` has no answer. For two experts Z has a closed form (a hypergeometric function); for more one samples.
-pair = normalize(torch.tensor([[1.0, 0.0, 0.0], [0.5, math.sqrt(0.75), 0.0]], dtype=torch.float64))
-powers = ProductOfExperts(PowerSpherical(pair, torch.tensor([5.0, 9.0], dtype=torch.float64)))
+# Solution 3. (1 + m₁ᵀz)^κ₁ (1 + m₂ᵀz)^κ₂ is not a power of one linear function: the
+# family is not closed, and `normalized` has no answer. For two experts Z has a closed
+# form (a hypergeometric function); for more one samples.
+pair = normalize(
+    torch.tensor([[1.0, 0.0, 0.0], [0.5, math.sqrt(0.75), 0.0]], dtype=torch.float64)
+)
+powers = ProductOfExperts(
+    PowerSpherical(pair, torch.tensor([5.0, 9.0], dtype=torch.float64))
+)
 estimate, standard_error = monte_carlo_log_normalizer(powers, 20_000)
 by_grid = (powers.log_prob(grid).logsumexp(0) + math.log(cell)).item()
-print(f"log Z: {powers.log_normalizer():.5f}, by the grid {by_grid:.5f}, sampled {estimate:.4f} ± {standard_error:.4f}")
+print(f"log Z: {powers.log_normalizer():.5f}, by the grid {by_grid:.5f}")
+print(f"sampled {estimate:.4f} ± {standard_error:.4f}")
 assert abs(powers.log_normalizer() - by_grid) < 1e-4
 assert abs(powers.log_normalizer() - estimate) < 4 * standard_error
 
 # %% [markdown]
-# **Next:** model, guide and divergence are there. Put them together, one verified line at a time, and SimSiam falls
-# out. → [Lesson 4: from the divergence to SimSiam](4_from_the_divergence_to_simsiam.py)
+# **Next:** model, guide and divergence are there. Put them together, one verified line
+# at a time, and SimSiam falls out. → [Lesson 4: from the divergence to
+# SimSiam](4_from_the_divergence_to_simsiam.py)

@@ -13,9 +13,10 @@
 # %% [markdown]
 # # 8 · Beyond
 #
-# Once a method is a model and a guide, its parts can be exchanged. Three exchanges that the paper did not make:
-# normalise the product of experts, give the guide a width, and write an expert of your own, in twenty lines, for views
-# that are sometimes plainly wrong. Then we close the account of the puzzle.
+# Once a method is a model and a guide, its parts can be exchanged. Three exchanges that
+# the paper did not make: normalise the product of experts, give the guide a width, and
+# write an expert of your own, in twenty lines, for views that are sometimes plainly
+# wrong. Then we close the account of the puzzle.
 #
 # *You need:* lessons 3 and 4. *Time:* 15 minutes to read, seconds to run.
 
@@ -62,18 +63,20 @@ def on_a_circle(angle: Tensor, dim: int = 3) -> Tensor:
 # %% [markdown]
 # ## 1. A product that is a density
 #
-# The paper multiplies experts and does not divide by $Z(\mathbb{X})$. With it the objective is the true divergence, up
-# to the guide's entropy: $-\log C(R) - \eta^\top \bar f$, where $\eta = \sum_i\kappa_i\mu_i$, $R = \lVert\eta\rVert$
-# and $\bar f$ is the mean of the targets. Its gradient is a moment condition that you met in lesson 2 as maximum
-# likelihood:
+# The paper multiplies experts and does not divide by $Z(\mathbb{X})$. With it the
+# objective is the true divergence, up to the guide's entropy: $-\log C(R) - \eta^\top
+# \bar f$, where $\eta = \sum_i\kappa_i\mu_i$, $R = \lVert\eta\rVert$ and $\bar f$ is
+# the mean of the targets. Its gradient is a moment condition that you met in lesson 2
+# as maximum likelihood:
 #
 # $$\nabla_\eta \mathcal{L} = A(R)\,\frac{\eta}{R} - \bar f .$$
 #
-# *The product's mean should be the targets' mean.* If the targets disagree, $\lVert\bar f\rVert < 1$, and $R$ should
-# come down to $A(R) = \lVert\bar f\rVert$. So the normalised product can say "these views disagree", even if the
-# $\kappa$ of each expert is a constant: by turning the guesses apart. Let two guesses stand at the angles $\pm\theta$
-# from a common target. SimSiam pulls them in with a force $\propto \sin\theta$. The normaliser weakens it by $1 -
-# A(R)$:
+# *The product's mean should be the targets' mean.* If the targets disagree, $\lVert\bar
+# f\rVert < 1$, and $R$ should come down to $A(R) = \lVert\bar f\rVert$. So the
+# normalised product can say "these views disagree", even if the $\kappa$ of each expert
+# is a constant: by turning the guesses apart. Let two guesses stand at the angles
+# $\pm\theta$ from a common target. SimSiam pulls them in with a force $\propto
+# \sin\theta$. The normaliser weakens it by $1 - A(R)$:
 
 # %%
 product_of_experts.ATTENUATION.verify()
@@ -82,6 +85,7 @@ product_of_experts.ATTENUATION
 # %%
 theta = torch.linspace(0.01, 1.55, 150, dtype=torch.float64)
 target = on_a_circle(torch.zeros((), dtype=torch.float64))
+errors = []
 figure, axis = plt.subplots(figsize=(5.5, 3), layout="constrained")
 for kappa, shade in ((1.0, "#9ecae1"), (5.0, "#3182bd"), (50.0, "#08306b")):
     angle = theta.clone().requires_grad_()
@@ -89,30 +93,40 @@ for kappa, shade in ((1.0, "#9ecae1"), (5.0, "#3182bd"), (50.0, "#08306b")):
     product = ProductOfExperts(VonMisesFisher(guesses, kappa))
     loss = -product.log_prob(target) + product.log_normalizer()
     (pull,) = torch.autograd.grad(loss.sum(), angle)
-    axis.plot(theta, pull / (2 * kappa), color=shade, label=rf"normalised, $\kappa = {kappa:g}$")
-    formula = theta.sin() * (1 - von_mises_fisher_mean_resultant_length(3, 2 * kappa * theta.cos()))
-    error = (pull / (2 * kappa) - formula).abs().max().item()
-    print(f"κ = {kappa:2.0f}: pull by autograd against sin θ (1 − A(R)): largest difference {error:.1e}")
-    assert error < 1e-6
-axis.plot(theta, theta.sin(), color=INK, linestyle="dashed", label="as the paper, $\\sin\\theta$")
-axis.set(xlabel=r"angle $\theta$ of the guesses to the target", ylabel=r"pull / $2\kappa$")
+    label = rf"normalised, $\kappa = {kappa:g}$"
+    axis.plot(theta, pull / (2 * kappa), color=shade, label=label)
+    length = von_mises_fisher_mean_resultant_length(3, 2 * kappa * theta.cos())
+    errors.append(pull / (2 * kappa) - theta.sin() * (1 - length))
+axis.plot(theta, theta.sin(), "--", color=INK, label=r"as the paper, $\sin\theta$")
+axis.set(xlabel=r"angle $\theta$ of guesses and target", ylabel=r"pull / $2\kappa$")
 axis.legend()
 plt.show()
 
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+largest = torch.stack(errors).abs().max().item()
+print(f"largest difference of autograd and sin θ (1 − A(R)): {largest:.1e}")
+assert largest < 1e-6
+
 # %% [markdown]
-# Two guesses that are each wrong but right together (their product is centred on the target) feel hardly any pull
-# once they are confident. In `KLObjective` the switch is `normalized=True`. Does it prevent collapse? No: a guide and a
-# model that ignore the images can still agree (lesson 4, `COLLAPSE_IS_OPTIMAL`).
+# Two guesses that are each wrong but right together (their product is centred on the
+# target) feel hardly any pull once they are confident. In `KLObjective` the switch is
+# `normalized=True`. Does it prevent collapse? No: a guide and a model that ignore the
+# images can still agree (lesson 4, `COLLAPSE_IS_OPTIMAL`).
 #
 # ## 2. A guide with a width
 #
-# The Dirac guide has no width, so $\mathrm{KL}(q\,\|\,p)$ is infinite and we tacitly dropped the infinite part, its
-# entropy. Give the atoms a width $1/\tau$: a mixture of von Mises–Fisher distributions. The cross-entropy still has a
-# closed form, and the paper's loss appears as the limit $\tau\to\infty$, with an error that falls as $1/\tau$:
+# The Dirac guide has no width, so $\mathrm{KL}(q\,\|\,p)$ is infinite and we tacitly
+# dropped the infinite part, its entropy. Give the atoms a width $1/\tau$: a mixture of
+# von Mises–Fisher distributions. The cross-entropy still has a closed form, and the
+# paper's loss appears as the limit $\tau\to\infty$, with an error that falls as
+# $1/\tau$:
 
 # %%
 atoms = normalize(torch.randn(2, 16, dtype=torch.float64))
-experts = VonMisesFisher(normalize(torch.randn(2, 16, dtype=torch.float64)), torch.tensor([5.0, 20.0]).double())
+experts = VonMisesFisher(
+    normalize(torch.randn(2, 16, dtype=torch.float64)),
+    torch.tensor([5.0, 20.0]).double(),
+)
 product = ProductOfExperts(experts)
 dirac = cross_entropy(DeltaMixture(atoms), product)
 widths = [10.0, 100.0, 1_000.0, 10_000.0, 100_000.0]
@@ -124,27 +138,39 @@ for tau in widths:
 sampled = SphericalMixture(VonMisesFisher(atoms, 10.0))
 draws = -product.log_prob(sampled.sample((20_000,)))
 exact = cross_entropy(sampled, product)
-print(f"τ = 10: cross-entropy {exact:.3f}, by sampling {draws.mean():.3f} ± {draws.std() / math.sqrt(20_000):.3f}")
-assert abs(exact - draws.mean()) < 4 * draws.std() / math.sqrt(20_000)
+deviation = draws.std() / math.sqrt(len(draws))
+print(f"τ = 10: cross-entropy {exact:.3f}")
+print(f"by sampling {draws.mean():.3f} ± {deviation:.3f}")
 
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+assert abs(exact - draws.mean()) < 4 * deviation
+
+# %%
 figure, axis = plt.subplots(figsize=(4.5, 2.8), layout="constrained")
 axis.loglog(widths, errors, "o-", color=BLUE)
-axis.set(xlabel=r"concentration $\tau$ of the guide", ylabel="distance to the paper's loss")
+axis.set(
+    xlabel=r"concentration $\tau$ of the guide", ylabel="distance to the paper's loss"
+)
 plt.show()
 slope = math.log(errors[-1] / errors[-2]) / math.log(10)
 print(f"slope at the end: {slope:.3f}")
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert abs(slope + 1) < 0.01
 
 # %% [markdown]
-# A width is a new knob: a guide that says "the target network is only roughly right" asks less of the experts. Nobody
-# has shown that it helps; you have all the pieces to try.
+# A width is a new knob: a guide that says "the target network is only roughly right"
+# asks less of the experts. Nobody has shown that it helps; you have all the pieces to
+# try.
 #
 # ## 3. Your own expert
 #
-# Sometimes a view is simply wrong: a crop that misses the object, a frame from another film. A von Mises–Fisher expert
-# believes every target. Here is one with a doubt: with probability $\varepsilon$ the target has nothing to do with it,
+# Sometimes a view is simply wrong: a crop that misses the object, a frame from another
+# film. A von Mises–Fisher expert believes every target. Here is one with a doubt: with
+# probability $\varepsilon$ the target has nothing to do with it,
 #
-# $$p(z \mid x) = (1-\varepsilon)\,\mathrm{vMF}(z;\mu,\kappa) + \varepsilon\,\frac{1}{\mathrm{area}}.$$
+# $$p(z \mid x) = (1-\varepsilon)\,\mathrm{vMF}(z;\mu,\kappa)
+# + \varepsilon\,\frac{1}{\mathrm{area}}.$$
 #
 # An expert needs a `log_prob`, a shape and its parameters' names; nothing else.
 
@@ -160,17 +186,33 @@ class Doubting(TorchDistribution):
     }
     support = constraints.sphere
 
-    def __init__(self, mean_direction: Tensor, concentration: Tensor, doubt: Tensor, **options: bool) -> None:
-        self.mean_direction, self.concentration, self.doubt = mean_direction, concentration, doubt
-        batch_shape = torch.broadcast_shapes(mean_direction.shape[:-1], concentration.shape, doubt.shape)
+    def __init__(
+        self,
+        mean_direction: Tensor,
+        concentration: Tensor,
+        doubt: Tensor,
+        **options: bool,
+    ) -> None:
+        self.mean_direction, self.concentration, self.doubt = (
+            mean_direction,
+            concentration,
+            doubt,
+        )
+        batch_shape = torch.broadcast_shapes(
+            mean_direction.shape[:-1], concentration.shape, doubt.shape
+        )
         super().__init__(batch_shape, mean_direction.shape[-1:], **options)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log of the mixture, without leaving the logarithms."""
         right = VonMisesFisher(self.mean_direction, self.concentration).log_prob(value)
-        return torch.logaddexp((-self.doubt).log1p() + right, self.doubt.log() - log_surface_area(value.size(-1)))
+        return torch.logaddexp(
+            (-self.doubt).log1p() + right,
+            self.doubt.log() - log_surface_area(value.size(-1)),
+        )
 
 
+# %%
 def number(value: float) -> Tensor:
     """A float64 tensor."""
     return torch.tensor(value, dtype=torch.float64)
@@ -180,7 +222,10 @@ believing = VonMisesFisher(target, 20.0)
 doubting = Doubting(target, number(20.0), number(0.1))
 angle = torch.linspace(0, math.pi, 300, dtype=torch.float64)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
-for law, name, colour in ((believing, "vMF", BLUE), (doubting, "with doubt 0.1", ORANGE)):
+for law, name, colour in (
+    (believing, "vMF", BLUE),
+    (doubting, "with doubt 0.1", ORANGE),
+):
     at = angle.clone().requires_grad_()
     loss = -law.log_prob(on_a_circle(at))
     (pull,) = torch.autograd.grad(loss.sum(), at)
@@ -193,17 +238,28 @@ plt.show()
 
 z = normalize(torch.randn(400_000, 3, dtype=torch.float64))  # uniform on the sphere
 mass = (doubting.log_prob(z).exp() * 4 * math.pi).mean()
-print(f"integral of the density: {mass:.3f}; pull at 120°: {pull[200]:.1e} against {20 * math.sin(angle[200]):.1f}")
+print(f"integral of the density: {mass:.3f}")
+print(f"pull at 120°: {pull[200]:.1e} against {20 * math.sin(angle[200]):.1f}")
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert abs(mass - 1) < 0.03
 assert abs(pull[200]) < 1e-3
 
 # %% [markdown]
-# Near the target both pull alike. Far from it, the doubting expert lets go. What is it good for? Let 40 % of the
-# targets belong to something else, all at the same wrong place, and fit one guess by gradient descent on the mean loss:
+# Near the target both pull alike. Far from it, the doubting expert lets go. What is it
+# good for? Let 40 % of the targets belong to something else, all at the same wrong
+# place, and fit one guess by gradient descent on the mean loss:
 
 # %%
-around, elsewhere = normalize(torch.tensor([[1.0, 0.0, 0.0], [-0.5, 1.0, 0.5]], dtype=torch.float64))
-targets = torch.cat([VonMisesFisher(around, 50.0).sample((60,)), VonMisesFisher(elsewhere, 50.0).sample((40,))])
+around, elsewhere = normalize(
+    torch.tensor([[1.0, 0.0, 0.0], [-0.5, 1.0, 0.5]], dtype=torch.float64)
+)
+targets = torch.cat(
+    [
+        VonMisesFisher(around, 50.0).sample((60,)),
+        VonMisesFisher(elsewhere, 50.0).sample((40,)),
+    ]
+)
 off = {}
 for name, make in {
     "vMF": lambda mean: VonMisesFisher(mean, 20.0),
@@ -217,13 +273,16 @@ for name, make in {
         optimizer.step()
     off[name] = math.degrees(math.acos(float(normalize(raw.detach()) @ around)))
     print(f"{name:>10}: the guess is {off[name]:4.1f}° from where it belongs")
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert off["vMF"] > 20
 assert off["with doubt"] < 5
 
 
 # %% [markdown]
-# The mean is dragged off; doubt finds the majority. And does the rest of the library accept a distribution that it has
-# never seen? Make a head that returns it. Model, guide and objective stay as they are:
+# The mean is dragged off; doubt finds the majority. And does the rest of the library
+# accept a distribution that it has never seen? Make a head that returns it. Model,
+# guide and objective stay as they are:
 
 
 # %%
@@ -241,8 +300,10 @@ class DoubtingHead(nn.Module):
         return Doubting(mean_direction, kappa, torch.full_like(kappa, 0.1))
 
 
+# %%
 encoder = nn.Sequential(nn.Flatten(), two_layer_mlp(256, 64, 8))
-model, guide = MultiViewModel(encoder, DoubtingHead(two_layer_mlp(8, 16, 8))), MultiViewGuide(encoder)
+head = DoubtingHead(two_layer_mlp(8, 16, 8))
+model, guide = MultiViewModel(encoder, head), MultiViewGuide(encoder)
 objective = KLObjective()(model, guide)
 optimizer = torch.optim.SGD(objective.parameters(), lr=0.02, momentum=0.9)
 images, augment = load()[0].images, DigitViews(torch.Generator().manual_seed(0))
@@ -256,36 +317,56 @@ for step in range(40 if FAST else 200):
     optimizer.step()
 first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
 print(f"mean loss of the first ten steps {first:.2f}, of the last ten {last:.2f} nats")
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert last < first - 0.5
 
+# %%
 both = stack_experts([model.expert(augment(images[:4])) for _ in range(2)])
-print("two views of four images as one product:", tuple(ProductOfExperts(both).batch_shape))
-assert tuple(ProductOfExperts(both).batch_shape) == (4,)
+together = ProductOfExperts(both)
+print("two views of four images as one product:", tuple(together.batch_shape))
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+assert tuple(together.batch_shape) == (4,)
 
 # %% [markdown]
 # ## The account of the puzzle
 #
-# **What is SimSiam minimising?** At each step, the divergence from a frozen guide to a model, up to a constant: it fits
-# von Mises–Fisher experts by maximum likelihood to the outputs of the target network (lesson 4). As a whole, nothing:
-# the guide moves after each step, and the number that one prints may rise (lessons 1 and 4).
+# **What is SimSiam minimising?** At each step, the divergence from a frozen guide to a
+# model, up to a constant: it fits von Mises–Fisher experts by maximum likelihood to the
+# outputs of the target network (lesson 4). As a whole, nothing: the guide moves after
+# each step, and the number that one prints may rise (lessons 1 and 4).
 #
-# **Why does it not collapse?** Not because of the objective, for which collapse is optimal (lesson 4), nor because of
-# batch normalisation, which only changes what a collapse looks like (lesson 6). It is the *dynamics* of predictor and
-# stop-gradient together: a predictor that knows how well each direction can be predicted makes those directions
-# grow, and weight decay removes the others. That part is understood in simple models; in a ResNet it is still research.
+# **Why does it not collapse?** Not because of the objective, for which collapse is
+# optimal (lesson 4), nor because of batch normalisation, which only changes what a
+# collapse looks like (lesson 6). It is the *dynamics* of predictor and stop-gradient
+# together: a predictor that knows how well each direction can be predicted makes those
+# directions grow, and weight decay removes the others. That part is understood in
+# simple models; in a ResNet it is still research.
 #
-# **What did probability buy?** Names for the parts, so that they can be exchanged; a $\kappa$ that keeps its promise
-# about views, and about nothing else (lessons 5 and 7); and a way to find the errors of a paper by running it.
+# **What did probability buy?** Names for the parts, so that they can be exchanged; a
+# $\kappa$ that keeps its promise about views, and about nothing else (lessons 5 and 7);
+# and a way to find the errors of a paper by running it.
 #
 # ## Exercises
 #
-# **Exercise 1.** A view that says nothing has $\kappa = 0$. Check that it changes neither the posterior nor the pull on
-# the other views. What does this offer for data of which some views are missing?
+# **Exercise 1.** (easy) A view that says nothing has $\kappa = 0$. Check that it
+# changes neither the posterior nor the pull on the other views. What does this offer
+# for data of which some views are missing?
+#
+# Start from:
+#
+# ```python
+# directions = torch.cat([experts.mean_direction, atoms[:1]])  # any third direction
+# silent = VonMisesFisher(directions, ...)
+# ```
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. κ = 0 adds the zero vector to η. A missing view is an expert of κ = 0: no imputation, no special case.
+# Solution 1. κ = 0 adds the zero vector to η. A missing view is an expert of κ = 0: no
+# imputation, no special case.
 silent = VonMisesFisher(
-    torch.cat([experts.mean_direction, atoms[:1]]), torch.cat([experts.concentration, number(0.0)[None]])
+    torch.cat([experts.mean_direction, atoms[:1]]),
+    torch.cat([experts.concentration, number(0.0)[None]]),
 )
 before, after = product.normalized(), ProductOfExperts(silent).normalized()
 difference = (before.mean - after.mean).abs().max().item()
@@ -293,34 +374,56 @@ print(f"largest change of the posterior's mean: {difference:.1e}")
 assert difference < 1e-14
 
 # %% [markdown]
-# **Exercise 2.** SimSiam has $d = 2048$ and, in our reading, $\kappa = 1$. How much does the normaliser weaken the pull
-# there? From which $\kappa$ on does it matter?
+# **Exercise 2.** (medium) SimSiam has $d = 2048$ and, in our reading, $\kappa = 1$. How
+# much does the normaliser weaken the pull there? From which $\kappa$ on does it matter?
+#
+# Start from:
+#
+# ```python
+# weakening = von_mises_fisher_mean_resultant_length(2048, number(2.0))
+# ```
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 2. R ≤ 2κ = 2, and A(2) = 2/2048 nearly: by a thousandth. It matters when R is of the order of d (lesson 2).
-weakening = {k: von_mises_fisher_mean_resultant_length(2048, number(2 * k)).item() for k in (1.0, 100.0, 1000.0)}
+# Solution 2. R ≤ 2κ = 2, and A(2) = 2/2048 nearly: by a thousandth. It matters when R
+# is of the order of d (lesson 2).
+weakening = {
+    k: von_mises_fisher_mean_resultant_length(2048, number(2 * k)).item()
+    for k in (1.0, 100.0, 1000.0)
+}
 print({k: round(value, 4) for k, value in weakening.items()})
 assert abs(weakening[1.0] - 2 / 2048) < 1e-5
 assert weakening[1000.0] > 0.5
 
 # %% [markdown]
-# **Exercise 3.** With *one* view the best guide of finite width can be found: which $\tau$ minimises
-# $\mathrm{KL}(\mathrm{vMF}(\mu,\tau)\,\|\,\mathrm{vMF}(\mu,\kappa))$? So in which sense is the Dirac guide a bad one,
-# and why does SimSiam not mind?
+# **Exercise 3.** (medium) With *one* view the best guide of finite width can be found:
+# which $\tau$ minimises
+# $\mathrm{KL}(\mathrm{vMF}(\mu,\tau)\,\|\,\mathrm{vMF}(\mu,\kappa))$? So in which sense
+# is the Dirac guide a bad one, and why does SimSiam not mind?
+#
+# Start from:
+#
+# ```python
+# choices = torch.logspace(0, 3, 301, dtype=torch.float64)
+# guides = VonMisesFisher(target, choices)
+# ```
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 3. τ = κ, with divergence 0; a Dirac guide is infinitely far from every density. SimSiam does not mind, as q
-# is not fitted to p: q is the data, and p is fitted to it.
+# Solution 3. τ = κ, with divergence 0; a Dirac guide is infinitely far from every
+# density. SimSiam does not mind, as q is not fitted to p: q is the data, and p is
+# fitted to it.
 choices = torch.logspace(0, 3, 301, dtype=torch.float64)
-divergences = kl_divergence(VonMisesFisher(target, choices), VonMisesFisher(target, 20.0))
+divergences = kl_divergence(
+    VonMisesFisher(target, choices), VonMisesFisher(target, 20.0)
+)
 best = choices[divergences.argmin()].item()
 print(f"best τ = {best:.1f} for κ = 20, divergence {divergences.min():.1e}")
 assert abs(best - 20) < 0.5
 assert divergences.min() < 1e-3
 
 # %% [markdown]
-# **Where to go from here.** `python -m experiments.verify` checks every equation that you have met, and more
-# ([how](../docs/verification.md)); [the distributions](../docs/distributions.md) serve any PyTorch or Pyro program; the
-# README says how to train. And if an expert of yours beats these, tell us.
+# **Where to go from here.** `python -m experiments.verify` checks every equation that
+# you have met, and more ([how](../docs/verification.md)); [the
+# distributions](../docs/distributions.md) serve any PyTorch or Pyro program; the README
+# says how to train. And if an expert of yours beats these, tell us.
 #
 # ← [All lessons](README.md)

@@ -35,6 +35,10 @@ class Cell:
         return self.head.startswith("[markdown]")
 
     @property
+    def is_folded(self) -> bool:
+        return ("hide-input" in self.head or "hide-cell" in self.head) and '"source_hidden": true' in self.head
+
+    @property
     def text(self) -> str:
         return re.sub(r"^# ?", "", self.body, flags=re.MULTILINE)
 
@@ -95,11 +99,75 @@ def test_a_lesson_and_its_solutions_run(
     assert not pyro.settings.get("module_local_params"), "a lesson leaves Pyro's settings as they were"
 
 
+def variables(nodes: list[ast.AST]) -> set[str]:
+    return {name.id for node in nodes for name in ast.walk(node) if isinstance(name, ast.Name)} - {"print"}
+
+
+def printed(code: ast.AST) -> set[str]:
+    """The variables in calls of `print`, and those that the loops around them run over."""
+    calls = [node for node in ast.walk(code) if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"]
+    loops = [node for node in ast.walk(code) if isinstance(node, ast.For)]
+    around = [loop.iter for loop in loops if any(call in ast.walk(loop) for call in calls)]
+    return variables([*calls, *around])
+
+
+def asserted(code: ast.AST) -> set[str]:
+    """The variables in assertions, and those that the loops around them run over."""
+    checks: list[ast.AST] = [node for node in ast.walk(code) if isinstance(node, ast.Assert)]
+    loops = [node for node in ast.walk(code) if isinstance(node, ast.For)]
+    around = [loop.iter for loop in loops if any(check in ast.walk(loop) for check in checks)]
+    return variables([*checks, *around])
+
+
+def printed_and_not_asserted(code_cells: list[Cell]) -> list[str]:
+    """Cells that print and whose numbers are asserted neither there nor in the folded cell that follows.
+
+    A folded cell answers for the shown one above it only if its assertions speak of what was printed.
+    """
+    faults = []
+    for cell, following in pairwise([*code_cells, Cell("[markdown]", "")]):
+        if cell.is_text or not cell.calls("print") or cell.has(ast.Assert):
+            continue
+        checked = following.is_folded and printed(cell.code) & asserted(following.code)
+        if not checked:
+            faults.append(cell.body)
+    return faults
+
+
 @every_lesson
-def test_a_cell_that_prints_a_number_asserts_it(lesson: Path) -> None:
-    for cell in cells(lesson):
-        if not cell.is_text and cell.calls("print"):
-            assert cell.has(ast.Assert), cell.body
+def test_a_number_that_is_printed_is_asserted_there_or_in_the_folded_cell_below(lesson: Path) -> None:
+    assert printed_and_not_asserted(cells(lesson)) == []
+
+
+FOLDED = 'tags=["hide-input"] jupyter={"source_hidden": true}'
+
+
+@pytest.mark.parametrize(
+    ("following", "accepted"),
+    [
+        (Cell(FOLDED, "assert x < 1\n"), True),
+        (Cell("", "assert x < 1\n"), False),
+        (Cell(FOLDED, "assert y < 1\n"), False),
+        (Cell(FOLDED, "print(x)\n"), False),
+        (Cell("[markdown]", "# assert x < 1\n"), False),
+    ],
+    ids=["folded", "in sight", "of something else", "without an assertion", "a text"],
+)
+def test_the_rule_on_printed_numbers_finds_what_it_is_for(following: Cell, *, accepted: bool) -> None:
+    first = printed_and_not_asserted([Cell("", "print(f'{x}')\n"), following])[:1]
+    assert first == ([] if accepted else ["print(f'{x}')\n"])
+
+
+@every_lesson
+def test_assertions_stand_in_folded_cells(lesson: Path) -> None:
+    shown = [cell.body for cell in cells(lesson) if not cell.is_text and not cell.is_folded and cell.has(ast.Assert)]
+    assert shown == []
+
+
+@every_lesson
+def test_code_is_at_most_88_columns_wide(lesson: Path) -> None:
+    code = "".join(cell.body for cell in cells(lesson) if not cell.is_text)
+    assert [line for line in code.splitlines() if len(line) > 88] == []
 
 
 @every_lesson
@@ -114,9 +182,11 @@ def test_every_exercise_has_a_hidden_solution_that_asserts(lesson: Path) -> None
         if numbers:
             exercises += 1
             assert int(numbers[0]) == exercises
+            assert re.search(rf"^\*\*Exercise {exercises}\.\*\* \((easy|medium|hard)\)", cell.text, re.MULTILINE)
+            assert "```python\n" in cell.text, "a snippet to start from"
             assert following.body.startswith(f"# Solution {exercises}. ")
             assert "hide-cell" in following.head
-            assert 'jupyter={"source_hidden": true}' in following.head
+            assert following.is_folded
             assert following.has(ast.Assert)
     assert exercises >= 2
 
