@@ -60,12 +60,12 @@ def power_spherical_peak_difference(dim: int, concentration: Tensor, lower: Tens
 
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.
-        concentration: κ ≥ 0, float64.
-        lower: κ' ≥ 0, float64, of the same shape; on either side of κ; digits are kept where the distance
+        concentration: κ ≥ 0.
+        lower: κ' ≥ 0, of the same shape; on either side of κ; digits are kept where the distance
             of the two is at most κ' + d.
 
     Returns:
-        The same shape.
+        The same shape, float64.
 
     Raises:
         ValueError: If dim is not an integer ≥ 2.
@@ -75,5 +75,6 @@ def power_spherical_peak_difference(dim: int, concentration: Tensor, lower: Tens
         >>> power_spherical_peak_difference(3, kappa[1], kappa[0]) / (kappa[1] - kappa[0])  # u′ = 1/(κ+1) in space
         tensor(0.0010, dtype=torch.float64)
     """
-    value: Tensor = _PeakDifference.apply(concentration, lower, concentration - lower, checked_dim(dim))
+    kappa, lower = concentration.double(), lower.double()
+    value: Tensor = _PeakDifference.apply(kappa, lower, kappa - lower, checked_dim(dim))
     return value

@@ -276,7 +276,7 @@ MUTANTS = (
     ),
     Mutant(_V + "ledger.py", "Outcome(math.inf, f", "Outcome(0.0, f", "", _LEDGER),
     Mutant(_V + "ledger.py", "(*found, *errata.CLAIMS)", "found", "", _LEDGER),
-    Mutant(_V + "ledger.py", "claims_vi_simsiam trajectories", "claims_vi_simsiam", "", _LEDGER),
+    Mutant(_V + "ledger.py", "claims_fixed_target trajectories", "claims_fixed_target", "", _LEDGER),
     Mutant(_V + "ledger.py", "claim.check(Lab(lab.device, lab.seed))", "claim.check(lab)", "", _LEDGER),
     Mutant(_V + "errata.py", "abs(printed - corrected) > 1e-2", "abs(printed - corrected) >= 0", "", _LEDGER),
     Mutant(_V + "errata.py", "Outcome(abs(shipped - corrected)", "Outcome(abs(corrected - corrected)", "", _LEDGER),

@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, tuple[Tensor, ...]] = {
     "von_mises_fisher_gap_quantile": (torch.tensor(2.0), HALF),
     "von_mises_fisher_log_gap_tail": (torch.tensor(2.0), HALF),
     "von_mises_fisher_peak_difference": (torch.tensor(2.0), HALF),
+    "power_spherical_peak_difference": (torch.tensor(2.0), HALF),
     "von_mises_fisher_concentration_divergence": (torch.tensor(2.0), torch.tensor(3.0)),
     "power_spherical_concentration_divergence": (torch.tensor(2.0), torch.tensor(3.0)),
 }
