@@ -33,7 +33,7 @@ def pretrain(options: argparse.Namespace, device: Any) -> Any:
     Two parts. "step": one training step through the Pyro pair and the KL objective beside the same step in plain
     PyTorch, with ResNet-18 and without a backbone, times and peak memory. "jobs": images a second with data included,
     by both data paths and by lightly's SimSiam with its own transform, loss and loader, where it is installed (pip
-    install -e '.[peers]'), and the share of the speed of forward and backward alone. All measurements are taken in
+    install -e '.[peers]'), and the share of the speed of forward, backward and SGD alone. All measurements are taken in
     turns in one process.
     """
     from experiments.benchmarks.pretrain import compare  # noqa: PLC0415  # slow
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=existing_folder,
         help="folder of images in folders of classes for the jobs; by default some are written",
     )
+    part.add_argument("--pixels", type=whole_number(1), help="height and width of the views of the jobs")
     part.add_argument("--workers", type=whole_number(0), default=0, help="loading processes of each job; 0 for none")
     part.add_argument(
         "--bfloat16", action="store_true", help="networks of the jobs compute in bfloat16, as they always do on a GPU"

@@ -26,9 +26,10 @@ from experiments.benchmarks.peers import (
     to_array,
 )
 from experiments.benchmarks.references import REFERENCES
-from experiments.benchmarks.timing import Contestant, Stopwatch, keeping_memory
+from experiments.benchmarks.timing import Contestant, Stopwatch
 from experiments.records.environment import describe_device, installed_versions
 from experiments.records.record import Cell, Record, Table
+from inference.fitting.memory import keep_freed_memory
 from ssl_as_inference.distributions import VonMisesFisher
 from ssl_as_inference.sphere import normalize
 
@@ -333,8 +334,8 @@ def summary(accuracy: Mapping[str, Mapping[str, Error]], log_prob: Rows, samplin
 def compare(options: argparse.Namespace, device: torch.device) -> Record:
     """Measure and report."""
     sizes = QUICK if options.quick else Sizes()
-    with keeping_memory() as kept:
-        tables, details = _measure(sizes, options, device)
+    kept = keep_freed_memory()  # so that no contestant pays for pages that another gave back
+    tables, details = _measure(sizes, options, device)
     memory = "; freed memory kept for the next call" if kept else ""
     settings = ", ".join(f"{name} {value}" for name, value in asdict(sizes).items())
     about = f"Medians of {options.repeats} measurements in turns{memory}; {settings.replace('_', ' ')}."

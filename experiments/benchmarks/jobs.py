@@ -31,7 +31,7 @@ from models.networks import resnet18_backbone
 from models.simsiam import SimSiam
 
 OURS_LOADED, OURS_RESIDENT, LIGHTLY = "this project, loader", "this project, on the device", "lightly"
-BARE, EAGER = "forward and backward alone", "this project, on the device, eager"
+BARE, EAGER = "the networks alone", "this project, on the device, eager"
 WARM_UP = 11
 """Calls before a step is recorded on a GPU."""
 
@@ -182,19 +182,14 @@ def _our_step(job: Job, *, fast: bool) -> Callable[..., Tensor]:
 
 
 def _bare_step(job: Job) -> Callable[..., Tensor]:
-    """Forward and backward of encoder and predictor for two views, and nothing besides; on a GPU the fast ones."""
+    """Forward, backward and SGD of encoder and predictor for two views, nothing besides; on a GPU the fast ones."""
     pair = _pair(job, fast=job.on_gpu)
-    held: list[Any] = [parameter for parameter in pair.parameters() if parameter.requires_grad]
     predictor = pair.model.predictor.get_submodule("network")
 
-    def step(*views: Tensor) -> Tensor:
-        for parameter in held:
-            parameter.grad = None
-        with torch.autocast(job.device.type, job.precision, enabled=job.precision is not None):
-            total = torch.stack([predictor(pair.model.encoder(view)).sum() for view in views]).sum()
-        total.backward()
-        return total.detach()
+    def total(views: Sequence[Tensor]) -> Tensor:
+        return torch.stack([predictor(pair.model.encoder(view)).mean() for view in views]).mean()
 
+    step = TrainingStep(total, _optimizer(pair, job.device), precision=job.precision)
     return GraphedStep(step, warm_up=WARM_UP) if job.on_gpu else step
 
 

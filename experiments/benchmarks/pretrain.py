@@ -7,6 +7,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -15,6 +16,7 @@ from experiments.benchmarks import jobs, steps
 from experiments.benchmarks.timing import Stopwatch
 from experiments.records.environment import PACKAGES, describe_device, installed_versions
 from experiments.records.record import Cell, Record, Table
+from inference.fitting.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,26 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
     sizes = QUICK if options.quick else GPU if device.type == "cuda" else Sizes()
     if options.repeats:
         sizes = replace(sizes, **dict.fromkeys(("repeats", "small_repeats", "job_repeats"), options.repeats))
+    if options.pixels:
+        sizes = replace(sizes, view=options.pixels)
+    if device.type == "cpu":
+        keep_freed_memory()  # as every training on a CPU does
     # All work of a step is one thread's, whose own time other work on the machine disturbs less.
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     tables = []
     with tqdm(desc="rounds", unit="round") as bar:
         if "step" in options.parts:
-            stopwatch = Stopwatch(device, sizes.repeats, bar.update)
-            stopwatch = replace(stopwatch, clock=time.thread_time) if alone else stopwatch
+            stopwatch = _stopwatch(device, sizes.repeats, bar, alone=alone)
             networks = steps.QUICK_NETWORKS if options.quick else steps.NETWORKS
             repeats = {steps.RESNET: sizes.repeats, steps.ALONE: sizes.small_repeats}
             rows = steps.measure_training_steps(networks, options.seed, stopwatch, repeats)
             cells = {f"{row.method} | {row.network}": row.cells() for row in rows}
             tables.append(Table("One training step", steps.COLUMNS, cells, _ON_STEPS, "step | network"))
         if "jobs" in options.parts:
-            tables += _jobs(options, sizes, Stopwatch(device, sizes.job_repeats, bar.update))
+            tables += _jobs(
+                options, sizes, _stopwatch(device, sizes.job_repeats, bar, alone=alone and not options.workers)
+            )
+    clock = "elapsed" if not alone else "the steps in processor" if options.workers else "processor"
     quick = ("Tiny sizes (--quick): the times mean nothing.",) if options.quick else ()
     return Record(
         name="benchmark_pretrain",
@@ -79,8 +87,13 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
         tables=tuple(tables),
         device=describe_device(device),
         versions=installed_versions((*PACKAGES, "lightly")),
-        notes=(*quick, f"Medians of measurements in turns, the steps in {'processor' if alone else 'elapsed'} time."),
+        notes=(*quick, f"Medians of measurements in turns, in {clock} time."),
     )
+
+
+def _stopwatch(device: torch.device, repeats: int, bar: Any, *, alone: bool) -> Stopwatch:
+    stopwatch = Stopwatch(device, repeats, bar.update)
+    return replace(stopwatch, clock=time.thread_time) if alone else stopwatch
 
 
 def _jobs(options: argparse.Namespace, sizes: Sizes, stopwatch: Stopwatch) -> list[Table]:

@@ -7,7 +7,6 @@ with two calls to warm up before each measurement and without what they return; 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import warnings
@@ -164,28 +163,3 @@ def computing_on(threads: int | None, seed: int) -> Iterator[None]:
         torch.set_num_threads(before)
         if allowed is not None:
             os.sched_setaffinity(0, allowed)
-
-
-@contextmanager
-def keeping_memory() -> Iterator[bool]:
-    """Let the C library keep the memory that is freed, so that no contestant pays for pages that another gave back.
-
-    By default glibc returns large blocks to the system and takes them anew: every new page costs a fault, which for
-    vectors of 32 MiB is more than the arithmetic, and whose share depends on who was measured before. Libraries with
-    memory of their own are not concerned.
-
-    Yields:
-        Whether it is so; not without glibc.
-    """
-    trim_threshold, mmap_max = -1, -4  # names of the settings in malloc.h
-    try:
-        set_option = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        yield False
-        return
-    kept = bool(set_option(mmap_max, 0)) and bool(set_option(trim_threshold, 2**31 - 1))
-    try:
-        yield kept
-    finally:
-        set_option(mmap_max, 65536)  # glibc's defaults; what was kept already, it may go on keeping
-        set_option(trim_threshold, 128 * 1024)

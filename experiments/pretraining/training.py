@@ -29,6 +29,7 @@ from inference.fitting.checkpointing import CheckpointError
 from inference.fitting.cuda_graphs import RecordingError
 from inference.fitting.finiteness import NotFiniteError
 from inference.fitting.graphed_learner import GraphedLearner
+from inference.fitting.memory import keep_freed_memory
 from inference.fitting.pyro_settings import settings_for_training
 from inference.fitting.schedule import CosineSchedule
 from inference.fitting.stepwise import StepwiseLearner
@@ -73,6 +74,8 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
     folder = RunFolder(config.out)
     with _quiet_lightning(), ExitStack() as stack:
         trainer = _trainer(config)
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         if trainer.is_global_zero:
             stack.enter_context(folder.held())
         saved = folder.open(config, resume, write=trainer.is_global_zero)

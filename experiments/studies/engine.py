@@ -26,6 +26,7 @@ from distributed.client import FutureCancelledError
 from experiments.pretraining.interruption import interrupt_all
 from experiments.records.record import write_text
 from inference.fitting.checkpointing import CheckpointError
+from inference.fitting.memory import keep_freed_memory
 
 Result = dict[str, Any]
 """What a run leaves behind: `measures`, and `seconds` by part."""
@@ -210,13 +211,11 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Client]:
             print(f"Dask's dashboard: {client.dashboard_link}", flush=True)
             yield client
         return
-    # OpenMP reads its number of threads when torch is imported, which spawning does. Without the other two, memory that
-    # a step frees goes back to the system, and is asked for again in the next.
+    # OpenMP reads its number of threads when torch is imported, which spawning does.
     variables = {"OMP_NUM_THREADS": str(workers.threads), "MKL_NUM_THREADS": str(workers.threads)}
     os.environ.update(variables)  # Dask does the same, but with what stands there before its own configuration
-    memory = {"MALLOC_TRIM_THRESHOLD_": 2**31 - 1, "MALLOC_MMAP_MAX_": 0}
     settings = {
-        "distributed.nanny.pre-spawn-environ": {**variables, **memory},
+        "distributed.nanny.pre-spawn-environ": variables,
         "distributed.worker.multiprocessing-method": "spawn",  # so that a GPU can be used in each
         "distributed.worker.daemon": False,  # a daemon may not start loading processes
         "distributed.worker.profile.enabled": False,
@@ -239,12 +238,16 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Client]:
 
 
 class _Process(WorkerPlugin):
-    """A worker's process: Ctrl-C is for the command alone; what ends the worker saves the state of its training."""
+    """A worker's process: it keeps freed memory for its next run, and what ends it saves the state of its training.
+
+    Ctrl-C is for the command alone.
+    """
 
     def __init__(self, gpus: int) -> None:
         self.gpus = gpus
 
     def setup(self, worker: Worker) -> None:
+        keep_freed_memory()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: interrupt_all())

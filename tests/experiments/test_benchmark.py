@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import platform
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from experiments.benchmarks import distributions
 from experiments.benchmarks.distributions import Error, Sizes, measure_accuracy, measure_log_prob, measure_sampling
 from experiments.benchmarks.peers import OURS, Array, SciPyLaw, TorchLaw, load_implementations, ours
 from experiments.benchmarks.references import power_spherical_reference, von_mises_fisher_reference
-from experiments.benchmarks.timing import Stopwatch, Times, Unsupported, keeping_memory
+from experiments.benchmarks.timing import Stopwatch, Times, Unsupported
 from experiments.records.record import Cell, Record
 from inference.fitting.cuda_graphs import RecordingError
 
@@ -180,8 +177,7 @@ def test_a_contestant_that_is_a_context_is_entered_for_its_turns() -> None:
 
 def test_results_do_not_always_lie_at_the_same_place() -> None:
     offsets: set[int] = set()  # within a page, where two vectors that lie alike are in each other's way
-    with keeping_memory():
-        Stopwatch(CPU, 9).measure_in_turns({"a": lambda: lambda: offsets.add(torch.empty(2**18).data_ptr() % 4096)})
+    Stopwatch(CPU, 9).measure_in_turns({"a": lambda: lambda: offsets.add(torch.empty(2**18).data_ptr() % 4096)})
     assert len(offsets) > 3
 
 
@@ -198,35 +194,6 @@ def test_the_summary_takes_each_number_from_its_table() -> None:
     one, wrong = distributions.summary(errors, log_prob, sampling, Sizes()).markdown().splitlines()[2:]
     assert one == "| one | PS | 2 | 3 | 1.20 | 0.80 | 12.8 | – | – | 1.0e−03 (2) |"
     assert set(wrong.split("|")[3:-1]) == {" – "}  # its draws are, too, since their mean is not right
-
-
-_PAGE_FAULTS = """
-import resource, torch
-from experiments.benchmarks.timing import keeping_memory
-
-def faults_of_large_blocks():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        torch.ones(12 * 2**20)  # 48 MiB, above the size that glibc ever keeps by itself
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-usual = faults_of_large_blocks()
-with keeping_memory() as kept:
-    faults_of_large_blocks(), faults_of_large_blocks()  # takes the memory
-    print(kept, usual, faults_of_large_blocks())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
-def test_memory_that_is_kept_costs_no_page_faults_when_it_is_taken_again() -> None:
-    # In a process of its own: what other tests freed would be taken here.
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", _PAGE_FAULTS]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)  # noqa: S603  # the text above
-    kept, usual, fewer = done.stdout.split()
-    assert kept == "True"
-    assert int(usual) >= 5 * 24  # of 2 MiB at most each
-    assert int(fewer) < int(usual) / 2
 
 
 @pytest.fixture
