@@ -36,7 +36,7 @@ from experiments.pretraining.export import save_pretrained
 from experiments.records.record import Record
 from inference.judging.evaluation import nearest_other_is_right
 from inference.judging.linear_probe import linear_probe
-from inference.judging.representation import represent
+from inference.judging.representation import Embedding, represent
 from ssl_as_inference.graphical_model import MultiViewPair
 from ssl_as_inference.sphere import normalize
 
@@ -324,3 +324,42 @@ def test_observations_are_of_new_images_with_their_own_labels(subject: Subject, 
     fresh = seen.fresh
     assert torch.allclose(fresh.expected, fresh.concentration / (fresh.concentration + 7), atol=1e-9)
     assert (fresh.cosine.abs() <= 1 + 1e-6).all()
+
+
+def test_the_probe_is_told_the_labels_of_training_images_alone(subject: Subject, config: PretrainConfig) -> None:
+    train, test = (opened(config, split) for split in ("train", "val"))
+    swapped = replace(test, labels=1 - test.labels)
+    honest, lied = (
+        observe(subject, train, images, {}, images=100, progress=False, two_views=False) for images in (test, swapped)
+    )
+    assert honest.probe_is_right is not None and lied.probe_is_right is not None  # noqa: PT018
+    assert torch.equal(lied.probe_is_right, ~honest.probe_is_right)
+    assert honest.neighbour_is_right is not None and lied.neighbour_is_right is not None  # noqa: PT018
+    assert torch.equal(lied.neighbour_is_right, honest.neighbour_is_right)  # both labels of a pair have changed
+
+
+def test_a_view_is_compared_with_another_one(
+    subject: Subject, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def view(canvas: Tensor, _: Tensor, subject: Subject, generator: torch.Generator) -> Embedding:
+        """Predicts itself without an error, and another view not at all."""
+        direction = normalize(torch.randn(len(canvas), subject.pair.dim, generator=generator))
+        return Embedding(direction, direction, direction, torch.ones(len(canvas)))
+
+    for module in ("observations", "rivals"):
+        monkeypatch.setattr(f"experiments.evaluation.uncertainty.{module}.random_view", view)
+    train, test = (opened(config, split) for split in ("train", "val"))
+    seen = observe(subject, train, test, {}, images=100, progress=False)
+    for cosine in (seen.fresh.cosine, -seen.clean[TWO_VIEWS]):
+        assert cosine.abs().max() < 0.99
+        assert cosine.unique().numel() == len(test)
+
+
+def test_ambiguous_images_are_of_two_classes_and_those_of_the_control_of_one(
+    subject: Subject, config: PretrainConfig
+) -> None:
+    train, test = (opened(config, split) for split in ("train", "val"))
+    alone = replace(test, labels=torch.zeros(len(test), dtype=torch.long).index_fill(0, torch.tensor([3]), 1))
+    seen = observe(subject, train, alone, {}, images=100, progress=False, two_views=False)
+    assert seen.ambiguous[KAPPA].size(1) == len(test)
+    assert seen.control[KAPPA].size(1) == len(test) - 1  # the only one of its class has no other beside it

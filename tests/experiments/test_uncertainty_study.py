@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -167,7 +168,8 @@ def test_an_uncertainty_that_follows_everything_meets_every_aim() -> None:
 
 
 def test_measures_of_an_arbitrary_uncertainty_are_those_of_scipy_and_scikit_learn() -> None:
-    seen = known(seed=7)
+    probed = draw(80, seed=9) < 0.5  # right elsewhere than the nearest neighbour
+    seen = replace(known(seed=7), probe_is_right=probed)
     measured = measure(seen, resamples=5)
     u, levels = seen.degraded["noise"][EDGES], np.arange(6)
     expected = np.mean([spearmanr(column.numpy(), levels).statistic for column in u.T])
@@ -175,6 +177,8 @@ def test_measures_of_an_arbitrary_uncertainty_are_those_of_scipy_and_scikit_lear
     assert seen.neighbour_is_right is not None
     auroc = roc_auc_score(seen.neighbour_is_right.numpy(), -seen.clean[EDGES].numpy())
     assert measured["U3 R-AUROC"][EDGES].value == pytest.approx(auroc, abs=1e-12)
+    risk = np.cumsum(~probed[seen.clean[EDGES].argsort()].numpy()) / np.arange(1, 81)
+    assert measured["U4 AURC (less is better)"][EDGES].value == pytest.approx(risk.mean(), abs=1e-12)
     foreign = torch.cat([seen.clean[EDGES], seen.foreign["woof"][EDGES]])
     auroc = roc_auc_score([0] * 80 + [1] * 30, foreign.numpy())
     assert measured["U5 AUROC against woof"][EDGES].value == pytest.approx(auroc, abs=1e-12)

@@ -13,8 +13,8 @@ class Mutant(NamedTuple):
         old: Text that occurs in it once.
         new: What it is replaced by.
         claims: Claims that are run first; the rest of the ledger follows while none has failed.
-        tests: Files that pytest runs instead of the ledger, where no claim can notice: what is broken is the checker
-            itself, a training, or what judges one.
+        tests: Files and tests that pytest runs instead of the ledger, where no claim can notice: what is broken is the
+            checker itself, a training, or what judges one.
     """
 
     path: str
@@ -48,6 +48,34 @@ _V = "experiments/verification/"
 _CHECKER = "tests/derivations/test_checker.py"
 _LEDGER = "tests/derivations/test_ledger.py"
 _COMMAND = "tests/experiments/test_verify.py"
+_JUDGING, _FITTING = "inference/judging/", "inference/fitting/"
+_STUDY = "experiments/evaluation/uncertainty/"
+_CASES = "experiments/special_cases/"
+_STORE = "ssl_as_inference/parameter_store.py"
+_CONVEX = "tests/inference/judging/test_evaluation.py::test_"
+_PROBE = "tests/inference/judging/test_linear_probe.py::test_"
+_COLLAPSE_TESTS = "tests/inference/judging/test_collapse.py"
+_CALIBRATION_TESTS = "tests/inference/judging/test_calibration_measures.py"
+_RESAMPLING_TESTS = "tests/inference/judging/test_resampling.py"
+_UNCERTAINTY_TESTS = "tests/inference/judging/test_uncertainty.py"
+_SELECTIVE_TESTS = "tests/inference/judging/test_selective_prediction.py"
+_STEPWISE = "tests/inference/fitting/test_stepwise.py::test_"
+_TARGET_TESTS = "tests/inference/fitting/test_targets.py"
+_SCHEDULE_TESTS = "tests/inference/fitting/test_schedule.py"
+_CONTRASTIVE_TESTS = "tests/inference/fitting/test_contrastive_objective.py"
+_STORE_TESTS = "tests/test_parameter_store.py"
+_OBJECTIVE_TESTS = "tests/inference/fitting/test_kl_objective_errors.py"
+_MONITOR_TESTS = "tests/experiments/pretraining/test_monitor.py"
+_RECOVERY_TESTS = "tests/experiments/test_recovery_reports.py"
+_LOOK = "tests/experiments/test_uncertainty.py::test_"
+_LOOK_TESTS = (
+    f"{_LOOK}the_probe_is_told_the_labels_of_training_images_alone {_LOOK}a_view_is_compared_with_another_one "
+    f"{_LOOK}ambiguous_images_are_of_two_classes_and_those_of_the_control_of_one"
+)
+_STUDY_TESTS = "tests/experiments/test_uncertainty_study.py"
+_SEED_TESTS = "tests/experiments/test_uncertainty_of_seeds.py"
+_NAN_TEST = "tests/experiments/test_recover.py::test_a_difference_that_is_no_number_is_no_agreement"
+_DIGITS_TESTS = "tests/experiments/test_digits.py"
 
 MUTANTS = (
     # Power Spherical
@@ -346,4 +374,339 @@ MUTANTS = (
     Mutant(_D + "normalizers.py", "plus == minus and (p", "(p", "", _CHECKER),
     Mutant(_D + "normalizers.py", "or simplify(weight - weight.subs(t, -t)) != 0", "", "", _CHECKER),
     Mutant(_D + "normalizers.py", "if multiple.has(_n) else", "if multiple is None else", "", _CHECKER),
+    # what judges a training: probes, neighbours, splits
+    Mutant(
+        _JUDGING + "evaluation.py",
+        "probe.score(x_held_out, y_held_out)",
+        "probe.score(x_fit, y_fit)",
+        "",
+        _CONVEX + "the_penalty_is_that_of_the_best_held_out_accuracy_and_the_fit_is_of_all_training_images",
+    ),
+    Mutant(
+        _JUDGING + "evaluation.py",
+        "best = max(_INVERSE",
+        "best = min(_INVERSE",
+        "",
+        _CONVEX + "the_penalty_is_that_of_the_best_held_out_accuracy_and_the_fit_is_of_all_training_images",
+    ),
+    Mutant(
+        _JUDGING + "evaluation.py",
+        "(classify__C=best).fit(x, y)",
+        "(classify__C=best).fit(x_fit, y_fit)",
+        "",
+        _CONVEX + "the_penalty_is_that_of_the_best_held_out_accuracy_and_the_fit_is_of_all_training_images",
+    ),
+    Mutant(
+        _JUDGING + "evaluation.py",
+        "cosine.topk(k, dim=1)",
+        "cosine.topk(k, dim=1, largest=False)",
+        "",
+        _CONVEX + "majority_vote_agrees_with_scikit_learn",
+    ),
+    Mutant(
+        _JUDGING + "evaluation.py",
+        "(cosine - cosine[:, :1]) / temp",
+        "(cosine[:, :1] - cosine) / temp",
+        "",
+        _CONVEX + "weighted_vote_agrees_with_scikit_learn",
+    ),
+    Mutant(
+        _JUDGING + "evaluation.py",
+        "other = torch.where(nearest[:, 0] == row, nearest[:, 1], nearest[:, 0])",
+        "other = nearest[:, 0]",
+        "",
+        _CONVEX + "nearest_other_is_found_among_all_other_images",
+    ),
+    Mutant(
+        _JUDGING + "evaluation.py",
+        "other = torch.where(nearest[:, 0] == row, nearest[:, 1], nearest[:, 0])",
+        "other = nearest[:, 1]",
+        "",
+        _CONVEX + "an_image_is_not_its_own_neighbour_even_beside_its_copies",
+    ),
+    Mutant(
+        _JUDGING + "evaluation.py",
+        "train = normalize(train_features.to(dtype))",
+        "train = train_features.to(dtype)",
+        "",
+        _CONVEX + "neighbours_do_not_depend_on_the_lengths_of_the_features",
+    ),
+    Mutant(
+        _JUDGING + "linear_probe.py",
+        "fitting.run(fitted, settings",
+        "fitting.run(everything, settings",
+        "",
+        _PROBE + "views_are_asked_for_once_an_epoch_in_batches_for_all_candidates_and_never_for_held_out_images",
+    ),
+    Mutant(
+        _JUDGING + "linear_probe.py",
+        "train[held_out.to(device)], classes[targets[held_out.to(device)]]",
+        "train[fitted.to(device)], classes[targets[fitted.to(device)]]",
+        "",
+        _PROBE + "candidates_trained_side_by_side_are_trained_as_if_alone",
+    ),
+    Mutant(
+        _JUDGING + "linear_probe.py",
+        "fitting.run(everything, (rate,))",
+        "fitting.run(everything[::2], (rate,))",
+        "",
+        _PROBE + "views_are_asked_for_once_an_epoch_in_batches_for_all_candidates_and_never_for_held_out_images",
+    ),
+    Mutant(
+        _JUDGING + "linear_probe.py",
+        "return torch.tensor(fitted), torch.tensor(held_out)",
+        "return torch.tensor(fitted + held_out), torch.tensor(held_out)",
+        "",
+        _PROBE + "held_out_images_are_a_fifth_of_every_class",
+    ),
+    Mutant(
+        _JUDGING + "linear_probe.py",
+        "stratify=labels.cpu(), random",
+        "random",
+        "",
+        _PROBE + "held_out_images_are_a_fifth_of_every_class",
+    ),
+    Mutant(
+        _JUDGING + "linear_probe.py",
+        "-abs(math.log(rate",
+        "abs(math.log(rate",
+        "",
+        _PROBE + "of_equally_good_rates_the_papers_wins",
+    ),
+    Mutant(
+        _JUDGING + "linear_probe.py",
+        "always_adapt=True",
+        "always_adapt=False",
+        "",
+        _PROBE + "the_classifier_is_trained_by_the_formula_of_lars_and_not_by_sgd",
+    ),
+    Mutant(_JUDGING + "collapse.py", "float(math.sqrt(z.size(1)) * z.std", "float(z.std", "", _COLLAPSE_TESTS),
+    Mutant(_JUDGING + "collapse.py", "svdvals(z - z.mean(0))", "svdvals(z)", "", _COLLAPSE_TESTS),
+    Mutant(_JUDGING + "collapse.py", "STANDARD_DEVIATION or rank", "STANDARD_DEVIATION and rank", "", _STUDY_TESTS),
+    Mutant(
+        _JUDGING + "collapse.py", "return normalize(outputs.double())", "return outputs.double()", "", _COLLAPSE_TESTS
+    ),
+    Mutant(
+        _JUDGING + "calibration.py", "order = predicted.argsort", "order = observed.argsort", "", _CALIBRATION_TESTS
+    ),
+    Mutant(
+        _JUDGING + "calibration.py",
+        "float((gap * self.count).sum() / self.count.sum())",
+        "float(gap.mean())",
+        "",
+        _CALIBRATION_TESTS,
+    ),
+    Mutant(
+        _JUDGING + "calibration.py",
+        "float((self.predicted - self.observed).abs().max())",
+        "float((self.predicted - self.observed).max())",
+        "",
+        _CALIBRATION_TESTS,
+    ),
+    Mutant(_JUDGING + "calibration.py", "cosine.mean().clamp(0", "cosine.median().clamp(0", "", _CALIBRATION_TESTS),
+    Mutant(_JUDGING + "resampling.py", "tail = (1 - level) / 2", "tail = 1 - level", "", _RESAMPLING_TESTS),
+    Mutant(
+        _JUDGING + "resampling.py",
+        "len(columns) if paired else",
+        "len(columns) if not paired else",
+        "",
+        _RESAMPLING_TESTS,
+    ),
+    Mutant(
+        _JUDGING + "resampling.py",
+        "generator.integers(length, size=length)",
+        "generator.permutation(length)",
+        "",
+        _RESAMPLING_TESTS,
+    ),
+    Mutant(_JUDGING + "resampling.py", "np.nanquantile(", "np.quantile(", "", _RESAMPLING_TESTS),
+    Mutant(
+        _JUDGING + "uncertainty.py", "(after == before).mean() / 2", "(after == before).mean()", "", _UNCERTAINTY_TESTS
+    ),
+    Mutant(
+        _JUDGING + "uncertainty.py",
+        "severity_correlations(-concentrations)",
+        "severity_correlations(concentrations)",
+        "",
+        _UNCERTAINTY_TESTS,
+    ),
+    Mutant(_JUDGING + "uncertainty.py", "rank - explained @ (explained.T @ rank)", "rank", "", _UNCERTAINTY_TESTS),
+    Mutant(
+        _JUDGING + "selective_prediction.py",
+        "- area_under_risk_coverage((~is_right)",
+        "- area_under_risk_coverage(is_right",
+        "",
+        _SELECTIVE_TESTS,
+    ),
+    Mutant(
+        "experiments/images/digits.py",
+        "data.images[second], data.labels[second]",
+        "data.images[first], data.labels[first]",
+        "",
+        _DIGITS_TESTS,
+    ),
+    Mutant(
+        "experiments/pretraining/images.py",
+        "voters[:count], voters[count:]",
+        "voters[:count], voters",
+        "",
+        _MONITOR_TESTS,
+    ),
+    Mutant(
+        "experiments/pretraining/monitor.py",
+        "neighbours.labels, seen.features, held_out.labels",
+        "neighbours.labels, bank.features, neighbours.labels",
+        "",
+        _MONITOR_TESTS,
+    ),
+    Mutant(
+        "experiments/pretraining/monitor.py",
+        "bank = represent(pair, neighbours)",
+        "bank = represent(pair, held_out)",
+        "",
+        _MONITOR_TESTS,
+    ),
+    Mutant(
+        "experiments/pretraining/monitor.py",
+        "double(), percent / 100)",
+        "double(), 1 - percent / 100)",
+        "",
+        _MONITOR_TESTS,
+    ),
+    # how a pair is fitted
+    Mutant(_OBJECTIVE, "min(len(sites), len(atoms)) < 2", "len(sites) < 2", "", _OBJECTIVE_TESTS),
+    Mutant(
+        _FITTING + "stepwise.py",
+        '["lr"] = self.schedule(self.step)',
+        '["lr"] = self.schedule(self.step + 1)',
+        "",
+        _STEPWISE + "it_takes_the_steps_of_the_learner_that_it_extends",
+    ),
+    Mutant(
+        _FITTING + "stepwise.py",
+        '{"params": own, "lr": self.predictor_rate}',
+        '{"params": own}',
+        "",
+        _STEPWISE + "a_predictor_with_a_fixed_rate_takes_the_steps_of_sgd_with_two_groups",
+    ),
+    Mutant(
+        _FITTING + "stepwise.py",
+        "clip_grads_with_norm_(held, self.gradient_clip, norm)",
+        "clip_grads_with_norm_(held, 2 * self.gradient_clip, norm)",
+        "",
+        _STEPWISE + "clipping_shortens_the_gradient_and_nothing_else",
+    ),
+    Mutant(
+        _FITTING + "stepwise.py",
+        "self._optimizer_state = optimizer_state",
+        "self._optimizer_state = None",
+        "",
+        _STEPWISE + "a_fit_that_is_taken_up_at_any_step_ends_with_the_same_bits",
+    ),
+    Mutant(
+        _FITTING + "stepwise.py",
+        "return self.step\n",
+        "return self.step + 1\n",
+        "",
+        _STEPWISE + "a_rising_momentum_is_that_of_the_step",
+    ),
+    Mutant(
+        _FITTING + "targets.py",
+        "avg_fn(self.momentum_after(step))",
+        "avg_fn(1 - self.momentum_after(step))",
+        "",
+        _TARGET_TESTS,
+    ),
+    Mutant(
+        _FITTING + "targets.py", "math.pi * step / self.steps", "math.pi * (step + 1) / self.steps", "", _TARGET_TESTS
+    ),
+    Mutant(_FITTING + "schedule.py", "/ (self.steps - self.warmup))", "/ self.steps)", "", _SCHEDULE_TESTS),
+    Mutant(_FITTING + "schedule.py", "(step + 1) / (self.warmup + 1)", "step / (self.warmup + 1)", "", _SCHEDULE_TESTS),
+    Mutant(
+        _FITTING + "contrastive_objective.py",
+        "by_expert.logsumexp(-1)",
+        "by_expert.logsumexp(-2)",
+        "",
+        _CONTRASTIVE_TESTS,
+    ),
+    Mutant(
+        _FITTING + "contrastive_objective.py",
+        "logsumexp(-1) - math.log(",
+        "logsumexp(-1) + math.log(",
+        "",
+        _CONTRASTIVE_TESTS,
+    ),
+    Mutant(
+        _STORE,
+        "network.named_parameters() if parameter.requires_grad}",
+        "network.named_parameters()}",
+        "",
+        _STORE_TESTS,
+    ),
+    Mutant(_STORE, "parameter and entry in _NAMES", "parameter and entry is None", "", _STORE_TESTS),
+    Mutant(_STORE, "parameter.copy_(entry)", "entry.copy_(parameter)", "", _STORE_TESTS),
+    Mutant(_STORE, "if pyro.settings.get(", "if not pyro.settings.get(", "", _STORE_TESTS),
+    # what says that a method is recovered, or a limit shows
+    Mutant(_CASES + "recovery.py", "else max(values)", "else min(values)", "", _RECOVERY_TESTS),
+    Mutant(
+        _CASES + "recovery.py", "torch.stack(differences).max()", "torch.stack(differences).min()", "", _RECOVERY_TESTS
+    ),
+    Mutant(
+        _CASES + "recovery.py",
+        "(_gradients(ours), _gradients(published))",
+        "(_gradients(ours), _gradients(ours))",
+        "",
+        _RECOVERY_TESTS,
+    ),
+    Mutant(
+        _CASES + "recovery.py",
+        "(ours.parameters(), published.parameters())",
+        "(ours.parameters(), ours.parameters())",
+        "",
+        _RECOVERY_TESTS,
+    ),
+    Mutant(
+        _CASES + "recovery.py",
+        "(ours.buffers(), published.buffers())",
+        "(ours.buffers(), ours.buffers())",
+        "",
+        _RECOVERY_TESTS,
+    ),
+    Mutant(_CASES + "recovery.py", "abs(losses[0] - losses[1])", "losses[0] - losses[1]", "", _RECOVERY_TESTS),
+    Mutant(_CASES + "recovery.py", "any(math.isnan(value) for", "all(math.isnan(value) for", "", _NAN_TEST),
+    Mutant(_CASES + "recovery.py", "return all(value <= TOL", "return any(value <= TOL", "", _RECOVERY_TESTS),
+    Mutant(_CASES + "findings.py", "else max(spread) <", "else min(spread) <", "", _RECOVERY_TESTS),
+    Mutant(_CASES + "findings.py", "min(spread) > MIN_STD", "max(spread) > MIN_STD", "", _RECOVERY_TESTS),
+    Mutant(_CASES + "findings.py", "all(value <= END_TOLERANCE", "any(value <= END_TOLERANCE", "", _RECOVERY_TESTS),
+    # the study of uncertainty
+    Mutant(
+        _STUDY + "observations.py",
+        "linear_probe(bank, train.labels, features, there)",
+        "linear_probe(features, there, features, there)",
+        "",
+        _LOOK_TESTS,
+    ),
+    Mutant(
+        _STUDY + "observations.py",
+        "fresh_generator(seed, _PAIRS + number)",
+        "fresh_generator(seed, _PAIRS)",
+        "",
+        _LOOK_TESTS,
+    ),
+    Mutant(_STUDY + "observations.py", "cosines(first, second))", "cosines(first, first))", "", _LOOK_TESTS),
+    Mutant(
+        _STUDY + "observations.py", "look, seed, same_class=False)", "look, seed, same_class=True)", "", _LOOK_TESTS
+    ),
+    Mutant(
+        _STUDY + "rivals.py",
+        "cosines(first, second) + cosines(second, first)",
+        "cosines(first, first) + cosines(second, second)",
+        "",
+        _LOOK_TESTS,
+    ),
+    Mutant(_STUDY + "ambiguity.py", "step = 1 + (draw", "step = (draw", "", _STUDY_TESTS),
+    Mutant(_STUDY + "measures.py", "[clean[name], probed]", "[clean[name], right]", "", _STUDY_TESTS),
+    Mutant(_STUDY + "measures.py", "[-clean[name], right]", "[clean[name], right]", "", _STUDY_TESTS),
+    Mutant(_STUDY + "report.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)", "", _SEED_TESTS),
+    Mutant(_STUDY + "report.py", "if all(met) else", "if any(met) else", "", _STUDY_TESTS),
 )

@@ -6,7 +6,7 @@
 Each mutant is a textual replacement (`mutants.py`) in a temporary copy of the packages. There a fresh process runs
 the claims named with the mutant and then, while none has failed, all other claims that do not take long; or, where the
 mutant names tests, those. A mutant is caught when a claim or a test fails or the code does not import. Survivors are
-listed; the exit status is 0 if at least 98 % of the mutants are caught.
+listed; the exit status is 0 if at least 98 % of the mutants are caught. `--jobs 2` tries two at a time.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -53,7 +56,7 @@ def outcome(folder: Path, claims: str, order: str = ORDER, limit: float = 600) -
 
 def run_tests(folder: Path, tests: str, limit: float = 600) -> str:
     """Which test failed in this copy of the code; empty if none did."""
-    options = ["-q", "-x", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-W", "ignore"]
+    options = ["-q", "-x", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
     return ended(folder, [sys.executable, "-m", "pytest", *options, *tests.split()], limit)
 
 
@@ -88,6 +91,25 @@ def try_mutant(mutant: Mutant, folder: Path) -> str:
         path.write_text(text, encoding="utf-8")
 
 
+def copies(place: Path, count: int) -> queue.SimpleQueue[Path]:
+    """So many copies of the code, each for one mutant at a time."""
+    free: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    for number in range(count):
+        folder = place / str(number)
+        for room in ROOMS:
+            shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        free.put(folder)
+    return free
+
+
+def unbroken(mutants: Sequence[Mutant], folder: Path) -> str:
+    """What fails, of all that is to notice these mutants, in the code as it is; empty if nothing does."""
+    tests = dict.fromkeys(name for mutant in mutants for name in mutant.tests.split())
+    failure = outcome(folder, "") if any(mutant.claims for mutant in mutants) else ""
+    return failure or (run_tests(folder, " ".join(tests)) if tests else "")
+
+
 def main() -> int:
     """Run the mutants; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -96,6 +118,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="run only the mutants whose path holds this text")
     parser.add_argument("--sample", type=int, help="run so many of them, drawn at random")
     parser.add_argument("--seed", type=int, help="of the sample; another one each time when not given")
+    parser.add_argument("--jobs", type=int, default=1, help="so many at a time")
     parser.add_argument("--no-baseline", action="store_true", help="do not check first that the unbroken code passes")
     parser.add_argument("--out", type=Path, help="write the result as JSON to this file")
     options = parser.parse_args()
@@ -104,24 +127,28 @@ def main() -> int:
         seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
         print(f"a sample of {options.sample} of {len(chosen)} mutants, --seed {seed}")
         chosen = random.Random(seed).sample(chosen, min(options.sample, len(chosen)))  # noqa: S311  # no secret
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for room in ROOMS:
-            shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", folder)
-        files = dict.fromkeys(name for mutant in chosen for name in mutant.tests.split())
-        failure = "" if options.no_baseline else outcome(folder, "") or (files and run_tests(folder, " ".join(files)))
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(options.jobs) as pool:
+        free = copies(Path(name), options.jobs)
+
+        def tried(mutant: Mutant) -> tuple[str, float]:
+            folder, begin = free.get(), time.monotonic()
+            try:
+                return try_mutant(mutant, folder), time.monotonic() - begin
+            finally:
+                free.put(folder)
+
+        folder = free.get()
+        failure = "" if options.no_baseline else unbroken(chosen, folder)
+        free.put(folder)
         if failure:
             print(f"the unbroken code fails: {failure}")
             return 2
         records = []
-        for number, mutant in enumerate(chosen, start=1):
-            begin = time.monotonic()
-            caught = try_mutant(mutant, folder)
+        for mutant, (caught, seconds) in zip(chosen, pool.map(tried, chosen), strict=True):
             records.append({**mutant._asdict(), "caught_by": caught})
             state = f"caught by {caught[:90]}" if caught else "SURVIVES"
-            seconds = time.monotonic() - begin
-            print(f"{number}/{len(chosen)} [{seconds:.0f} s] {mutant.path}: {mutant.new.strip()!r} {state}", flush=True)
+            number = f"{len(records)}/{len(chosen)} [{seconds:.0f} s]"
+            print(f"{number} {mutant.path}: {mutant.new.strip()!r} {state}", flush=True)
             if options.out:
                 options.out.write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
     survivors = [record for record in records if not record["caught_by"]]

@@ -91,6 +91,13 @@ PLAIN_MODEL = model_with(lambda projection: VonMisesFisher(normalize(projection)
         ),
         pytest.param(
             PLAIN_MODEL,
+            MultiViewGuide(nn.Identity(), 1),
+            [POINTS, POINTS],
+            r'pairs="cross" .* needs at least 2 of them, got 2 view\(s\) and 1 atom\(s\)',
+            id="one atom, cross pairs",
+        ),
+        pytest.param(
+            PLAIN_MODEL,
             guide_without_latent,
             [POINTS, POINTS],
             r"guide must sample a site named 'z', got sites \['other'\]",

@@ -235,11 +235,11 @@ def test_no_step_reads_a_number_from_the_device(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_predictor_with_a_fixed_rate_takes_the_steps_of_sgd_with_two_groups() -> None:
-    learner, plain = make(batch_normalized(), predictor_rate=0.1, weight_decay=1e-4), batch_normalized()
+    learner, plain = make(batch_normalized(), predictor_rate=0.07, weight_decay=1e-4), batch_normalized()
     fit(learner)
     loss = KLObjective()(plain.model, plain.guide)
     rest = list(plain.model.encoder.parameters())
-    groups = [{"params": rest}, {"params": list(plain.model.predictor.parameters())}]
+    groups = [{"params": rest}, {"params": list(plain.model.predictor.parameters()), "lr": 0.07}]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=1e-4)
     for step, views in enumerate(Views()):
         optimizer.param_groups[0]["lr"] = CosineSchedule(0.1, STEPS)(step)

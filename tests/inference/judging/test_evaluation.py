@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from inference.judging import evaluation
 from inference.judging.evaluation import (
+    fit_linear_probe,
     knn_accuracy,
     linear_accuracy,
     nearest_neighbour_is_right,
@@ -166,6 +170,24 @@ def test_linear_probe_chooses_its_penalty_without_the_test_images(
         linear_accuracy(train, train_labels, test, (test_labels + shift) % 10)
         chosen.add(penalties[-1])
     assert len(chosen) == 1
+
+
+def test_the_penalty_is_that_of_the_best_held_out_accuracy_and_the_fit_is_of_all_training_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 3  # 120 images in 60 dimensions: those fitted on are told apart whatever they are
+    features = torch.randn(120, 60, dtype=torch.float64, generator=generator)
+    features[:, :3] += torch.eye(3)[labels]
+    x, y = features.numpy(), labels.numpy()
+    probe = fit_linear_probe(features, labels)
+    _, held_out = train_test_split(range(120), test_size=24, stratify=y, random_state=0)
+    split = PredefinedSplit([0 if image in held_out else -1 for image in range(120)])
+    penalties = {"logisticregression__C": [1e-3, 1e-2, 1e-1, 1.0]}
+    alone = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    search = GridSearchCV(alone, penalties, cv=split, return_train_score=True).fit(x, y)
+    assert search.cv_results_["mean_train_score"].argmax() != search.best_index_  # the fitted images would mislead
+    assert search.best_params_["logisticregression__C"] == probe["classify"].C
+    np.testing.assert_allclose(probe["standardize"].mean_, x.mean(0), atol=1e-12)
+    np.testing.assert_allclose(probe.predict_proba(x), search.predict_proba(x), atol=1e-3)
 
 
 def test_labels_may_be_any_integers(digits: Split) -> None:
