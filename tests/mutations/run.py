@@ -6,13 +6,15 @@
 Each mutant is a textual replacement (`mutants.py`) in a temporary copy of the packages. There a fresh process runs
 the claims named with the mutant and then, while none has failed, all other claims that do not take long; or, where the
 mutant names tests, those. A mutant is caught when a claim or a test fails or the code does not import. Survivors are
-listed; the exit status is 0 if at least 98 % of the mutants are caught. `--jobs 2` tries two at a time.
+listed; the exit status is 0 if at least 98 % of the mutants are caught, or of a sample so many that 98 % of all may be.
+`--jobs 2` tries two at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import queue
 import random
@@ -23,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -110,6 +113,17 @@ def unbroken(mutants: Sequence[Mutant], folder: Path) -> str:
     return failure or (run_tests(folder, " ".join(tests)) if tests else "")
 
 
+def allowed_survivors(count: int) -> int:
+    """The most survivors in a sample of so many mutants that are not a surprise, at one in a thousand, if 2 % survive.
+
+    Example:
+        >>> allowed_survivors(30)
+        4
+    """
+    chances = (math.comb(count, k) * (1 - REQUIRED) ** k * REQUIRED ** (count - k) for k in range(count + 1))
+    return next(k for k, below in enumerate(accumulate(chances)) if below >= 0.999)
+
+
 def main() -> int:
     """Run the mutants; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -156,6 +170,8 @@ def main() -> int:
     print(f"\n{len(records) - len(survivors)} of {len(records)} mutants caught ({rate:.1%})")
     for record in survivors:
         print(f"survives: {record['path']}: {record['old']!r} -> {record['new']!r}")
+    if options.sample:
+        return 0 if len(survivors) <= allowed_survivors(len(records)) else 1
     return 0 if rate >= REQUIRED else 1
 
 
