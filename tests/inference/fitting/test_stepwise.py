@@ -239,7 +239,10 @@ def test_a_predictor_with_a_fixed_rate_takes_the_steps_of_sgd_with_two_groups() 
     fit(learner)
     loss = KLObjective()(plain.model, plain.guide)
     rest = list(plain.model.encoder.parameters())
-    groups = [{"params": rest}, {"params": list(plain.model.predictor.parameters()), "lr": 0.07}]
+    groups: list[dict[str, Any]] = [
+        {"params": rest},
+        {"params": list(plain.model.predictor.parameters()), "lr": 0.07},
+    ]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=1e-4)
     for step, views in enumerate(Views()):
         optimizer.param_groups[0]["lr"] = CosineSchedule(0.1, STEPS)(step)
