@@ -31,12 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--features", type=Path, metavar="FILE", help="views' features that are computed already")
     parser.add_argument("--views", type=whole_number(2), default=4, help="random views of each image")
     parser.add_argument("--size", type=whole_number(1), help="of a view in pixels (default: the encoder's own, or 128)")
-    parser.add_argument("--dim", type=whole_number(2), default=128, help="dimension of the sphere")
+    parser.add_argument("--dim", type=whole_number(2), default=32, help="dimension of the sphere")
     parser.add_argument("--hidden", type=whole_number(1), default=512, help="width of the head's hidden layer")
     parser.add_argument(
         "--family", choices=("power_spherical", "von_mises_fisher"), default="power_spherical", help="of the experts"
     )
-    parser.add_argument("--epochs", type=whole_number(1), default=30, help="of the head")
+    parser.add_argument("--epochs", type=whole_number(1), help="of the head (default: 10, more for few items)")
     parser.add_argument("--learning-rate", type=positive_number, default=1e-3, help="of AdamW")
     parser.add_argument(
         "--hold-out", type=fraction, default=0.2, help="of the items, where FOLDER has no validation images"

@@ -6,6 +6,9 @@ FOLDER, the features (output of the backbone, for use downstream), the mean dire
 low where the network is uncertain. Images are read and written as they come, so that memory does not grow with their
 number, and the file appears under its name only when it is complete. Beside it comes a picture of the images with the
 lowest and the highest κ, as the network sees them: their middle.
+
+With --features FILE (npz or Parquet: item, view, vector; a row a view) a result of experiments.add_uncertainty is
+applied to features that are there already; the columns are then item, view, κ and ρ, the cosine that κ promises.
 """
 
 from __future__ import annotations
@@ -21,17 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = CommandLineParser(prog="python -m experiments.embed", description=__doc__)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=CHECKPOINT)
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder of images")
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="folder of images")
+    parser.add_argument("--features", type=Path, metavar="FILE", help="apply to features that are computed already")
     parser.add_argument("--out", type=Path, required=True, help="file to write: ….parquet or ….npz")
     parser.add_argument("--shown", type=whole_number(1), default=24, help="images of each end on the contact sheet")
     add_options(parser, named_sets=False)
     options = parser.parse_args(arguments)
     if options.out.suffix not in {".parquet", ".npz"}:
         parser.error(f"argument --out: expected a file that ends in .parquet or .npz, got {str(options.out)!r}")
-    from experiments.evaluation.embedding import run  # noqa: PLC0415  # after parsing: it imports torch
+    if (options.features is None) == (options.folder is None):
+        parser.error("expected FOLDER or --features FILE")
+    from experiments.evaluation import applying, embedding  # noqa: PLC0415  # after parsing: they import torch
 
     try:
-        return run(options)
+        return embedding.run(options) if options.features is None else applying.run(options)
     except (ValueError, OSError) as error:
         return parser.fail(error)
 

@@ -5,6 +5,11 @@ foreign images, U6 calibration, U7 likelihood, U8 known ambiguity; with bootstra
 JPEG size, pixel entropy, norm of the features, distance to the nearest training image and to all of them
 (Mahalanobis), cosine of two views, and the probe's maximum softmax. Give the checkpoints of several seeds of one
 configuration to see what depends on the seed, and their ensemble as one more rival.
+
+With --heads a result of experiments.add_uncertainty is judged instead, over the features that lie beside it: heads of
+several seeds, and on the same features heads of MCInfoNCE, of von Mises-Fisher experts, and one that predicts the loss
+of a probe. Each foreign set is then judged as well, as one of classes that no head has seen. All images are looked at
+once, and what was seen is kept on disk: a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -24,10 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     options = parser.parse_args(given)
-    from experiments.evaluation.uncertainty.asking import run  # noqa: PLC0415  # after parsing: it imports torch
+    if options.heads is None and (options.study or options.degraded):
+        parser.error("--study and --degraded belong to --heads")
+    if options.heads is not None and len(options.checkpoints) > 1:
+        parser.error("--heads belongs to one result of experiments.add_uncertainty, got more checkpoints")
+    from experiments.evaluation.uncertainty import asking, asking_heads  # noqa: PLC0415  # after parsing: slow
 
     try:
-        return run(options, given)
+        return asking.run(options, given) if options.heads is None else asking_heads.run(options, given)
     except (ValueError, OSError) as error:
         return parser.fail(error)
 
@@ -43,6 +52,15 @@ def _parser() -> CommandLineParser:
         "--compare", type=Path, metavar="CHECKPOINT", help="another encoder whose cosine of two views competes"
     )
     parser.add_argument("--images", type=whole_number(2), default=2000, help="images of each set, at most")
+    parser.add_argument(
+        "--heads",
+        type=whole_number(1),
+        metavar="N",
+        help="of a result of experiments.add_uncertainty: judge N heads, refitted with the seeds 0 … N − 1",
+    )
+    parser.add_argument("--degraded", type=whole_number(2), help="of these, how many are degraded (default: all)")
+    parser.add_argument("--study", action="store_true", help="what decides it, and one kind of defect left out")
+    parser.add_argument("--jobs", type=whole_number(1), default=1, help="seeds whose heads are fitted at a time")
     parser.add_argument("--resamples", type=whole_number(1), default=1000, help="resamples of the bootstrap")
     add_seed(parser, "of images, degradations and resamples")
     parser.add_argument("--name", type=_name, default="uncertainty", help="of the record and its figures")

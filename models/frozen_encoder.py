@@ -50,12 +50,13 @@ class TargetMap(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, features: Tensor, dim: int) -> Self:
+    def fit(cls, features: Tensor, dim: int, *, whitening: float = 0.25) -> Self:
         """Fit mean, directions and variances.
 
         Args:
             features: Shape `(views, items, features)`.
             dim: Dimension of the sphere, at least 2.
+            whitening: The exponent of 1/Λ: ¼ as above, 0 for none, ½ for equal variances.
 
         Raises:
             ValueError: If the features are fewer than `dim`, not finite, of fewer items than `dim`, or vary in fewer
@@ -82,7 +83,7 @@ class TargetMap(nn.Module):
             )
         target = cls(width, dim)
         target.mean.copy_(mean)
-        target.projection.copy_(directions * variances**-0.25)
+        target.projection.copy_(directions * variances**-whitening)
         return target.to(features.device)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ class FrozenEncoderPair(MultiViewPair):
         torch.Size([50])
     """
 
-    def __init__(self, features: int, *, dim: int = 128, hidden: int = 512, family: Family = "power_spherical") -> None:
+    def __init__(self, features: int, *, dim: int = 32, hidden: int = 512, family: Family = "power_spherical") -> None:
         if family not in get_args(Family):
             raise ValueError(f"family must be one of {', '.join(get_args(Family))}, got {family!r}")
         for name, value, least in (("dim", dim, 2), ("hidden", hidden, 1)):
@@ -153,10 +154,19 @@ class FrozenEncoderPair(MultiViewPair):
         model = MultiViewModel(Encoder(frozen, nn.Identity()), _HEADS[family](network, relative_concentration))
         super().__init__(dim, model, MultiViewGuide(Encoder(frozen, TargetMap(features, dim))))
         self.features = features
+        self.hidden = hidden
+        self.family = family
 
     @classmethod
     def of(
-        cls, features: Tensor, *, dim: int = 128, hidden: int = 512, family: Family = "power_spherical", seed: int = 0
+        cls,
+        features: Tensor,
+        *,
+        dim: int = 32,
+        hidden: int = 512,
+        family: Family = "power_spherical",
+        whitening: float = 0.25,
+        seed: int = 0,
     ) -> Self:
         """A pair whose target map and standardisation are fitted to features, and whose head is not trained yet.
 
@@ -165,12 +175,13 @@ class FrozenEncoderPair(MultiViewPair):
             dim: Dimension of the sphere.
             hidden: Width of the head's hidden layer.
             family: Of the experts.
+            whitening: Of the target map.
             seed: Of the head's weights; torch's own generator is left as it was.
 
         Raises:
             ValueError: As `TargetMap.fit`.
         """
-        target = TargetMap.fit(features, dim)
+        target = TargetMap.fit(features, dim, whitening=whitening)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             pair = cls(features.size(-1), dim=dim, hidden=hidden, family=family)

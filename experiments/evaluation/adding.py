@@ -32,7 +32,7 @@ from experiments.images.threads import in_threads
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.records.environment import typed_command
 from experiments.records.record import Cell, Record, Table
-from inference.fitting.features import fit_to_features
+from inference.fitting.features import enough_epochs, fit_to_features
 from inference.judging.calibration import (
     calibration_bins,
     power_spherical_likelihood_gain,
@@ -73,12 +73,13 @@ def run(options: Namespace, given: Sequence[str]) -> int:
     head = HeadConfig(found.fitted.size(-1), options.dim, options.hidden, options.family)
     started = time.monotonic()
     fitted = found.fitted.to(options.device)
+    epochs = options.epochs or enough_epochs(fitted.size(1))
     pair = FrozenEncoderPair.of(fitted, dim=head.dim, hidden=head.hidden, family=head.family, seed=options.seed)
-    with tqdm(total=options.epochs, desc="fitting", unit="epoch", disable=None) as bar:
+    with tqdm(total=epochs, desc="fitting", unit="epoch", disable=None) as bar:
         fit_to_features(
             pair,
             fitted,
-            epochs=options.epochs,
+            epochs=epochs,
             learning_rate=options.learning_rate,
             seed=options.seed,
             after_epoch=bar.update,
@@ -108,7 +109,7 @@ def run(options: Namespace, given: Sequence[str]) -> int:
             "dim": head.dim,
             "hidden": head.hidden,
             "family": head.family,
-            "epochs": options.epochs,
+            "epochs": epochs,
             "learning_rate": options.learning_rate,
             "encoder": None if config is None else config.to_dict(),
         },

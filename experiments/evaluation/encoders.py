@@ -46,7 +46,7 @@ class HeadConfig:
     """
 
     features: int
-    dim: int = 128
+    dim: int = 32
     hidden: int = 512
     family: Family = "power_spherical"
 
@@ -73,12 +73,13 @@ class FrozenEncoder:
         features: Tensor = self.network.eval()(torch.zeros(1, self.config.data.channels, size, size))
         return features.size(-1)
 
-    def fingerprint(self) -> str:
-        """A hash of its weights."""
-        digest = hashlib.sha256()
-        for name, tensor in self.network.state_dict().items():
-            digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+
+def fingerprint(network: nn.Module) -> str:
+    """A hash of a network's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def open_frozen_encoder(name: str, file: Path | None, *, size: int | None, data: str) -> FrozenEncoder:

@@ -57,21 +57,31 @@ def embed(pair: MultiViewPair, views: Tensor) -> Embedding:
         views: Shape `(images, channels, height, width)`, on any device.
     """
     backbone = pair.model.encoder.get_submodule("backbone")
-    projector = pair.model.encoder.get_submodule("projector")
     was_training = pair.training
     pair.eval()
     try:
-        features = backbone(views.to(next(pair.parameters()).device))
-        projection = projector(features)
-        # Pyro's checks would wait for the device, and hide from the caller which images a diverged network fails on.
-        with pyro.validation_enabled(False):
-            expert = pair.model.predictor(projection)
-        outputs, target = projection, pair.guide.network
-        if target is not pair.model.encoder and getattr(target, "backbone", None) is backbone:
-            # One frozen backbone, whose features the guide takes to the sphere in its own way.
-            outputs = target.get_submodule("projector")(features)
+        return embed_features(pair, backbone(views.to(next(pair.parameters()).device)))
     finally:
         pair.train(was_training)
+
+
+@torch.no_grad()
+def embed_features(pair: MultiViewPair, features: Tensor) -> Embedding:
+    """What a pair in evaluation mode says of views whose features, the outputs of its backbone, are known already.
+
+    Args:
+        pair: As for `embed`.
+        features: Shape `(images, features)`, on the device of the pair.
+    """
+    encoder, target = pair.model.encoder, pair.guide.network
+    projection = encoder.get_submodule("projector")(features)
+    # Pyro's checks would wait for the device, and hide from the caller which images a diverged network fails on.
+    with pyro.validation_enabled(False):
+        expert = pair.model.predictor(projection)
+    outputs = projection
+    if target is not encoder and getattr(target, "backbone", None) is encoder.get_submodule("backbone"):
+        # One frozen backbone, whose features the guide takes to the sphere in its own way.
+        outputs = target.get_submodule("projector")(features)
     return Embedding(features, normalize(outputs), expert.mean_direction, expert.concentration)
 
 

@@ -20,12 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.evaluation.uncertainty.observations import Observations
+from experiments.evaluation.uncertainty.observations import LOOKS, Observations
 from experiments.evaluation.uncertainty.rivals import KAPPA
 from experiments.pretraining.configuration import PretrainConfig
 
 _SMALLEST = torch.finfo(torch.float32).tiny  # κ is computed in float32, where it may be rounded to 0
-_LOOKS = ("clean", "degraded", "cropped", "foreign", "ambiguous", "control")
 
 
 def ensemble_name(members: int) -> str:
@@ -69,7 +68,7 @@ def with_ensemble(observations: Sequence[Observations]) -> list[Observations]:
         ]
         return {KAPPA: own[KAPPA], ensemble_name(len(parts)): -torch.stack(parts).mean(0)} | own
 
-    looks = {name: [getattr(seen, name) for seen in observations] for name in _LOOKS}
+    looks = {name: [getattr(seen, name) for seen in observations] for name in LOOKS}
     return [
         replace(seen, **{name: joined(members[number], members) for name, members in looks.items()})
         for number, seen in enumerate(observations)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.evaluation.uncertainty.observations import Observations
-from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA
+from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, Uncertainties
 from inference.judging.calibration import (
     CalibrationBins,
     calibration_bins,
@@ -36,6 +36,9 @@ _FEWER = 200
 
 Measured = dict[str, dict[str, Estimate]]
 """Name of the measure, name of the uncertainty, value."""
+
+
+Columns = Callable[[str], Sequence[Tensor]]
 
 
 def _nothing(name: str) -> Sequence[Tensor]:  # noqa: ARG001  # of any uncertainty
@@ -66,7 +69,7 @@ class Measure:
     aim: float | None = None
     at_most: bool = False
     interval_beyond: float | None = None
-    columns: Callable[[str], Sequence[Tensor]] = _nothing
+    columns: Columns = _nothing
     statistic: Callable[..., float] = _mean
     paired: bool = True
     resamples: int | None = None
@@ -115,31 +118,28 @@ def foreign_name(images: str) -> str:
 def measures(seen: Observations) -> list[Measure]:
     """What is measured on these observations, and how, in the order of the table."""
     clean, fresh, right, probed = seen.clean, seen.fresh, seen.neighbour_is_right, seen.probe_is_right
+    # Of the images that were cropped, which may be fewer: each degradation's level 0.
+    whole = {name: u[0] for name, u in next(iter(seen.degraded.values())).items()}
 
-    def followed(*kinds: str) -> Callable[[str], Sequence[Tensor]]:
-        return lambda name: [torch.stack([severity_correlations(seen.degraded[kind][name]) for kind in kinds]).mean(0)]
+    def followed(*kinds: str) -> Columns:
+        return partial(_followed, [seen.degraded[kind] for kind in kinds])
 
-    def levels(of: dict[str, Tensor]) -> Callable[[str], Sequence[Tensor]]:
-        return lambda name: [of[name].T] if of else []
+    def levels(of: Uncertainties) -> Columns:
+        return lambda name: [of[name].T] if name in of else []
 
-    def against(foreign: dict[str, Tensor]) -> Callable[[str], Sequence[Tensor]]:
-        return lambda name: [clean[name], foreign[name]]
+    def against(inside: Uncertainties, outside: Uncertainties) -> Columns:
+        return lambda name: [inside[name], outside[name]] if name in outside else []
 
-    def severities(name: str) -> Sequence[Tensor]:
-        """`(images, degradations, 2, levels)`: u and edge energy's u."""
-        both = [torch.stack([u[name].T, u[EDGES].T], dim=1) for u in seen.degraded.values()]
-        return [] if name == EDGES else [torch.stack(both, dim=1)]
-
-    def calibrated(*columns: Tensor) -> Callable[[str], Sequence[Tensor]]:
+    def calibrated(*columns: Tensor) -> Columns:
         return lambda name: columns if name == KAPPA else []  # no rival has a value that could be right
 
     rows = [Measure(severity_name(kind), 0.3, columns=followed(kind)) for kind in seen.degraded]
     rows += [
         Measure(ALL_SEVERITIES, 0.6, columns=followed(*seen.degraded)),
-        Measure(CROP, 0.8, columns=against(seen.cropped), statistic=probability_of_increase),
+        Measure(CROP, 0.8, columns=against(whole, seen.cropped), statistic=probability_of_increase),
     ]
-    if right is not None and probed is not None:
-        of_probe = ((AURC, area_under_risk_coverage), (EXCESS, excess_area), (ACCURACY, accuracy_at_coverage))
+    of_probe = ((AURC, area_under_risk_coverage), (EXCESS, excess_area), (ACCURACY, accuracy_at_coverage))
+    if right is not None:
         rows.append(
             Measure(
                 R_AUROC,
@@ -149,22 +149,23 @@ def measures(seen: Observations) -> list[Measure]:
                 statistic=correctness_auroc,
             )
         )
+    if probed is not None:
         rows += [
             Measure(title, columns=lambda name: [clean[name], probed], statistic=statistic)
             for title, statistic in of_probe
         ]
     rows += [
-        Measure(foreign_name(images), columns=against(foreign), statistic=foreign_auroc, paired=False)
+        Measure(foreign_name(images), columns=against(clean, foreign), statistic=foreign_auroc, paired=False)
         for images, foreign in seen.foreign.items()
     ]
     gain = power_spherical_likelihood_gain if fresh.law is PowerSpherical else von_mises_fisher_likelihood_gain
     cosines = calibrated(fresh.expected, fresh.cosine)
     rows += [
         Measure(GAP, 0.03, at_most=True, columns=cosines, statistic=lambda *columns: _binned(*columns).largest_gap),
-        Measure(MEAN_GAP, columns=cosines, statistic=lambda *columns: _binned(*columns).mean_gap),
+        Measure(MEAN_GAP, at_most=True, columns=cosines, statistic=lambda *columns: _binned(*columns).mean_gap),
         Measure(GAIN, columns=calibrated(fresh.concentration, fresh.cosine), statistic=partial(gain, fresh.dim)),
     ]
-    if right is not None and probed is not None:
+    if right is not None:
         wrong = (~right).double()
         rows += [
             Measure(AMBIGUITY, 0.5, columns=levels(seen.ambiguous), statistic=_pooled_spearman),
@@ -176,7 +177,29 @@ def measures(seen: Observations) -> list[Measure]:
             ),
         ]
     # Each resample ranks all levels of all images: fewer of them.
-    return [*rows, Measure(BEYOND_SEVERITY, columns=severities, statistic=_partial_with_severity, resamples=_FEWER)]
+    return [
+        *rows,
+        Measure(
+            BEYOND_SEVERITY,
+            columns=partial(_severities, seen.degraded.values()),
+            statistic=_partial_with_severity,
+            resamples=_FEWER,
+        ),
+    ]
+
+
+def _followed(looks: Sequence[Uncertainties], name: str) -> Sequence[Tensor]:
+    """Correlation with the severity, a row an image, where it is known for every degradation."""
+    if not all(name in u for u in looks):
+        return ()
+    return [torch.stack([severity_correlations(u[name]) for u in looks]).mean(0)]
+
+
+def _severities(looks: Collection[Uncertainties], name: str) -> Sequence[Tensor]:
+    """`(images, degradations, 2, levels)`: u and edge energy's u."""
+    if name == EDGES or not all(name in u for u in looks):
+        return ()
+    return [torch.stack([torch.stack([u[name].T, u[EDGES].T], dim=1) for u in looks], dim=1)]
 
 
 def measure(observations: Observations, *, resamples: int = 1000, seed: int = 0) -> Measured:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
-from sklearn.covariance import LedoitWolf
 from torch import Tensor
 from tqdm import tqdm
 
 from experiments.evaluation.uncertainty.ambiguity import WEIGHTS, partners, superpose
-from experiments.evaluation.uncertainty.rivals import KAPPA, Rivals, Uncertainties, cosines
+from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS, Rivals, Uncertainties, cosines
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, middles, random_view
 from experiments.images.degradation_series import DEGRADATIONS
 from experiments.images.degradations import crop
@@ -19,9 +19,12 @@ from experiments.images.device_images import DeviceImages
 from experiments.images.image_sets import UNLABELLED
 from inference.judging.collapse import effective_rank, standard_deviation
 from inference.judging.evaluation import nearest_other_is_right
-from inference.judging.linear_probe import linear_probe
+from inference.judging.representation import embed_features
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
-from ssl_as_inference.sphere import normalize
+from ssl_as_inference.graphical_model import MultiViewPair
+
+LOOKS = ("clean", "degraded", "cropped", "foreign", "ambiguous", "control")
+"""The attributes of `Observations` that hold uncertainties."""
 
 LARGEST_CROP, SMALLEST_CROP = 1.0, 0.25
 _CHOICE, _PARTNERS, _CROPS, _PAIRS = 10, 11, 12, 13
@@ -45,6 +48,16 @@ class FreshViews:
     expected: Tensor
     cosine: Tensor
 
+    @classmethod
+    @torch.no_grad()
+    def of(cls, pair: MultiViewPair, first: Tensor, second: Tensor) -> Self:
+        """What a pair says of the features of two views of each image."""
+        asked, answer = embed_features(pair, first), embed_features(pair, second)
+        law = type(pair.model.predictor(pair.model.encoder.get_submodule("projector")(first[:1])))
+        kappa = asked.concentration.double()
+        expected = law(asked.mean_direction.double(), kappa, validate_args=False).mean_resultant_length
+        return cls(pair.dim, law, *(tensor.cpu() for tensor in (kappa, expected, cosines(asked, answer))))
+
 
 @dataclass(frozen=True, eq=False)
 class Observations:
@@ -62,6 +75,7 @@ class Observations:
         fresh: Pairs of random views.
         standard_deviation: Of the outputs on the sphere, 1 for the uniform law.
         effective_rank: Of the outputs.
+        views: Features of two random views of each image, for other pairs over the same encoder.
     """
 
     clean: Uncertainties
@@ -75,6 +89,7 @@ class Observations:
     fresh: FreshViews
     standard_deviation: float
     effective_rank: float
+    views: tuple[Tensor, Tensor] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -107,24 +122,52 @@ def observe(
         progress: Whether to show a bar.
         two_views: Whether the cosine of two views of each image competes.
     """
+    # A batch at a time: pixels of all training images may not fit.
+    everyone = torch.arange(len(train)).split(BATCH)
+    bank = torch.cat([subject.look(middles(train, subject.recipe, rows)).features for rows in everyone])
+    rivals = Rivals.fit(subject, bank, train, other=other, seed=seed, two_views=two_views)
+    return look_at(rivals, test, foreign, images=images, progress=progress)
+
+
+def look_at(
+    rivals: Rivals,
+    test: DeviceImages,
+    foreign: Mapping[str, DeviceImages],
+    *,
+    images: int,
+    degraded: int | None = None,
+    progress: bool = True,
+) -> Observations:
+    """The same with what was fitted already.
+
+    Args:
+        rivals: All uncertainties; their seed is also that of images, degradations and views.
+        test: New images.
+        foreign: Other sets, by name.
+        images: How many of `test` and of each foreign set at most.
+        degraded: How many of these are degraded, cropped and superposed; all by default.
+        progress: Whether to show a bar.
+    """
+    subject, seed = rivals.subject, rivals.seed
     chosen = chosen_images(len(test), images, seed)
     pixels = middles(test, subject.recipe, chosen)
     labels = test.labels.cpu()[chosen]
     seen = [subject.look(batch) for batch in pixels.split(BATCH)]
     features, outputs = (torch.cat([getattr(part, name) for part in seen]) for name in ("features", "outputs"))
-    # A batch at a time: pixels of all training images may not fit.
-    everyone = torch.arange(len(train)).split(BATCH)
-    bank = torch.cat([subject.look(middles(train, subject.recipe, rows)).features for rows in everyone])
-    probe, neighbour_is_right, probe_is_right = None, None, None
-    if bool((labels != UNLABELLED).all() and (train.labels != UNLABELLED).all() and len(labels.unique()) > 1):
+    neighbour_is_right, probe_is_right = None, None
+    labelled = bool((labels != UNLABELLED).all()) and len(labels.unique()) > 1
+    if labelled:
         there = labels.to(features.device)
-        probe = linear_probe(bank, train.labels, features, there).classifier
-        probe_is_right = (probe.ranks(features, there) == 0).cpu()
         neighbour_is_right = nearest_other_is_right(features, there).cpu()
-    gaussian = LedoitWolf().fit(bank.double().cpu().numpy())
-    rivals = Rivals(subject, normalize(bank.float()), probe, other, seed, gaussian, two_views)
+        if rivals.probe is not None and test.class_names == rivals.class_names:
+            probe_is_right = (rivals.probe.ranks(features, there) == 0).cpu()
+    fewer = chosen_images(len(test), min(images, degraded or images), seed)
+    if len(fewer) < len(chosen):
+        some, some_labels = middles(test, subject.recipe, fewer), test.labels.cpu()[fewer]
+    else:
+        some, some_labels = pixels, labels
 
-    looks = 2 + sum(len(series) for series in DEGRADATIONS) + len(foreign) + (0 if probe is None else 2 * len(WEIGHTS))
+    looks = 2 + sum(len(series) for series in DEGRADATIONS) + len(foreign) + (2 * len(WEIGHTS) if labelled else 0)
     with tqdm(total=looks, desc="images", unit="look", disable=not progress, leave=False) as bar:
 
         def look(at: Tensor) -> Uncertainties:
@@ -132,28 +175,32 @@ def observe(
             bar.update()
             return judged
 
-        degraded = {
-            series.name: _stack([look(series(pixels, level, seed=seed)) for level in range(len(series))])
+        by_degradation = {
+            series.name: _stack([look(series(some, level, seed=seed)) for level in range(len(series))])
             for series in DEGRADATIONS
         }
         # Level 0 of any degradation is the image as it is, but for the rounding of the degradation's arithmetic.
         clean = look(pixels)
-        removed = 1 - (SMALLEST_CROP + (LARGEST_CROP - SMALLEST_CROP) * _uniform(len(pixels), seed, _CROPS))
+        views = _two_views(subject, test, chosen, seed)
+        if not rivals.two_views:  # too dear to look twice more each time: of the images as they are alone
+            clean[TWO_VIEWS] = -_cosine_of_outputs(subject, *views)
+        removed = 1 - (SMALLEST_CROP + (LARGEST_CROP - SMALLEST_CROP) * _uniform(len(some), seed, _CROPS))
         return Observations(
             clean=clean,
-            degraded=degraded,
-            cropped=look(crop(pixels, removed)),
+            degraded=by_degradation,
+            cropped=look(crop(some, removed)),
             foreign={
                 name: look(middles(images_of, subject.recipe, chosen_images(len(images_of), images, seed)))
                 for name, images_of in foreign.items()
             },
-            ambiguous={} if probe is None else _superpositions(pixels, labels, look, seed, same_class=False),
-            control={} if probe is None else _superpositions(pixels, labels, look, seed, same_class=True),
+            ambiguous=_superpositions(some, some_labels, look, seed, same_class=False) if labelled else {},
+            control=_superpositions(some, some_labels, look, seed, same_class=True) if labelled else {},
             neighbour_is_right=neighbour_is_right,
             probe_is_right=probe_is_right,
-            fresh=_fresh(subject, test, chosen, seed),
+            fresh=FreshViews.of(subject.pair, *views),
             standard_deviation=standard_deviation(outputs),
             effective_rank=effective_rank(outputs),
+            views=views,
         )
 
 
@@ -169,18 +216,20 @@ def _superpositions(
 
 
 @torch.no_grad()
-def _fresh(subject: Subject, images: DeviceImages, chosen: Tensor, seed: int) -> FreshViews:
+def _two_views(subject: Subject, images: DeviceImages, chosen: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Features of two random views of each chosen image."""
     generators = [fresh_generator(seed, _PAIRS + number) for number in range(2)]
-    law = subject.law()
-    parts = []
-    for rows in chosen.to(images.device).split(BATCH):
-        first, second = (
-            random_view(images.canvas[rows], images.sizes[rows], subject, generator) for generator in generators
-        )
-        kappa = first.concentration.double()
-        expected = law(first.mean_direction.double(), kappa, validate_args=False).mean_resultant_length
-        parts.append([tensor.cpu() for tensor in (kappa, expected, cosines(first, second))])
-    return FreshViews(subject.pair.dim, law, *(torch.cat(column) for column in zip(*parts, strict=True)))
+    parts = [
+        [random_view(images.canvas[rows], images.sizes[rows], subject, generator).features for generator in generators]
+        for rows in chosen.to(images.device).split(BATCH)
+    ]
+    first, second = (torch.cat(column) for column in zip(*parts, strict=True))
+    return first, second
+
+
+def _cosine_of_outputs(subject: Subject, first: Tensor, second: Tensor) -> Tensor:
+    one, other = (embed_features(subject.pair, features).outputs.double() for features in (first, second))
+    return (one * other).sum(-1).cpu()
 
 
 def chosen_images(available: int, wanted: int, seed: int) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from scipy.stats import entropy
@@ -12,7 +14,9 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, random_view
-from inference.judging.linear_probe import LinearClassifier
+from experiments.images.device_images import DeviceImages
+from experiments.images.image_sets import UNLABELLED, ImageSet
+from inference.judging.linear_probe import LinearClassifier, linear_probe
 from inference.judging.representation import Embedding
 from ssl_as_inference.sphere import normalize
 
@@ -33,7 +37,8 @@ Uncertainties = dict[str, Tensor]
 class Rivals:
     """All uncertainties of images.
 
-    κ's is −κ. The others, in the order in which `__call__` gives them:
+    κ's is −κ; or where there are `heads`, each one's, negatively. The others, in the order in which `__call__` gives
+    them:
 
     - edge energy, size as JPEG, entropy of the pixels, taken negatively : no network at all. That choice of
       sign is part of the rival: where one lies below chance, its opposite would lie above it by as much;
@@ -56,6 +61,8 @@ class Rivals:
         seed: Of the random views: every call draws the same, so that levels of a degradation differ in nothing else.
         gaussian: Fitted to the training images' features; without it there is no Mahalanobis distance.
         two_views: Whether the cosine of two views is among them: it takes two thirds of the time.
+        heads: What is asked instead of the pair's own κ: by name, features to how certain each image is.
+        class_names: The classes that the probe was told.
     """
 
     subject: Subject
@@ -65,6 +72,25 @@ class Rivals:
     seed: int = 0
     gaussian: LedoitWolf | None = None
     two_views: bool = True
+    heads: Mapping[str, Callable[[Tensor], Tensor]] | None = None
+    class_names: tuple[str, ...] = ()
+
+    @classmethod
+    def fit(cls, subject: Subject, features: Tensor, train: ImageSet | DeviceImages, **settings: Any) -> Self:
+        """Fit what has to be fitted to training images; a probe, where they have labels.
+
+        Args:
+            subject: Who looks.
+            features: Of one view of each training image.
+            train: Their labels.
+            **settings: `other`, `seed`, `two_views`.
+        """
+        probe, labels = None, train.labels.to(features.device)
+        if bool((labels != UNLABELLED).all()) and len(labels.unique()) > 1:
+            probe = linear_probe(features, labels, features, labels).classifier
+        gaussian = LedoitWolf().fit(features.double().cpu().numpy())
+        bank = normalize(features.float())
+        return cls(subject, bank, probe, gaussian=gaussian, class_names=train.class_names, **settings)
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Uncertainties:
@@ -75,8 +101,10 @@ class Rivals:
 
     def _judge(self, pixels: Tensor, generators: list[torch.Generator]) -> Uncertainties:
         seen = self.subject.look(pixels)
-        certain = {
-            KAPPA: seen.concentration,
+        own = {KAPPA: seen.concentration}
+        if self.heads is not None:
+            own = {name: head(seen.features) for name, head in self.heads.items()}
+        certain = own | {
             EDGES: edge_energy(pixels),
             "JPEG size": jpeg_bytes(pixels),
             "pixel entropy": pixel_entropy(pixels),

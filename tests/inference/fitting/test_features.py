@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from inference.fitting.features import fit_to_features
+from inference.fitting.features import calibrate, fit_to_features
 from inference.fitting.kl_objective import KLObjective
 from models.frozen_encoder import Family, FrozenEncoderPair
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
@@ -84,7 +84,7 @@ def known(items: int, dim: int, family: Family, *, seed: int = 0) -> tuple[Tenso
 @pytest.mark.parametrize("family", ["power_spherical", "von_mises_fisher"])
 def test_concentrations_that_are_known_are_recovered(family: Family) -> None:
     features, _, pair = known(20_000, 4, family)
-    fit_to_features(pair, features, epochs=6, learning_rate=1e-2)
+    fit_to_features(pair, features, epochs=8, learning_rate=1e-2)
     new, kappa, _ = known(3000, 4, family, seed=1)
     expert = pair.expert(new[0])
     law = type(expert)
@@ -172,3 +172,47 @@ def test_two_views_of_a_pair_are_never_the_same_and_every_item_comes_once_an_epo
         assert (epoch[0, :, 0] != epoch[1, :, 0]).all()
         assert torch.equal(epoch[0, :, 1].sort().values, torch.arange(items).float())
         assert torch.equal(epoch[0, :, 1], epoch[1, :, 1])
+
+
+@pytest.mark.parametrize("family", ["power_spherical", "von_mises_fisher"])
+def test_calibration_takes_back_what_was_promised_too_much_and_keeps_the_order(family: Family) -> None:
+    features, _, pair = known(4000, 4, family)
+    fit_to_features(pair, features, epochs=4, learning_rate=1e-2, held_out=0)
+    with torch.no_grad():
+        last = pair.model.predictor.get_submodule("network")[-1]  # type: ignore[index]
+        last.weight[-1] *= 1.7
+        last.bias[-1] += 2.0
+    new, _, _ = known(3000, 4, family, seed=1)
+    before = pair.expert(new[0])
+    calibrate(pair, features)
+    after = pair.expert(new[0])
+    target = pair.guide.network.get_submodule("projector")(new[1])
+    cosine = (after.mean_direction * target).sum(-1).mean()
+    gaps = [float((expert.mean_resultant_length.mean() - cosine).abs()) for expert in (before, after)]
+    assert gaps[1] < min(0.05, gaps[0] / 3)
+    in_order = after.concentration[before.concentration.argsort()]
+    assert (in_order.diff() > -1e-3).all()  # rounding
+    assert in_order[0] < in_order[-1]
+    assert torch.equal(before.mean_direction, after.mean_direction)
+
+    def risk(scale: float, shift: float) -> float:
+        raw = pair.model.predictor.get_submodule("network")(features.flatten(0, 1))[:, -1] * scale + shift
+        expert = pair.expert(features.flatten(0, 1))
+        kappa = pair.model.predictor.concentration_map(raw, 4)  # type: ignore[operator]
+        answers = pair.guide.network.get_submodule("projector")(features.roll(-1, 0).flatten(0, 1))
+        return -float(type(expert)(expert.mean_direction, kappa).log_prob(answers).double().mean())
+
+    with torch.no_grad():
+        least = risk(1, 0)
+        assert all(risk(*other) > least for other in ((1.1, 0), (0.9, 0), (1, 0.1), (1, -0.1)))
+
+
+def test_few_items_calibrate_nothing_and_another_loss_neither() -> None:
+    features, _, pair = known(100, 4, "power_spherical")
+    _, _, same = known(100, 4, "power_spherical")
+    some, none = fit_to_features(pair, features, epochs=1), fit_to_features(same, features, epochs=1, held_out=0)
+    for one, other in zip(some.parameters(), none.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for name, value in (("held_out", 1.0), ("at_once", 1), ("at_once", 5)):
+        with pytest.raises(ValueError, match=f"{name} must lie"):
+            fit_to_features(pair, features, **{name: value})  # type: ignore[arg-type]

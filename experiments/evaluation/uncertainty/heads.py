@@ -1,0 +1,253 @@
+"""Heads over the features of one frozen encoder: this project's, what competes with it, and what decides its worth.
+
+All are fitted to the same features of the same views, and have the same size: standardisation, one hidden layer of as
+many units, and as many outputs.
+
+- *κ* and *κ, other family*: `inference.fitting.features.fit_to_features`; the other family are von Mises–Fisher experts
+  where κ's are Power Spherical.
+- *MCInfoNCE*: the contrastive loss with samples of von Mises–Fisher experts (arXiv:2302.02865), which fits μ and κ.
+- *loss prediction*: regression of the cross-entropy of a linear probe (arXiv:2402.16569), which was told the labels.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from experiments.evaluation.encoders import HeadConfig
+from experiments.evaluation.uncertainty.observations import LOOKS, FreshViews, Observations
+from experiments.evaluation.uncertainty.rivals import KAPPA
+from experiments.images.degradation_series import DEGRADATIONS
+from inference.fitting.features import fit_to_features
+from inference.fitting.kl_objective import KLObjective
+from inference.judging.linear_probe import linear_probe
+from models.frozen_encoder import FrozenEncoderPair
+
+OTHER_FAMILY = f"{KAPPA}, other family"
+MC_INFO_NCE = "MCInfoNCE"
+LOSS_PREDICTION = "loss prediction"
+MAIN_HEADS = (KAPPA, OTHER_FAMILY, MC_INFO_NCE, LOSS_PREDICTION)
+
+WITHOUT_DEFECTS, WITH_DEFECTS = "views without defects", "all five kinds among the views"
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What one fit gives.
+
+    Attributes:
+        name: The same for all seeds.
+        seed: Of the fit.
+        certain: Features `(images, features)` to how certain each image is.
+        pair: Whose experts promise a cosine; `None` where nothing is promised.
+    """
+
+    name: str
+    seed: int
+    certain: Callable[[Tensor], Tensor]
+    pair: FrozenEncoderPair | None = None
+
+    @property
+    def column(self) -> str:
+        """Where its answers stand among the observations."""
+        return f"{self.name}, seed {self.seed}"
+
+
+class MonteCarloInfoNCE(nn.Module):
+    r"""MCInfoNCE (arXiv:2302.02865, Eq. 8), both ways, with the other items of the batch as negatives.
+
+    $$-\log \mathbb{E}_{z\sim p(z\mid x),\,z^+\sim p(z\mid x^+),\,z^-}
+      \frac{e^{\kappa_0 z^\top z^+}}{e^{\kappa_0 z^\top z^+} + \sum_{-} e^{\kappa_0 z^\top z^-}}$$
+
+    The expectation, inside the logarithm, is a mean over samples of the experts, through which the gradient passes.
+
+    Args:
+        head: Features to von Mises–Fisher experts.
+        samples: Of each expert.
+        kappa: The constant $\kappa_0$ of two views of one item.
+
+    Example:
+        >>> class Head(nn.Module):
+        ...     def forward(self, x):
+        ...         return VonMisesFisher(nn.functional.normalize(x, dim=-1), x.new_full((len(x),), 50.0))
+        >>> x, other = torch.eye(3), torch.eye(3).roll(1, 0)
+        >>> loss = MonteCarloInfoNCE(Head())
+        >>> bool(loss([x, x]) < loss([x, other]))
+        True
+    """
+
+    def __init__(self, head: nn.Module, *, samples: int = 16, kappa: float = 20.0) -> None:
+        super().__init__()
+        self.head = head
+        self.samples = samples
+        self.kappa = kappa
+
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """The loss of two views' features, a sum over items."""
+        first, second = (self.head(view).rsample((self.samples,)) for view in views)
+        similarity = self.kappa * first @ second.mT
+        found = similarity.diagonal(dim1=-2, dim2=-1)
+        loss = torch.zeros((), device=found.device)
+        for axis in (-1, -2):  # which item is the second view's, and which the first's?
+            log_mean = (found - similarity.logsumexp(axis)).logsumexp(0) - math.log(self.samples)
+            loss = loss - log_mean.sum()
+        return loss
+
+
+def fit_kappa(name: str, views: Tensor, config: HeadConfig, seed: int, **settings: Any) -> Head:
+    """This project's head.
+
+    Args:
+        name: Of the head.
+        views: Features, shape `(views, items, features)`.
+        config: Of the head.
+        seed: Of its weights and the fit.
+        **settings: Of `fit_to_features`; and `whitening`, of the target map.
+    """
+    whitening = settings.pop("whitening", 0.25)
+    pair = _pair(views, config, seed, whitening=whitening)
+    fit_to_features(pair, views, seed=seed, **settings)
+    return Head(name, seed, _kappa(pair), pair)
+
+
+def fit_mc_info_nce(views: Tensor, config: HeadConfig, seed: int, **settings: Any) -> Head:
+    """The head of MCInfoNCE; `settings` are those of `fit_to_features`."""
+    pair = _pair(views, replace(config, family="von_mises_fisher"), seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of the samples
+        fit_to_features(pair, views, seed=seed, loss=MonteCarloInfoNCE(pair.model.predictor), **settings)
+    return Head(MC_INFO_NCE, seed, _kappa(pair))
+
+
+def fit_loss_prediction(views: Tensor, losses: Tensor, config: HeadConfig, seed: int) -> Head:
+    """The head that predicts the losses of a probe; `losses` has the shape `(views, items)`."""
+    network = MLPRegressor(hidden_layer_sizes=(config.hidden,), early_stopping=True, max_iter=10, random_state=seed)
+    regression = make_pipeline(StandardScaler(), network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # as many passes as the other heads have
+        regression.fit(views.flatten(0, 1).cpu().numpy(), losses.flatten().cpu().numpy())
+    return Head(LOSS_PREDICTION, seed, lambda features: -torch.from_numpy(regression.predict(features.cpu().numpy())))
+
+
+def probe_losses(views: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of a linear probe on views of images that it was not fitted to; shape `(views, items)`.
+
+    A probe is nearly always right about the images that it was fitted to; so there are two, of half the images each,
+    fitted to the first view.
+
+    Args:
+        views: Features of the views, shape `(views, items, features)`.
+        labels: Of the images.
+    """
+    losses = torch.empty(views.shape[:2])
+    labels = labels.cpu()
+    for fitted, asked in StratifiedKFold(2, shuffle=True, random_state=0).split(labels, labels):
+        probe = linear_probe(views[0, fitted], labels[fitted], views[0, asked], labels[asked]).classifier
+        there = torch.searchsorted(probe.labels, labels[asked])
+        for view in range(len(views)):
+            logits = probe.logits(views[view, asked])
+            losses[view, asked] = cross_entropy(logits, there, reduction="none").cpu()
+    return losses
+
+
+def variants(config: HeadConfig, shape: tuple[int, ...]) -> dict[str, tuple[HeadConfig, dict[str, Any]]]:
+    """What may decide how good κ is: name to the head and the settings, each but the first in one thing different.
+
+    Args:
+        config: Of the head.
+        shape: Of the features, `(views, items, features)`; of dimensions those that it allows.
+    """
+    views, items, width = shape
+    found: dict[str, tuple[HeadConfig, dict[str, Any]]] = {f"as above: d = {config.dim}": (config, {})}
+    found |= {f"d = {dim}": (replace(config, dim=dim), {}) for dim in (8, 16, 32, 64, 128)}
+    found = {name: value for name, value in found.items() if value[0].dim < min(items, width + 1)}
+    found.pop(f"d = {config.dim}", None)
+    found |= {f"{count} views": (config, {"views": count}) for count in range(2, views)}
+    names = {0.0: "no whitening", 0.5: "full whitening"}
+    found |= {name: (config, {"whitening": exponent}) for exponent, name in names.items()}
+    found |= {f"{hidden} hidden units": (replace(config, hidden=hidden), {}) for hidden in (64, 2048)}
+    found |= {f"{epochs} epochs": (config, {"epochs": epochs}) for epochs in (3, 30)}
+    found["not calibrated"] = (config, {"held_out": 0.0})
+    vmf = replace(config, family="von_mises_fisher")
+    found["von Mises–Fisher experts"] = (vmf, {})
+    found["their normalised product, all views"] = (vmf, {"product": True})
+    return found
+
+
+def fit_variant(name: str, views: Tensor, config: HeadConfig, seed: int, settings: Mapping[str, Any]) -> Head:
+    """A head of `variants`."""
+    settings = dict(settings)
+    some = views[: settings.pop("views", len(views))]
+    if not settings.pop("product", False):
+        return fit_kappa(name, some, config, seed, **settings)
+    pair = _pair(some, config, seed)
+    product = KLObjective("all", normalized=True)(pair.model, pair.guide)
+    fit_to_features(pair, some, seed=seed, at_once=len(some), loss=product)
+    return Head(name, seed, _kappa(pair), pair)
+
+
+def leave_one_out(views: Tensor, degraded: Tensor, config: HeadConfig, seed: int) -> Iterator[Head]:
+    """Heads fitted with no defect among the views, with those of all kinds, and without one of the kinds.
+
+    Args:
+        views: Features of views without defects, shape `(views, items, features)`.
+        degraded: One view of each item for each of `DEGRADATIONS`, shape `(kinds, items, features)`.
+        config: Of the heads.
+        seed: Of the fits.
+    """
+    yield fit_kappa(WITHOUT_DEFECTS, views, config, seed)
+    yield fit_kappa(WITH_DEFECTS, torch.cat([views, degraded]), config, seed)
+    for left_out, series in enumerate(DEGRADATIONS):
+        others = [degraded[:left_out], degraded[left_out + 1 :]]
+        yield fit_kappa(without_name(series.name), torch.cat([views, *others]), config, seed)
+
+
+def without_name(kind: str) -> str:
+    """Name of the head whose views had all kinds of defects but one."""
+    return f"all but {kind} among the views"
+
+
+def told_by(seen: Observations, heads: Sequence[Head], everyone: Iterable[Head]) -> Observations:
+    """What some of the heads have to say, each under its name, with what κ's own pair promises of two views.
+
+    Args:
+        seen: Observations with a column for each head.
+        heads: Of one seed.
+        everyone: All heads; columns of the others are left out.
+    """
+    names = {head.column: head.name for head in heads}
+    left_out = {head.column for head in everyone} - set(names)
+
+    def pick(of: Any) -> Any:
+        """Uncertainties, or uncertainties by name of a look."""
+        if any(isinstance(value, dict) for value in of.values()):
+            return {look: pick(value) for look, value in of.items()}
+        return {names.get(name, name): u for name, u in of.items() if name not in left_out}
+
+    fresh = seen.fresh
+    for head in heads:
+        if head.name == KAPPA and head.pair is not None and seen.views is not None:
+            fresh = FreshViews.of(head.pair, *seen.views)
+    return replace(seen, fresh=fresh, **{look: pick(getattr(seen, look)) for look in LOOKS})
+
+
+def _pair(views: Tensor, config: HeadConfig, seed: int, **settings: Any) -> FrozenEncoderPair:
+    return FrozenEncoderPair.of(
+        views, dim=config.dim, hidden=config.hidden, family=config.family, seed=seed, **settings
+    )
+
+
+def _kappa(pair: FrozenEncoderPair) -> Callable[[Tensor], Tensor]:
+    return lambda features: pair.expert(features).concentration
