@@ -94,25 +94,9 @@ def fit_to_features(
         >>> new.concentration.shape, bool((new.mean_resultant_length < 1).all())
         (torch.Size([4]), True)
     """
-    if features.dim() != 3 or features.size(0) < 2 or features.size(1) < 1 or features.size(2) != pair.features:
-        raise ValueError(
-            f"features must have shape (views, items, {pair.features}) with at least 2 views, got "
-            f"{tuple(features.shape)}"
-        )
-    if not features.isfinite().all():
-        raise ValueError(f"features must be finite, got {int((~features.isfinite()).sum())} NaN or infinite")
-    if epochs is None:
-        epochs = enough_epochs(features.size(1))
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
+    epochs = enough_epochs(features.size(1)) if epochs is None else epochs
+    _check(pair, features, learning_rate, held_out, epochs=epochs, batch_size=batch_size, at_once=at_once)
     views, items, _ = features.shape
-    if not 2 <= at_once <= views:
-        raise ValueError(f"at_once must lie between 2 and the number of views, {views}, got {at_once}")
-    if not 0 <= held_out < 1:
-        raise ValueError(f"held_out must lie in [0, 1), got {held_out}")
     generator = torch.Generator().manual_seed(seed)
     count = int(held_out * items) if loss is None else 0
     asked, fitted = torch.randperm(items, generator=generator).tensor_split([count if count >= _FEWEST else 0])
@@ -135,6 +119,27 @@ def fit_to_features(
             after_epoch()
     pair.train(mode=False)
     return calibrate(pair, features[:, asked]) if len(asked) else pair
+
+
+def _check(pair: _Pair, features: Tensor, learning_rate: float, held_out: float, **counts: int) -> None:
+    if features.dim() != 3 or features.size(0) < 2 or features.size(1) < 1 or features.size(2) != pair.features:
+        raise ValueError(
+            f"features must have shape (views, items, {pair.features}) with at least 2 views, got "
+            f"{tuple(features.shape)}"
+        )
+    if not features.isfinite().all():
+        raise ValueError(f"features must be finite, got {int((~features.isfinite()).sum())} NaN or infinite")
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if not 2 <= counts["at_once"] <= len(features):
+        raise ValueError(
+            f"at_once must lie between 2 and the number of views, {len(features)}, got {counts['at_once']}"
+        )
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
+    if not 0 <= held_out < 1:
+        raise ValueError(f"held_out must lie in [0, 1), got {held_out}")
 
 
 @torch.no_grad()
