@@ -2,8 +2,8 @@
 
 The loss surface is drawn for Power Spherical and for von Mises–Fisher experts, the graphical model by Pyro from the
 running program. That needs Graphviz, whose program `dot` comes with the operating system (`apt install graphviz`, `brew
-install graphviz`); without it the other figures are still drawn. With `--interactive` it writes figures with sliders,
-one web page each that needs no network.
+install graphviz`); without it the other figures are still drawn. The folder `glossary` gets the pictures of the
+glossary. With `--interactive` it writes figures with sliders, one web page each that needs no network.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     from experiments.figures import data_flow_figure, loss_surface_figure, save_figure  # noqa: PLC0415  # slow
+    from experiments.figures.glossary import GLOSSARY  # noqa: PLC0415
     from experiments.figures.graphical_model import ExecutableNotFound, graphical_model  # noqa: PLC0415
     from experiments.figures.interactive import FIGURES, write  # noqa: PLC0415
     from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER  # noqa: PLC0415
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(save_figure(data_flow_figure(), options.out / "data_flow.png"))
     surfaces = loss_surface_figure(options.dim, (POWER_SPHERICAL, VON_MISES_FISHER))
     print(save_figure(surfaces, options.out / "loss_surface.png"))
+    for name, picture in GLOSSARY.items():
+        print(save_figure(picture(), options.out / "glossary" / f"{name}.png"))
     try:
         print(graphical_model(options.out / "graphical_model.png"))
     except ExecutableNotFound:

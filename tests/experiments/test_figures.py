@@ -27,6 +27,7 @@ from experiments.figures import (
     training_curves_figure,
 )
 from experiments.figures.concentration import format_concentration
+from experiments.figures.glossary import GLOSSARY
 from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER
 
 BOTH = (POWER_SPHERICAL, VON_MISES_FISHER)
@@ -66,6 +67,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "training_curves": lambda: training_curves_figure(HISTORIES),
     "training_curves_one": lambda: training_curves_figure({"BYOL": {"loss": [(0, 1.0)]}}),
     "data_flow": data_flow_figure,
+    **{f"glossary_{name}": draw for name, draw in GLOSSARY.items()},
 }
 
 
