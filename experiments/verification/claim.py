@@ -20,7 +20,16 @@ Kind = Literal["symbolic", "numeric", "Monte Carlo", "trajectory"]
 Z_SCORE = 4.0
 """Tolerance of the Monte Carlo claims: a deviation of four standard errors."""
 
-_SYMBOLS = {"dim": "d", "views": "M", "kappa": "κ", "tau": "τ", "cosine": "c", "theta": "θ", "length": "r"}
+_SYMBOLS = {
+    "dim": "d",
+    "views": "M",
+    "images": "N",
+    "kappa": "κ",
+    "tau": "τ",
+    "cosine": "c",
+    "theta": "θ",
+    "length": "r",
+}
 
 
 @dataclass(frozen=True)

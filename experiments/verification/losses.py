@@ -22,16 +22,21 @@ def _compiled(expression: Any, family: Any, views: int) -> Any:
     return compile_loss(expression, family, views, modules)
 
 
-def compare_loss(expression: Any, table: Table, objective: KLObjective) -> float:
-    """Error of the shipped pair under the shipped objective against a derived expression, evaluated by mpmath.
-
-    It is relative to max(1, |loss|, Σκ + M d), the size of the terms that are added.
-    """
+def derived_loss(expression: Any, table: Table) -> Any:
+    """A derived expression at the experts and atoms of a table, evaluated by mpmath in 40 digits."""
     with mpmath.workdps(40):
         loss = _compiled(expression, table.family, table.count)
         kappas = [mpmath.mpf(float(k)) for k in table.kappa]
-        expected = loss(table.dim, kappas, _cosines(table.mu, table.f))
-        return relative_error(table.loss(objective), expected, table.scale)
+        return loss(table.dim, kappas, _cosines(table.mu, table.f))
+
+
+def compare_loss(expression: Any, table: Table, objective: KLObjective) -> float:
+    """Error of the shipped pair under the shipped objective against a derived expression.
+
+    It is relative to max(1, |loss|, Σκ + M d), the size of the terms that are added.
+    """
+    expected = derived_loss(expression, table)
+    return relative_error(table.loss(objective), expected, table.scale)
 
 
 def _cosines(mu: Array, f: Array) -> list[list[Any]]:
