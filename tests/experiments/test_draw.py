@@ -22,7 +22,8 @@ def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
 
     monkeypatch.setattr(graphical_model, "graphical_model", missing)
     assert draw.main(["--out", str(tmp_path), "--dim", "8"]) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"data_flow.png", "loss_surface.png", "glossary"}
+    drawn = {"data_flow.png", "loss_surface.png", "normalizer_errors.png", "glossary"}
+    assert {path.name for path in tmp_path.iterdir()} == drawn
     assert {path.stem for path in (tmp_path / "glossary").iterdir()} == set(GLOSSARY)
     assert "`dot` is not installed" in capsys.readouterr().err
 
