@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from experiments.images.augmentations.batched import BatchedViews
-from experiments.images.augmentations.parameters import draw_parameters
+from experiments.images.augmentations.parameters import draw_uniform, parameters_from_draws, to_device
 from experiments.images.augmentations.per_sample import SampleViews
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.device_images import DeviceImages
@@ -104,16 +104,26 @@ class ResidentBatches(_Batches):
 
     def views(self, step: int) -> list[Tensor]:
         """All views of a step; a pure function of the step."""
+        return self.make(*self.inputs(step))
+
+    def inputs(self, step: int) -> list[Tensor]:
+        """What the views of a step are made of, on the device: numbers of the images, then each view's random ones."""
         device = self.images.device
-        indices = self.order.batch(step)
-        if device.type == "cuda":  # only a copy from pinned memory does not make the host wait
-            indices = indices.pin_memory().to(device, non_blocking=True)
-        images, sizes = self.images.canvas[indices], self.images.sizes[indices]
-        views = []
+        inputs = [to_device(self.order.batch(step), device)]
         for view, recipe in enumerate(self.recipes):
             key = (self.order.seed, Stream.BATCHED_VIEWS, step, self.order.rank, view)
-            parameters = draw_parameters(recipe, sizes, derived_generator(*key))
-            views.append(self._transforms[recipe](images, sizes, parameters))
+            draws = draw_uniform(recipe, len(inputs[0]), derived_generator(*key))
+            inputs += [to_device(draw, device) for draw in draws]
+        return inputs
+
+    def make(self, indices: Tensor, *draws: Tensor) -> list[Tensor]:
+        """The views from `inputs`: what a CUDA graph can record, as every shape is that of every step."""
+        images, sizes = self.images.canvas[indices], self.images.sizes[indices]
+        rest = iter(draws)
+        views = []
+        for recipe in self.recipes:
+            own = [next(rest) for _ in range(1 + recipe.has_defects)]
+            views.append(self._transforms[recipe](images, sizes, parameters_from_draws(recipe, sizes, *own)))
         return views
 
 

@@ -108,13 +108,13 @@ class TrainingImages:
             len(self.images), self.config.training.batch_size, self.config.seed, world_size=world_size, rank=rank
         )
 
-    def batches(self, order: EpochOrder, start: int, stop: int) -> Iterable[list[Tensor]]:
-        """The views of each step from `start` to `stop`."""
+    def batches(
+        self, order: EpochOrder, start: int, stop: int, *, compile_views: bool = False
+    ) -> Iterable[list[Tensor]]:
+        """The views of each step from `start` to `stop`; those of images on the device may be made by a compiler."""
         groups = view_groups(self.config)
         if self.resident is not None:
-            return ResidentBatches(
-                self.resident, order, groups, start=start, stop=stop, compile_views=self.config.engine.compile
-            )
+            return ResidentBatches(self.resident, order, groups, start=start, stop=stop, compile_views=compile_views)
         return StreamedBatches(
             self.images,
             order,

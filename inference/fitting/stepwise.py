@@ -86,6 +86,7 @@ class StepwiseLearner(SelfSupervisedLearner):
         self.step = 0
         self._records: list[StepRecord] = []
         self._optimizer_state: dict[int, dict[str, Any]] | None = None
+        self._made_optimizer: Optimizer | None = None
 
     def resume(self, step: int, optimizer_state: dict[int, dict[str, Any]]) -> None:
         """Go on after `step` steps with the state that the optimiser had then; call it before the fit.
@@ -93,6 +94,7 @@ class StepwiseLearner(SelfSupervisedLearner):
         The weights are the pair's own affair.
         """
         self.step = step
+        self._records = []
         self._optimizer_state = optimizer_state
 
     def read_steps(self) -> list[StepValues]:
@@ -161,6 +163,7 @@ class StepwiseLearner(SelfSupervisedLearner):
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": self._optimizer_state, "param_groups": groups})
             self._optimizer_state = None
+        self._made_optimizer = optimizer
         return optimizer
 
     def optimizer_state(self) -> dict[int, dict[str, Any]]:
@@ -172,5 +175,5 @@ class StepwiseLearner(SelfSupervisedLearner):
         }
 
     def _optimizer(self) -> Optimizer:
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        return optimizer  # type: ignore[no-any-return]
+        assert self._made_optimizer is not None  # noqa: S101  # the training has started
+        return self._made_optimizer

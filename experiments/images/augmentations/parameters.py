@@ -64,7 +64,7 @@ class ViewParameters(NamedTuple):
 
     def to(self, device: torch.device | str) -> ViewParameters:
         """Copy to another device without waiting for it."""
-        return ViewParameters(*(_to_device(tensor, torch.device(device)) for tensor in self))
+        return ViewParameters(*(to_device(tensor, torch.device(device)) for tensor in self))
 
     def of(self, image: int) -> Any:
         """The parameters of one image, under the same names as plain numbers and tuples of them; waits for the device.
@@ -110,10 +110,20 @@ def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generato
         raise ValueError(
             f"sizes must be whole numbers of shape (images, 2), got {sizes.dtype} of shape {tuple(sizes.shape)}"
         )
-    draws = torch.rand(len(sizes), _DRAWS, generator=generator, device=generator.device)
-    return parameters_from_draws(
-        recipe, sizes, _to_device(draws, sizes.device), _defect_draws(recipe, len(sizes), generator, sizes.device)
-    )
+    draws = draw_uniform(recipe, len(sizes), generator)
+    return parameters_from_draws(recipe, sizes, *(to_device(draw, sizes.device) for draw in draws))
+
+
+def draw_uniform(recipe: ViewRecipe, images: int, generator: torch.Generator) -> list[Tensor]:
+    """The uniform numbers of one view of each image, on the generator's device, as `parameters_from_draws` takes them.
+
+    Args:
+        recipe: Where it has no defects, there is one tensor instead of two.
+        images: How many.
+        generator: Source of randomness.
+    """
+    draws = [torch.rand(images, _DRAWS, generator=generator, device=generator.device)]
+    return [*draws, *_defect_draws(recipe, images, generator)]
 
 
 def parameters_from_draws(
@@ -179,17 +189,17 @@ def draw_parameters_of_each(
         generators: Of each image, on the CPU.
     """
     draws = torch.stack([torch.rand(_DRAWS, generator=generator) for generator in generators]).double()
-    defect_draws = [_defect_draws(recipe, 1, generator, draws.device) for generator in generators]
-    drawn = [draw for draw in defect_draws if draw is not None]
+    defect_draws = [_defect_draws(recipe, 1, generator) for generator in generators]
+    drawn = [draw for each in defect_draws for draw in each]
     return parameters_from_draws(recipe, torch.tensor(sizes), draws, torch.cat(drawn) if drawn else None)
 
 
-def _defect_draws(recipe: ViewRecipe, images: int, generator: torch.Generator, device: torch.device) -> Tensor | None:
+def _defect_draws(recipe: ViewRecipe, images: int, generator: torch.Generator) -> list[Tensor]:
     if not recipe.has_defects:
-        return None
+        return []
     counts = (DEFECT_DRAWS, DETAIL_DRAWS) if recipe.loses_detail else (DEFECT_DRAWS,)
     parts = [torch.rand(images, count, generator=generator, device=generator.device) for count in counts]
-    return _to_device(torch.cat(parts, dim=1), device)
+    return [torch.cat(parts, dim=1)]
 
 
 def _factor_ranges(recipe: ViewRecipe) -> list[tuple[float, float]]:
@@ -230,7 +240,8 @@ def _uniform(draw: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * draw
 
 
-def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device without waiting for it."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # a copy from pageable memory would wait
     return tensor.to(device, non_blocking=True)
