@@ -246,7 +246,7 @@ def _(experts: PowerSpherical) -> Tensor:
 
 @normalized_product.register
 def _(experts: VonMisesFisher) -> VonMisesFisher:
-    # Experts that cancel (R = 0) leave the uniform law, for which any direction serves: the first expert's.
+    # Experts that cancel (R = 0) leave the uniform distribution, for which any direction serves: the first expert's.
     _, unit, eta = _resultant(experts)
     length = _length(eta)
     cancelled = (length == 0).unsqueeze(-1)
