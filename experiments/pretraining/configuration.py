@@ -220,7 +220,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         _require("objective", self, "beta", lambda beta: 0 <= beta <= 1, "in [0, 1]")
         if self.weight == "pull":
-            image = "image with objective.weight pull, under which the loss is in no nats and does not grow with dim"
+            image = "image with objective.weight pull, under which the loss is not in nats and does not grow with dim"
             _require("objective", self, "nats_per", lambda unit: unit == "image", image)
         if self.normalized:
             one = "one with objective.normalized, whose normaliser belongs to all terms of an image together"

@@ -20,12 +20,12 @@ class ContrastiveObjective(KLObjective):
     $$-\sum_i \frac1{M-1}\sum_{j\ne i}\sum_n \log\frac{p_\psi(f_{j,n}\mid x_{i,n})}{\bar p_i(f_{j,n})},$$
 
     the reconstruction term $-\mathrm{E}_q\log p(x\mid z)$ of Eq. (4) up to the evidence of each image. The other term
-    of Eq. (4), the divergence of the guide from the prior, is left out; with it the negatives would cancel (C35).
+    of Eq. (4), the divergence of the guide from the prior, is left out. With it the negatives would cancel (C35).
 
     For von Mises–Fisher experts of constant κ the normalisers cancel, and each term is InfoNCE (arXiv:1807.03748,
     Eq. (4)) at temperature 1/κ with the other images of the batch as negatives, less log N. A collapsed pair has loss
-    0, one that tells all images apart nearly −N log N for each view: no stop-gradient is needed. Use it with a
-    `FullGradientGuide` and without a predictor (SimCLR), or with the guide of BYOL (MoCo without its queue).
+    0. A pair that distinguishes all images has a loss near −N log N for each view. So no stop-gradient is needed. Use
+    it with a `FullGradientGuide` and without a predictor (SimCLR), or with the guide of BYOL (MoCo without its queue).
 
     It compares each atom with each image of the batch: memory grows as N² d.
 

@@ -1,4 +1,4 @@
-"""Fitting the head of a pair over a frozen encoder to features that are computed already: seconds, and no labels."""
+"""Fit the head of a pair over a frozen encoder to features that are computed already, in seconds and without labels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fit_to_features(
     seed: int = 0,
     after_epoch: Callable[[], object] = lambda: None,
 ) -> PairType:
-    r"""Fit what a pair over a frozen encoder predicts, in place, by the paper's objective on pairs of views.
+    r"""Fit the head of a pair over a frozen encoder, in place, by the paper's objective on pairs of views.
 
     In each epoch every item comes once, with two of its views, drawn anew: $-\log p_\psi(z_2\mid x_1) - \log
     p_\psi(z_1\mid x_2)$ with the fixed targets z, per dimension of the sphere, by AdamW with a cosine schedule.

@@ -38,7 +38,7 @@ def _proposal(experts: RotationallySymmetric) -> PowerSpherical:
 
 
 def monte_carlo_log_normalizer(product: ProductOfExperts, samples: int = 10_000) -> tuple[Tensor, Tensor]:
-    r"""Estimate $\log Z = \log\int\prod_i p(z\mid x_i)\,dz$, and say how well.
+    r"""Estimate $\log Z = \log\int\prod_i p(z\mid x_i)\,dz$, with its standard error.
 
     Importance sampling from a Power Spherical distribution about the mode of the product, mixed with one tenth of
     uniform draws (defensive importance sampling, Hesterberg 1995, *Technometrics* 37), which bounds the weights. The
