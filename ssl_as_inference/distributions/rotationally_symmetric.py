@@ -1,4 +1,4 @@
-"""The base class of the von Mises–Fisher and the Power Spherical distribution: the density depends on the cosine only."""
+"""The base class of the von Mises–Fisher and the Power Spherical: densities that depend on the cosine only."""
 
 from __future__ import annotations
 
