@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.images.batches import ResidentBatches
+from experiments.images.batches import ViewBatches
+from experiments.images.device_images import DeviceImages, to_device
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import weights
@@ -53,7 +54,7 @@ class _Run:
 class _Views:
     """The views of a step for the runs that share them: drawn once, on a GPU by a recorded program."""
 
-    batches: ResidentBatches
+    batches: ViewBatches
     record: bool
     _replayed: GraphedStep = field(init=False)
 
@@ -61,15 +62,20 @@ class _Views:
         self._replayed = GraphedStep(self._packed)
 
     def __call__(self, step: int) -> list[Tensor]:
+        inputs = [to_device(self.batches.order.batch(step), self.batches.images.device), *self.batches.draws(step)]
         if not self.record:
-            return self.batches.views(step)
-        inputs = self.batches.inputs(step)
+            return self._made(*inputs)
         shapes = [(len(inputs[0]), recipe.channels, recipe.size, recipe.size) for recipe in self.batches.recipes]
         parts = self._replayed(*inputs).split([int(np.prod(shape)) for shape in shapes])
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
+    def _made(self, indices: Tensor, *draws: Tensor) -> list[Tensor]:
+        images = self.batches.images
+        assert isinstance(images, DeviceImages)  # noqa: S101  # asked before
+        return self.batches.make(images.canvas[indices], images.sizes[indices], *draws)
+
     def _packed(self, *inputs: Tensor) -> Tensor:
-        return torch.cat([view.flatten() for view in self.batches.make(*inputs)])
+        return torch.cat([view.flatten() for view in self._made(*inputs)])
 
 
 class PretrainingsSideBySide:
@@ -188,7 +194,6 @@ class PretrainingsSideBySide:
         if key not in self._views:
             images = replace(self._images, config=config)
             batches = images.batches(images.order(), 0, config.training.epochs * steps, compile_views=False)
-            assert isinstance(batches, ResidentBatches)  # noqa: S101  # asked before
             self._views[key] = _Views(batches, record=self._record and self._device.type == "cuda")
         return _Run(config, RunFolder(config.out), learner, initial)
 

@@ -138,9 +138,9 @@ def test_recorded_views_are_those_that_are_drawn_without(
     config = configuration(tmp_path / "run", views=views)
     images = TrainingImages.open(config, torch.device("cpu"))
     batches: Any = images.batches(images.order(), 0, 24)
-    recorded = side_by_side._Views(batches, record=True)
+    recorded, drawn = (side_by_side._Views(batches, record=record) for record in (True, False))
     for step in range(9):
-        for ours, theirs in zip(recorded(step), batches.views(step), strict=True):
+        for ours, theirs in zip(recorded(step), drawn(step), strict=True):
             assert torch.equal(ours, theirs)
     assert recorded._replayed.recorded
 
