@@ -100,7 +100,7 @@ def published_info_nce(lab: Lab, dim: int, views: int, temperature: float) -> di
 
 @claim("C36", "Barlow Twins", 1e-12, detail="relative to N d", dim=(2, 8, 64), images=(5, 50))
 def invariance_of_barlow_twins(lab: Lab, dim: int, images: int) -> float:
-    r"""Gaussian experts of variance 1 about outputs that the batch standardises give its diagonal, not squared.
+    """Gaussian experts of variance 1 about outputs that the batch standardises give its diagonal, not squared.
 
     Their loss is N times the sum of the one-sided differences from 1 of the cross-correlation's diagonal, up to a
     constant. Barlow Twins squares each difference, and a square of a mean over the batch is no sum over images.

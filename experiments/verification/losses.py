@@ -8,6 +8,7 @@ from typing import Any
 
 import mpmath
 import torch
+from sympy import Expr, lambdify
 
 from experiments.verification.lab import Lab, Table, relative_error
 from experiments.verification.witnesses import Array, two_directions
@@ -20,6 +21,23 @@ def _compiled(expression: Any, family: Any, views: int) -> Any:
     # mpmath sums the Bessel function's series up to a large argument only if it is allowed enough terms
     modules = [{"besseli": lambda order, x: mpmath.besseli(order, x, maxterms=10**7)}, "mpmath"]
     return compile_loss(expression, family, views, modules)
+
+
+@cache
+def _function_of(expression: Expr, names: tuple[str, ...]) -> Any:
+    symbols = {str(symbol): symbol for symbol in expression.free_symbols}
+    return lambdify([symbols[name] for name in names], expression, "scipy")
+
+
+def at(expression: Expr, **values: Any) -> Any:
+    """What a formula is at these numbers or arrays, by the names of its symbols.
+
+    Example:
+        >>> from ssl_as_inference.derivations.vi_simsiam import CORRECTED_SLOPE
+        >>> at(CORRECTED_SLOPE.result, kappa=6.0, c=0.5)
+        -4.0
+    """
+    return _function_of(expression, tuple(values))(*values.values())
 
 
 def derived_loss(expression: Any, table: Table) -> Any:

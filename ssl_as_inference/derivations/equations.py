@@ -26,8 +26,8 @@ from ssl_as_inference.derivations.notation import (
 )
 from ssl_as_inference.derivations.ssl_loss import BYOL_IS_AFFINE_IN_SSL, SSL_LOSS
 
-_fisher = named_function("vMF", template=r"\mathrm{{vMF}}({0}; {1}, {2})")
-_power = named_function("PS", template=r"\mathrm{{PS}}({0}; {1}, {2})")
+VON_MISES_FISHER = named_function("vMF", template=r"\mathrm{{vMF}}({0}; {1}, {2})")
+POWER_SPHERICAL = named_function("PS", template=r"\mathrm{{PS}}({0}; {1}, {2})")
 _Z = named_function("Z", template=r"Z(\mathbb{{X}})")()
 
 
@@ -45,12 +45,12 @@ EQUATIONS: dict[int, Expr] = {
     3: _equal(posterior(z), likelihood(z) * prior(z) / evidence),
     4: _equal(_loss("ELBO"), multimodal_vi.NEGATIVE_ELBO),
     5: _equal(_loss("KL"), multimodal_vi.LOSS),
-    6: _equal(expert_posterior(z), Product(_fisher(z, mu[i], kappa), (i, 1, M)) / _Z),
-    7: _equal(_fisher(z, mu[i], kappa), simsiam.DENSITY),
+    6: _equal(expert_posterior(z), Product(VON_MISES_FISHER(z, mu[i], kappa), (i, 1, M)) / _Z),
+    7: _equal(VON_MISES_FISHER(z, mu[i], kappa), simsiam.DENSITY),
     8: _equal(q(z), GUIDE),
     9: _equal(simsiam.LOSS.start, simsiam.LOSS.result),
-    10: _equal(expert_posterior(z), Product(_power(z, mu[i], concentrations[i]), (i, 1, M)) / _Z),
-    11: _equal(_power(z, mu[i], concentrations[i]), vi_simsiam.DENSITY),
+    10: _equal(expert_posterior(z), Product(POWER_SPHERICAL(z, mu[i], concentrations[i]), (i, 1, M)) / _Z),
+    11: _equal(POWER_SPHERICAL(z, mu[i], concentrations[i]), vi_simsiam.DENSITY),
     12: _equal(vi_simsiam.CORRECTED_LOSS.start, vi_simsiam.CORRECTED_LOSS.result),
 }
 

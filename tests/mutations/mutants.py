@@ -49,6 +49,7 @@ _CHECKER = "tests/derivations/test_checker.py"
 _STEPS = (
     "tests/derivations/test_steps_can_fail.py::test_a_step_that_is_false_for_three_views_or_images_alone_is_refused"
 )
+_AGGREGATE = "tests/experiments/test_aggregate.py"
 _LEDGER = "tests/derivations/test_ledger.py"
 _COMMAND = "tests/experiments/test_verify.py"
 _JUDGING, _FITTING = "inference/judging/", "inference/fitting/"
@@ -314,9 +315,25 @@ MUTANTS = (
         "",
         _CHECKER,
     ),
+    Mutant(_V + "aggregate.py", "count * dim * z.mean(0).square()", "count * z.mean(0).square()", "", _AGGREGATE),
+    Mutant(_V + "aggregate.py", "square().sum() - 1 / dim)", "square().sum())", "", _AGGREGATE),
+    Mutant(_V + "aggregate.py", "freedom = (dim - 1)", "freedom = dim", "", _AGGREGATE),
+    Mutant(_V + "aggregate.py", '"all", normalized=True', '"all"', "", _AGGREGATE),
+    Mutant(_V + "aggregate.py", "(pull * unit).sum(-1, keepdim=True) * unit", "0 * unit", "", _AGGREGATE),
+    Mutant(
+        _V + "claims_trained_encoder.py",
+        "return max(map(abs, tests))",
+        "return max(map(abs, tests[:1]))",
+        "",
+        _AGGREGATE,
+    ),
+    Mutant(_V + "claims_trained_encoder.py", " + (not directions >= _FAR)", "", "", _AGGREGATE),
+    Mutant(_V + "claims_trained_encoder.py", "not angle > _LEAST_ANGLE", "angle < _LEAST_ANGLE", "", _AGGREGATE),
+    Mutant(_V + "claim.py", 'if "$" in text or marks', "if marks", "", _LEDGER),
+    Mutant(_V + "losses.py", "(*values.values())", "(*sorted(values.values()))", "", _LEDGER),
     Mutant(_V + "ledger.py", "Outcome(math.inf, f", "Outcome(0.0, f", "", _LEDGER),
     Mutant(_V + "ledger.py", "(*found, *errata.CLAIMS)", "found", "", _LEDGER),
-    Mutant(_V + "ledger.py", "claims_contrastive trajectories", "claims_contrastive", "", _LEDGER),
+    Mutant(_V + "ledger.py", "claims_trained_encoder trajectories", "claims_trained_encoder", "", _LEDGER),
     Mutant(_V + "ledger.py", "claim.check(Lab(lab.device, lab.seed))", "claim.check(lab)", "", _LEDGER),
     Mutant(_V + "errata.py", "abs(printed - corrected) > 1e-2", "abs(printed - corrected) >= 0", "", _LEDGER),
     Mutant(_V + "errata.py", "Outcome(abs(shipped - corrected)", "Outcome(abs(corrected - corrected)", "", _LEDGER),
