@@ -146,7 +146,7 @@ MUTANTS = (
     # geometry and sampling
     Mutant(_SPHERE, "dim / 2 * math.log(math.pi)", "(dim - 1) / 2 * math.log(math.pi)", "C6"),
     Mutant(_SPHERE, ".square() / 2).clamp(max=2)", ".square()).clamp(max=2)", "C9"),
-    Mutant(_SPHERE, "sum_to(y.shape, -pulled)", "sum_to(y.shape, pulled)", "C9"),
+    Mutant(_SPHERE, "sum_to(y.shape, -pulled)", "sum_to(y.shape, pulled)", "", "tests/test_half_squared_chord.py"),
     Mutant(_SPHERE, "sign * y).double() / 2", "sign * y).double()", "C18"),
     Mutant(_SPHERE, "torch.where(ahead, near, 1 - near), torch", "torch.where(ahead, 1 - near, near), torch", "C18"),
     Mutant(_SPHERE, "(gap * (2 - gap)).sqrt()", "(gap * (1 - gap)).abs().sqrt()", "C22"),
