@@ -1,9 +1,11 @@
 """Draw the figures that explain the method: data flow (Fig. 1), graphical model (Fig. 2), loss surface (Fig. 3).
 
-The loss surface is drawn for Power Spherical and for von Mises–Fisher experts, the graphical model by Pyro from the
-running program. That needs Graphviz, whose program `dot` comes with the operating system (`apt install graphviz`, `brew
-install graphviz`); without it the other figures are still drawn. With `--interactive` it writes figures with sliders,
-one web page each that needs no network.
+The loss surface is drawn for Power Spherical and for von Mises–Fisher experts. `normalizer_errors.png` shows how exact
+the von Mises–Fisher normaliser is. The folder `glossary` gets the pictures of the glossary. Pyro draws the graphical
+model from the running program. That needs Graphviz, whose program `dot` comes with the operating system (`apt install
+graphviz`, `brew install graphviz`); without it the other figures are still drawn.
+
+With `--interactive` the command writes figures with sliders instead, one web page each. They need no network.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dim", type=whole_number(2), default=2048, help="dimension of the loss surface's sphere")
     parser.add_argument("--out", type=writable_folder, default="runs/figures", help="folder for the figures")
     parser.add_argument(
-        "--interactive", action="store_true", help="draw the figures that one can turn instead, a web page each"
+        "--interactive", action="store_true", help="draw figures to turn with the mouse instead, a web page each"
     )
     options = parser.parse_args(arguments)
     from experiments.figures import data_flow_figure, loss_surface_figure, save_figure  # noqa: PLC0415  # slow
+    from experiments.figures.glossary import GLOSSARY  # noqa: PLC0415
     from experiments.figures.graphical_model import ExecutableNotFound, graphical_model  # noqa: PLC0415
     from experiments.figures.interactive import FIGURES, write  # noqa: PLC0415
     from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER  # noqa: PLC0415
+    from experiments.figures.normalizer_errors import normalizer_errors_figure  # noqa: PLC0415
 
     if options.interactive:
         for name, draw in FIGURES.items():
@@ -35,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(save_figure(data_flow_figure(), options.out / "data_flow.png"))
     surfaces = loss_surface_figure(options.dim, (POWER_SPHERICAL, VON_MISES_FISHER))
     print(save_figure(surfaces, options.out / "loss_surface.png"))
+    print(save_figure(normalizer_errors_figure(), options.out / "normalizer_errors.png"))
+    for name, picture in GLOSSARY.items():
+        print(save_figure(picture(), options.out / "glossary" / f"{name}.png"))
     try:
         print(graphical_model(options.out / "graphical_model.png"))
     except ExecutableNotFound:

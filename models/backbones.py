@@ -33,7 +33,7 @@ def named_backbone(
     """Build a model of torchvision or timm with random weights, which gives features instead of classes.
 
     Args:
-        name: As torchvision (asked first) or timm calls it. `torchvision/…` or `timm/…` asks one of them alone.
+        name: Name in torchvision (searched first) or timm. `torchvision/…` or `timm/…` searches one of them only.
             `small_convolutional` and `strided_convolutional` are those of `models.networks`.
         channels: Channels of the images.
         sizes: Heights and widths of the images that it will see. A transformer is built for the first (the others work
@@ -48,9 +48,9 @@ def named_backbone(
         The network, images `(images, channels, height, width)` to features `(images, width)`, and the width.
 
     Raises:
-        ValueError: If there is no such model (with the nearest names), it does not take such images, or its stem is not
-            a ResNet's where `small_image_stem` is asked for, or it has no residual blocks of a ResNet where
-            `zero_init_residual` is.
+        ValueError: If there is no such model (with the nearest names), it does not take such images, or
+            `small_image_stem` is true and its stem is not a ResNet's, or `zero_init_residual` is true and it has no
+            residual blocks of a ResNet.
 
     Example:
         >>> network, width = named_backbone("resnet18", channels=1, sizes=(32,))
@@ -165,7 +165,7 @@ def _replace_first_convolution(network: nn.Module, channels: int) -> None:
 
 
 def _width(network: nn.Module, name: str, channels: int, size: int) -> int:
-    """Find the number of features by asking the network, in evaluation mode so that no statistic changes."""
+    """Find the number of features by a forward pass, in evaluation mode so that no statistic changes."""
     network.eval()
     try:
         with torch.no_grad(), warnings.catch_warnings():

@@ -14,9 +14,9 @@ class BYOL(MultiViewPair):
     r"""BYOL (arXiv:2006.07733) as the model/guide pair of Section 4 of arXiv:2203.11437v1.
 
     The experts are those of SimSiam, $\mathrm{vMF}(z; \mu(x), \kappa)$ with constant κ. The guide has a network of its
-    own, a copy of the encoder that no gradient reaches; `inference.fitting.targets.ExponentialMovingAverage` lets it
-    follow the encoder after each step. BYOL's loss $\lVert\mu - f\rVert^2$, summed over both orders of the views, is
-    $4 + 2\mathcal{L}_{SSL}$ in terms of Eq. (1): the same gradient up to a factor (C1).
+    own, a copy of the encoder without a gradient. `inference.fitting.targets.ExponentialMovingAverage` moves it towards
+    the encoder after each step. BYOL's loss $\lVert\mu - f\rVert^2$, summed over both orders of the views, is $4 +
+    2\mathcal{L}_{SSL}$ in terms of Eq. (1): the same gradient up to a factor (C1).
 
     Args:
         backbone: View to `features` numbers.
@@ -24,7 +24,7 @@ class BYOL(MultiViewPair):
         dim: Dimension of the latent space, 256 as in BYOL.
         hidden: Width of the hidden layer of projector and predictor, 4096 as in BYOL.
         concentration: The constant κ of the experts.
-        guide_views: Number of views, from the first on, that the guide is over (multi-crop); all when not given.
+        guide_views: Number of views, from the first on, that the guide uses (multi-crop); all when not given.
 
     Example:
         >>> from models.networks import small_convolutional_backbone

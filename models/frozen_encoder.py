@@ -1,8 +1,8 @@
-r"""An uncertainty for an encoder that is there already: the encoder stays as it is, a head predicts what views share.
+r"""An uncertainty for an encoder that you have: the encoder stays as it is, and a head predicts how well views agree.
 
 With the encoder frozen, the guide of Eq. (8) (arXiv:2203.11437v1) is a mixture of Dirac measures at *fixed* points: it
-is BYOL with momentum 1 (C26). Nothing can collapse unless the points themselves are all one, and the paper's objective
-is amortised maximum likelihood of $p_\psi(z\mid x)$: the best expert of a view is as concentrated as the other views of
+is BYOL with momentum 1 (C26). Nothing can collapse unless all the points are equal. The paper's objective becomes
+amortised maximum likelihood of $p_\psi(z\mid x)$: the best expert of a view is as concentrated as the other views of
 such an image are.
 """
 
@@ -27,13 +27,13 @@ _ROUNDING = 4 * torch.finfo(torch.float32).eps ** 2
 
 
 class TargetMap(nn.Module):
-    r"""Features to unit vectors of few dimensions that vary in all of them.
+    r"""Map features to unit vectors of few dimensions, in all of which they vary.
 
     $$z = \frac{\Lambda^{-1/4} U^\top (h - m)}{\lVert\Lambda^{-1/4} U^\top (h - m)\rVert}$$
 
     with m the mean of the features, the columns of U their first d principal directions and Λ the variances along them.
-    The fourth root whitens half-way: a coordinate of variance λ keeps the standard deviation λ^¼, so that strong
-    directions still count for more, yet no single one decides where z points.
+    The fourth root whitens half-way: a coordinate of variance λ keeps the standard deviation λ^¼, so strong directions
+    still count for more, but no single one dominates the direction of z.
 
     Args:
         features: Width of the features.

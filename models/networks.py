@@ -1,4 +1,4 @@
-"""The networks that the methods are built of: backbones, projector, predictor, and heads that return a distribution."""
+"""The networks of the methods: backbones, projector, predictor, and heads that return a distribution."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def small_convolutional_backbone(channels: int = 1, width: int = 32) -> nn.Seque
 def strided_convolutional_backbone(channels: int = 3, width: int = 32) -> nn.Sequential:
     """Five 3×3 convolutions for images of about 32×32 on a CPU; the features are `4 * width` averages.
 
-    The first one halves the image: most of what a convolution costs, it costs at full size.
+    The first one halves the image, because most of a convolution's cost is at full size.
 
     Args:
         channels: Channels of the image.
@@ -164,8 +164,8 @@ class LinearWithDetachedLast(nn.Linear):
     """A linear layer whose last output passes no gradient to its input.
 
     The last row of weight and bias learns as in `torch.nn.Linear`, from the same initial weights and under the same
-    names in a state dict; what comes before the layer learns from the other outputs alone. In a predictor whose last
-    output is the raw κ, κ then reads the hidden layer and does not shape it.
+    names in a state dict; the layers before it learn from the other outputs only. In a predictor whose last output is
+    the raw κ, κ then depends on the hidden layer without training it.
 
     Example:
         >>> layer, x = LinearWithDetachedLast(3, 2), torch.ones(1, 3, requires_grad=True)

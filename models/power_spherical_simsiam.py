@@ -11,10 +11,9 @@ from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, Mul
 class PowerSphericalSimSiam(MultiViewPair):
     r"""SimSiam's networks and guide with the experts $\mathrm{PS}(z; \mu(x), \kappa)$, κ one constant for all images.
 
-    VI-SimSiam differs from SimSiam in two things, the family of the experts and a κ that is predicted. This pair has
-    the first and not the second, and so tells their effects apart. It is not SimSiam: its loss pulls on the cosine c
-    with κ/(1+c), harder the worse two views agree, where SimSiam's pulls with κ (C11). The predictor has no output for
-    κ.
+    VI-SimSiam differs from SimSiam in two things: the family of the experts and the predicted κ. This pair has only the
+    first, so it separates their effects. It is not SimSiam: the gradient of its loss on the cosine c is −κ/(1+c),
+    larger where two views agree less; SimSiam's is −κ (C11). The predictor has no output for κ.
 
     Args:
         backbone: View to `features` numbers.
@@ -22,7 +21,7 @@ class PowerSphericalSimSiam(MultiViewPair):
         dim: Dimension of the latent space, 2048 as in SimSiam.
         hidden: Width of the predictor's bottleneck; a quarter of `dim` when not given, as in SimSiam (512).
         concentration: The constant κ. It scales the loss, up to a constant, and with it the gradient.
-        guide_views: Number of views, from the first on, that the guide is over (multi-crop); all when not given.
+        guide_views: Number of views, from the first on, that the guide uses (multi-crop); all when not given.
 
     Example:
         >>> from models.networks import small_convolutional_backbone

@@ -22,7 +22,7 @@ class SimSiam(MultiViewPair):
         dim: Dimension of the latent space, 2048 as in SimSiam.
         hidden: Width of the predictor's bottleneck; a quarter of `dim` when not given, as in SimSiam (512).
         concentration: The constant κ. At 1, half the loss of the cross pairs is SimSiam's, up to a constant.
-        guide_views: Number of views, from the first on, that the guide is over (multi-crop); all when not given.
+        guide_views: Number of views, from the first on, that the guide uses (multi-crop); all when not given.
 
     Example:
         >>> from models.networks import small_convolutional_backbone

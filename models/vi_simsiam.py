@@ -27,22 +27,22 @@ def relative_concentration(raw: Tensor, dim: int) -> Tensor:
     $$k = \Big(\frac1s + \frac1K\Big)^{-1}, \quad s = \frac{r + \sqrt{r^2+4}}{2} = e^{\operatorname{asinh}(r/2)},
     \quad K = \frac{\rho_{max}}{1-\rho_{max}}$$
 
-    The paper does not say how κ is made positive. Three considerations lead here:
+    The paper does not say how κ is made positive. This map has three reasons:
 
     1. *Scale.* A Power Spherical expert with mean resultant length ρ, the cosine that it expects between its mean
        direction and z, has $\kappa = (d-1)\rho/(1-\rho)$. So the relative concentration k = ρ/(1−ρ) is what a network
        can predict with numbers of order one in every dimension: k = 1 expects a cosine of 1/2. The best κ at a cosine
        c is close to (d−1)c/(1−c) (C23), which a plain softplus of the raw output could not reach.
-    2. *No trap at zero.* Early in training the views of an image do not agree yet, c ≈ 0, and the likelihood rightly
-       asks for κ = 0. The derivative of softplus or of an exponential vanishes exponentially there: a head that was
-       pushed down cannot come back when the views begin to agree, and because κ also multiplies the gradient on μ,
-       those images stop being learned. The map s ("squareplus") has the same shape and a derivative that falls only as
-       1/r², from which the head returns. It is a safeguard: at the quickstart's recipe, where the views agree early,
-       a scaled softplus does as well within the spread of the seeds, while an unscaled one loses accuracy and the
-       ranking by κ (`python -m experiments.digits_sweep --ablate`, docs/digits.md).
-    3. *A bound.* As views come to agree the loss falls without bound as κ → ∞ (C24). Since 1/k plays the part of a
-       variance, adding the constant 1/K is a floor under the variance: k < K, the expected cosine stays below
-       `MAX_MEAN_RESULTANT_LENGTH`, and no gradient is cut off.
+    2. *No trap at zero.* Early in training the views of an image do not agree yet, c ≈ 0, and the most likely κ is 0.
+       The derivative of softplus or of an exponential vanishes exponentially there. So the head cannot raise κ again
+       when the views begin to agree. And because κ also multiplies the gradient on μ, those images stop being learned.
+       The map s ("squareplus") has the same shape, but its derivative falls only as 1/r², so the head recovers. It is
+       a safeguard. In the quickstart the views agree early, and a scaled softplus does as well within the spread of
+       the seeds; an unscaled one loses accuracy and the ranking by κ
+       (`python -m experiments.digits_sweep --ablate`, docs/digits.md).
+    3. *A bound.* As views come to agree the loss falls without bound as κ → ∞ (C24). 1/k is like a variance, and the
+       constant 1/K is its lower bound. So k < K, the expected cosine stays below `MAX_MEAN_RESULTANT_LENGTH`, and no
+       gradient is cut off.
 
     Args:
         raw: Any real numbers r.
@@ -62,9 +62,8 @@ class VISimSiam(MultiViewPair):
     r"""VI-SimSiam, Section 5 of arXiv:2203.11437v1, as a model/guide pair.
 
     SimSiam's architecture with one more output of the predictor: $g: x \mapsto (\mu, \kappa)$. The expert of a view is
-    $\mathrm{PS}(z; \mu(x), \kappa(x))$, Eq. (11); the guide is SimSiam's. A small κ says that the view predicts the
-    other views' representation badly; it also weighs the image's gradient down, which is how the method bears
-    uncertainty.
+    $\mathrm{PS}(z; \mu(x), \kappa(x))$, Eq. (11); the guide is SimSiam's. A small κ means that the view predicts the
+    other views' representation badly. It also reduces the image's gradient: uncertain images count less in training.
 
     Train it with the loss in nats per dimension (κ, and with it the gradient, grows with d) and clip the gradient,
     whose part along the cosine is κ/(1+c) (C23).
@@ -78,7 +77,7 @@ class VISimSiam(MultiViewPair):
         concentration_gradient: Where the gradient of κ goes: `"through"` the whole network, as in the paper, or to its
             own output row, the `"head"`, alone. Under `"head"` hidden layer, projector and backbone learn from the mean
             direction only, whose gradient is as before: κ remains its weight.
-        guide_views: Number of views, from the first on, that the guide is over (multi-crop); all when not given.
+        guide_views: Number of views, from the first on, that the guide uses (multi-crop); all when not given.
 
     Raises:
         ValueError: For an unknown `concentration_gradient`, or widths that make no network.

@@ -2,8 +2,8 @@ r"""Cross-entropies $-\mathbb{E}_q\log p$ between guides and experts on the sphe
 
 - From a von Mises–Fisher, Power Spherical or uniform q to a von Mises–Fisher p:
   $-\log C(\kappa)-\kappa\,\mathbb{E}_q[\mu^\top z]$.
-- From the same to a Power Spherical p: $-\log C(\kappa)-\kappa\,\mathbb{E}_q\log(1+\mu^\top z)$; to the uniform law:
-  the log area.
+- From the same to a Power Spherical p: $-\log C(\kappa)-\kappa\,\mathbb{E}_q\log(1+\mu^\top z)$; to the uniform
+  distribution: the log area.
 - From a delta mixture to any p: the mean of −log p over its locations.
 - From a spherical mixture: the weighted mean over its components.
 
@@ -101,23 +101,25 @@ def cross_entropy(q: Distribution, p: Distribution) -> Tensor:
     )
 
 
-def unsqueeze_batch(law: Any, position: int) -> Any:
-    """Return the same law with a batch dimension of size 1 inserted at `position` < 0, counted from the right."""
-    if isinstance(law, RotationallySymmetric):
-        return type(law)(
-            law.mean_direction.unsqueeze(position - 1), law.concentration.unsqueeze(position), validate_args=False
+def unsqueeze_batch(p: Any, position: int) -> Any:
+    """Return p with a batch dimension of size 1 inserted at `position` < 0, counted from the right."""
+    if isinstance(p, RotationallySymmetric):
+        return type(p)(
+            p.mean_direction.unsqueeze(position - 1),
+            p.concentration.unsqueeze(position),
+            validate_args=False,
         )
-    shape = list(law.batch_shape)
+    shape = list(p.batch_shape)
     shape.insert(len(shape) + 1 + position, 1)
-    if isinstance(law, SphericalUniform):
-        return law.expand(shape)
-    if isinstance(law, ProductOfExperts):
-        return ProductOfExperts(unsqueeze_batch(law.experts, position - 1), validate_args=False)
-    raise NotImplementedError(f"a batch dimension cannot be inserted in a {type(law).__name__}")
+    if isinstance(p, SphericalUniform):
+        return p.expand(shape)
+    if isinstance(p, ProductOfExperts):
+        return ProductOfExperts(unsqueeze_batch(p.experts, position - 1), validate_args=False)
+    raise NotImplementedError(f"a batch dimension cannot be inserted in a {type(p).__name__}")
 
 
-def _dtype(*laws: RotationallySymmetric) -> torch.dtype:
-    return result_dtype(*(tensor for law in laws for tensor in (law.mean_direction, law.concentration)))
+def _dtype(*distributions: RotationallySymmetric) -> torch.dtype:
+    return result_dtype(*(tensor for p in distributions for tensor in (p.mean_direction, p.concentration)))
 
 
 def _resultant(q: RotationallySymmetric) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,9 @@ $$\mathrm{KL}\{\mathrm{PS}(\mu_1,\kappa_1)\,\|\,\mathrm{PS}(\mu_2,\kappa_2)\}
 $B_F = (\kappa_2-\kappa_1)^2\int_0^1(1-t)F''\{\kappa_1+t(\kappa_2-\kappa_1)\}dt$ by Gauss and Legendre's rule, so that
 the divergence is 0 at equality and keeps its relative accuracy beside it. Across families it is the sum of what
 remains of entropy and cross-entropy when both densities are taken relative to their modes, or, for concentrations
-below the dimension, relative to the uniform law. That sum has an error of some 1e-15 d log κ. Where the families all
-but agree (κ ≫ d², C20) the divergence is less than that; a sum below 0 is then rounding, by Gibbs' inequality, and 0.
+below the dimension, relative to the uniform distribution. That sum has an error of some 1e-15 d log κ. Where the
+families all but agree (κ ≫ d², C20) the divergence is less than that; a sum below 0 is then rounding, by Gibbs'
+inequality, and 0.
 
 **The divergence of the paper**, Eq. (2), is that from a guide to a product of experts:
 
@@ -151,8 +152,8 @@ def power_spherical_concentration_divergence(dim: int, first: Tensor, second: Te
     return _bregman(first, second - first, lambda x: polygamma_difference(1, x + b, b, lower=b), far, scale)
 
 
-def _cast(value: Tensor, *laws: RotationallySymmetric) -> Tensor:
-    return value.to(result_dtype(*(tensor for law in laws for tensor in (law.mean_direction, law.concentration))))
+def _cast(value: Tensor, *distributions: RotationallySymmetric) -> Tensor:
+    return value.to(result_dtype(*(tensor for p in distributions for tensor in (p.mean_direction, p.concentration))))
 
 
 def _at_least_zero(value: Tensor) -> Tensor:
@@ -181,7 +182,7 @@ def _kl_ps_vmf(q: PowerSpherical, p: VonMisesFisher) -> Tensor:
     mode_q = power_spherical_log_normalizer_plus_peak(q.dim, tau) + tau * polygamma_difference(0, tau + b, b, lower=b)
     mode_p = von_mises_fisher_log_normalizer_plus_concentration(p.dim, kappa)
     concentrated = mode_q - mode_p + kappa * mean_cosine_gap(q, p)
-    # Relative to the uniform law: log{C(0)/C(κ)} = κA − KL(p ‖ uniform), and the rest vanishes with κ and τ
+    # Relative to the uniform distribution: log{C(0)/C(κ)} = κA − KL(p ‖ uniform), and the rest vanishes with κ and τ
     resultant_p = von_mises_fisher_mean_resultant_length(p.dim, kappa)
     resultant_q = power_spherical_mean_resultant_length(q.dim, tau)
     turn = resultant_q * half_squared_chord(q.mean_direction, p.mean_direction).double()
@@ -237,7 +238,7 @@ def _kl_with_delta(q: TorchDistribution, p: TorchDistribution) -> Tensor:
 
 def _kl_delta_delta(q: DeltaMixture, p: DeltaMixture) -> Tensor:
     points = q.locations.unsqueeze(-2)
-    share_q, share_p = ((points == law.locations.unsqueeze(-3)).all(-1).double().mean(-1) for law in (q, p))
+    share_q, share_p = ((points == each.locations.unsqueeze(-3)).all(-1).double().mean(-1) for each in (q, p))
     return (share_q / share_p).log().mean(-1).to(result_dtype(q.locations, p.locations))
 
 

@@ -17,8 +17,9 @@ class SphericalReparam(Reparam):
 
     A sphere has no chart without a hole, so Hamiltonian Monte Carlo and Gaussian guides cannot work on z itself. The
     direction of a standard normal vector is uniform on the sphere; weighing it by the density of z relative to the
-    uniform one, $p(z)\times\text{area}$, gives z its law. The length of x is independent of z and plays no part. It
-    serves every distribution whose support is `constraints.sphere`, as Pyro's `ProjectedNormalReparam` serves one.
+    uniform one, $p(z)\times\text{area}$, gives z its distribution. The length of x is independent of z and plays no
+    part. It serves every distribution whose support is `constraints.sphere`, as Pyro's `ProjectedNormalReparam` serves
+    one.
 
     Reparametrised are latent sites, not observed ones. The model gains the sites `{name}_normal`, which is what is
     sampled, and `{name}_density`, the weight.
@@ -43,18 +44,19 @@ class SphericalReparam(Reparam):
         name, value = msg["name"], msg["value"]
         if msg["is_observed"]:
             raise NotImplementedError(f"SphericalReparam is for latent sites, got the observed site {name!r}")
-        law, event_dim = self._unwrap(msg["fn"])  # type: ignore[no-untyped-call]
-        if law.support is not constraints.sphere:
-            raise ValueError(f"site {name!r} must have a distribution on the sphere, got {type(law).__name__}")
-        shape = law.batch_shape + law.event_shape
-        like = law.sample() if value is None else value  # for dtype and device: a law need not keep a tensor of its own
+        distribution, event_dim = self._unwrap(msg["fn"])  # type: ignore[no-untyped-call]
+        if distribution.support is not constraints.sphere:
+            raise ValueError(f"site {name!r} must have a distribution on the sphere, got {type(distribution).__name__}")
+        shape = distribution.batch_shape + distribution.event_shape
+        # A distribution need not keep a tensor of its own, so that dtype and device come from a draw.
+        like = distribution.sample() if value is None else value
         normal = Normal(like.new_zeros(shape), like.new_ones(shape)).to_event(1)
         # A unit vector is one of the points that map to it: enough for an initial value.
         wrapped = self._wrap(normal, event_dim)  # type: ignore[no-untyped-call]
         x = pyro.sample(f"{name}_normal", wrapped, obs=value, infer={"is_observed": False})
         if value is None:
             value = normalize(x)
-        relative = law.log_prob(value) + log_surface_area(law.event_shape[-1])
+        relative = distribution.log_prob(value) + log_surface_area(distribution.event_shape[-1])
         pyro.factor(f"{name}_density", relative.sum(tuple(range(-(event_dim - 1), 0))) if event_dim > 1 else relative)
         return {"fn": Delta(value, event_dim=event_dim).mask(False), "value": value, "is_observed": True}
 

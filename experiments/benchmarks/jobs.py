@@ -19,10 +19,11 @@ from torch.utils.data import DataLoader
 from experiments.benchmarks.peers import import_peer
 from experiments.benchmarks.timing import Stopwatch, Times
 from experiments.images.augmentations.recipe import ViewRecipe
-from experiments.images.batches import ResidentBatches, StreamedBatches
+from experiments.images.batches import ViewBatches
 from experiments.images.device_images import DeviceImages
 from experiments.images.opening import open_images
 from experiments.images.order import EpochOrder
+from experiments.images.streamed_images import StreamedImages
 from experiments.records.record import Cell
 from experiments.special_cases.recovery import pair_loss
 from inference.fitting.cuda_graphs import GraphedStep, TrainingStep, compile_networks
@@ -47,7 +48,7 @@ class Job:
         size: Pixels of a view, two of which each image gives.
         batch_size: Images a step.
         dim: Dimension of the sphere.
-        workers: Processes that load images; 0 loads in the calling one.
+        workers: Processes, or threads of this project's, that load images; 0 loads in the calling one.
         device: Where it computes.
         seed: Of order, views and weights.
         precision: Everyone's networks compute in it under autocast; `None` for float32.
@@ -116,13 +117,15 @@ def measure_jobs(job: Job, stopwatch: Stopwatch) -> tuple[dict[str, Times], dict
     images = open_images(job.folder, job.folder, "all")
     order = EpochOrder(len(images), job.batch_size, job.seed)
     recipe = [(ViewRecipe(size=job.size), 2)]
-    resident = DeviceImages.load(images, job.device, storage_size=round(job.size * 5 / 4))
+    storage_size = round(job.size * 5 / 4)
+    resident = DeviceImages.load(images, job.device, storage_size=storage_size)
+    loaded = StreamedImages(images, job.device, storage_size, job.workers)
 
     def streamed() -> Batches:
-        return iter(StreamedBatches(images, order, recipe, start=0, stop=10**9, workers=job.workers, device=job.device))
+        return iter(ViewBatches(loaded, order, recipe, start=0, stop=10**9))
 
     def on_device() -> Batches:
-        return iter(ResidentBatches(resident, order, recipe, start=0, stop=10**9, compile_views=job.on_gpu))
+        return iter(ViewBatches(resident, order, recipe, start=0, stop=10**9, compile_views=job.on_gpu))
 
     def for_ever() -> Batches:
         views = [view.contiguous(memory_format=torch.channels_last) for view in next(on_device())]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import lightning
@@ -17,11 +17,13 @@ class EpochBar(lightning.Callback):
 
     Args:
         description: What is being trained.
+        readable: A metric's name and value to the name and value that are shown; as they are when not given.
     """
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, description: str, readable: Callable[[str, float], tuple[str, float]] | None = None) -> None:
         super().__init__()
         self.description = description
+        self.readable = readable or (lambda name, value: (name, value))
         self._bar: tqdm | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
@@ -33,8 +35,9 @@ class EpochBar(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
         """Advance it."""
         if self._bar is not None:
-            shown = {name: f"{float(value):.3f}" for name, value in sorted(trainer.progress_bar_metrics.items())}
-            self._bar.set_postfix(shown, refresh=False)
+            metrics = sorted(trainer.progress_bar_metrics.items())
+            shown = dict(self.readable(name, float(value)) for name, value in metrics)
+            self._bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
             self._bar.update()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002

@@ -206,9 +206,7 @@ def _show(subject: Subject, config: PretrainConfig, images: ImageSet, opener: Op
     options = opener.options
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(options.seed))
     chosen = order[: options.judged].sort().values.tolist()
-    views = in_threads(
-        lambda n: center_view(images, chosen[n], config), len(chosen), "middles", threads=options.threads
-    )
+    views = in_threads(lambda index: center_view(images, index, config), chosen, "middles", threads=options.threads)
     some = torch.stack([displayed(view, config) for view in views])
 
     def kappa(of: Tensor) -> Tensor:

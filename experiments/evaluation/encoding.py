@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,11 +13,11 @@ from torch import Tensor
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.evaluation import sample_center_view
 from experiments.images.augmentations.parameters import draw_parameters
-from experiments.images.augmentations.per_sample import SampleViews
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.device_images import DeviceImages
 from experiments.images.image_sets import ImageSet
-from experiments.images.randomness import Stream, derived_generator, derived_seed
+from experiments.images.randomness import Stream, derived_generator
+from experiments.images.streamed_images import StreamedImages
 from experiments.images.threads import in_threads
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained
@@ -81,7 +81,7 @@ def embeddings(
     """
     views = in_threads(
         lambda index: center_view(images, index, pretrained.config),
-        len(images),
+        range(len(images)),
         description or images.name,
         threads=threads,
         bar_from=1,
@@ -106,62 +106,29 @@ def finite(seen: Embedding, where: str) -> Embedding:
 
 
 @dataclass(frozen=True)
-class StreamedViews:
-    """Features of random views, made anew in every epoch from images that are read when needed.
-
-    A source for `inference.judging.linear_probe.linear_probe`. View and order do not depend on the number of threads.
+class RandomViews:
+    """Features of random views, made anew in every epoch; a source for `inference.judging.linear_probe.linear_probe`.
 
     Attributes:
         pretrained: The network.
-        images: The set.
-        seed: Of the views.
-        threads: Number of threads that decode.
-    """
-
-    pretrained: Pretrained
-    images: ImageSet
-    seed: int = 0
-    threads: int | None = None
-
-    def __call__(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Features for each batch of image numbers."""
-        transform = SampleViews(training_recipe(self.pretrained.config))
-        order = torch.cat(list(batches)).tolist()
-
-        def view(position: int) -> Tensor:
-            index = order[position]
-            return transform(self.images.read(index), derived_seed(self.seed, Stream.SAMPLE_VIEWS, epoch, index, 0))
-
-        views = in_threads(view, len(order), "views", threads=self.threads, bar_from=math.inf)
-        for batch in batches:
-            stacked = torch.stack([next(views) for _ in range(len(batch))])
-            yield features_alone(self.pretrained.pair, stacked)
-
-
-@dataclass(frozen=True)
-class ResidentViews:
-    """The same from images that lie on the device, where the views are made a batch at a time.
-
-    Attributes:
-        pretrained: The network.
-        images: The set, decoded.
+        images: On the device, or decoded when wanted.
         seed: Of the views.
     """
 
     pretrained: Pretrained
-    images: DeviceImages
+    images: DeviceImages | StreamedImages
     seed: int = 0
 
     def __call__(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Features for each batch of image numbers."""
         recipe = training_recipe(self.pretrained.config)
         transform = BatchedViews(recipe)
-        for number, batch in enumerate(batches):
-            indices = batch.to(self.images.device)
-            sizes = self.images.sizes[indices]
-            generator = derived_generator(self.seed, Stream.BATCHED_VIEWS, epoch, number, device=self.images.device)
-            views = transform(self.images.canvas[indices], sizes, draw_parameters(recipe, sizes, generator))
-            yield features_alone(self.pretrained.pair, views)
+        with closing(self.images.canvases(batches)) as canvases:
+            for number, (canvas, sizes) in enumerate(canvases):
+                generator = derived_generator(self.seed, Stream.VIEWS, epoch, number, device=canvas.device)
+                yield features_alone(
+                    self.pretrained.pair, transform(canvas, sizes, draw_parameters(recipe, sizes, generator))
+                )
 
 
 @torch.no_grad()

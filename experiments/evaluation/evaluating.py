@@ -10,14 +10,17 @@ from pathlib import Path
 
 from experiments.command_line.parser import writable_folder
 from experiments.evaluation.encoders import describe
-from experiments.evaluation.encoding import ResidentViews, StreamedViews
+from experiments.evaluation.encoding import RandomViews
 from experiments.evaluation.measures import Measures, encode, labelled_halves, measure, require_classes
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.report import record, tables
+from experiments.images.device_images import DeviceImages
 from experiments.images.errors import MissingSplitError
 from experiments.images.image_sets import ImageSet
+from experiments.images.streamed_images import StreamedImages
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained
+from experiments.pretraining.images import storage_size
 from experiments.records.environment import describe_device, installed_versions
 from inference.fitting.checkpointing import replace_file
 from inference.judging.collapse import has_collapsed
@@ -122,10 +125,14 @@ def _about_rates(linear: ProbeResult) -> str:
 
 
 def _views(opener: Opener, pretrained: Pretrained, train: ImageSet) -> FeatureSource:
-    data, options = pretrained.config.data, opener.options
-    if data.path == "streamed" or train.channels != data.channels:  # on the device nothing turns colours into grey
-        return StreamedViews(pretrained, train, options.seed, options.threads)
-    return ResidentViews(pretrained, opener.resident(pretrained.config, train), options.seed)
+    config, options = pretrained.config, opener.options
+    images: DeviceImages | StreamedImages
+    if config.data.path == "streamed" or train.channels != config.data.channels:
+        size, channels = storage_size(config), config.data.channels
+        images = StreamedImages(train, options.device, size, options.threads, as_channels=channels)
+    else:
+        images = opener.resident(config, train)
+    return RandomViews(pretrained, images, options.seed)
 
 
 def _beside(options: argparse.Namespace, name: str) -> Path:

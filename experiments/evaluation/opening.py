@@ -16,6 +16,7 @@ from experiments.images.layouts import Split
 from experiments.images.opening import open_images
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained
+from experiments.pretraining.images import storage_size
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ class Opener:
 
     def resident(self, config: PretrainConfig, images: ImageSet) -> DeviceImages:
         """Images on the device, no larger than the views of the encoder need."""
-        size = config.data.storage_size or round(1.25 * config.views.size)
-        return DeviceImages.load(images, self.options.device, storage_size=size, threads=self.options.threads)
+        return DeviceImages.load(
+            images, self.options.device, storage_size=storage_size(config), threads=self.options.threads
+        )
 
 
 def _device(text: str) -> torch.device:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from experiments.evaluation.encoders import FrozenEncoder, fingerprint
-from experiments.images.augmentations.per_sample import SampleViews
+from experiments.images.augmentations.batched import BatchedViews
+from experiments.images.augmentations.parameters import draw_parameters
 from experiments.images.image_sets import ImageSet
-from experiments.images.randomness import Stream, derived_seed
-from experiments.images.threads import in_threads
-from experiments.pretraining.images import view_groups
-from inference.fitting.checkpointing import CheckpointError, replace_file
+from experiments.images.randomness import Stream, derived_generator
+from experiments.images.streamed_images import StreamedImages
+from experiments.pretraining.images import storage_size, view_groups
+from inference.fitting.checkpointing import CheckpointError, replace_file, replace_text
 
 
 @torch.no_grad()
@@ -49,17 +49,18 @@ def view_features(
         device: Where to compute.
         batch_size: Views that are encoded at a time, about.
         threads: That decode.
-        seed: Of the views, which depend on nothing else.
+        seed: Of the views, which depend on it and on how many images are encoded at a time.
 
     Raises:
         CheckpointError: If the encoder gives NaN or infinity.
     """
-    recipe = view_groups(encoder.config)[0][0]
+    recipe, size = view_groups(encoder.config)[0][0], max(1, batch_size // views)
     key = {
         "encoder": fingerprint(encoder.network),
         "images": hashlib.sha256(images.source.fingerprint().encode()).hexdigest(),
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "views": views,
+        "batch": size,
         "seed": seed,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,24 +69,24 @@ def view_features(
     if file.exists() and about.exists():
         known = json.loads(about.read_text("utf-8"))
     done = known["done"] if known.get("key") == key else 0
-    network, transform = fast(encoder.network).to(device).eval(), SampleViews(recipe)
-
-    def of_image(position: int) -> Tensor:
-        image = images.read(done + position)
-        seeds = [derived_seed(seed, Stream.SAMPLE_VIEWS, 0, done + position, view) for view in range(views)]
-        return torch.stack([transform(image, one) for one in seeds])
-
-    rest = in_threads(of_image, len(images) - done, f"{views} views each", threads=threads, bar_from=1)
+    network, transform = fast(encoder.network).to(device).eval(), BatchedViews(recipe)
+    starts = range(done, len(images), size)
+    rest = [torch.arange(start, min(start + size, len(images))) for start in starts]
+    source = StreamedImages(
+        images, device, storage_size(encoder.config), threads, description=f"{views} views each, by {size} images"
+    )
     kept = open_memmap(file, "r+") if done else None
-    for start, batch in _batches(rest, max(1, batch_size // views), done):
-        found = network(batch.flatten(0, 1).to(device)).unflatten(0, batch.shape[:2]).float().cpu()
+    for start, (canvas, sizes) in zip(starts, source.canvases(rest), strict=True):
+        generators = [derived_generator(seed, Stream.VIEWS, start, 0, view) for view in range(views)]
+        shown = [transform(canvas, sizes, draw_parameters(recipe, sizes, generator)) for generator in generators]
+        found = network(torch.cat(shown)).unflatten(0, (views, -1)).movedim(0, 1).float().cpu()
         if not found.isfinite().all():
             raise CheckpointError(f"the encoder gives NaN or infinity, first near {images.location(start)}")
         if kept is None:
             kept = open_memmap(file, "w+", np.dtype(np.float32), (len(images), views, found.size(-1)))
         kept[start : start + len(found)] = found.numpy()
         kept.flush()
-        _write(about, json.dumps({"key": key, "done": start + len(found)}))
+        replace_text(about, json.dumps({"key": key, "done": start + len(found)}))
     return kept_views(folder)
 
 
@@ -203,21 +204,3 @@ def read_columns(file: Path) -> tuple[Any, Any, Any]:
             f"{len(view)} views and vectors of shape {vector.shape}"
         )
     return item, view, vector
-
-
-def _write(path: Path, text: str) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, "utf-8")
-
-    replace_file(path, write)
-
-
-def _batches(views: Iterator[Tensor], size: int, start: int) -> Iterator[tuple[int, Tensor]]:
-    waiting: list[Tensor] = []
-    for image in views:
-        waiting.append(image)
-        if len(waiting) == size:
-            yield start, torch.stack(waiting)
-            start, waiting = start + size, []
-    if waiting:
-        yield start, torch.stack(waiting)

@@ -34,7 +34,6 @@ MAX_PIXELS = 2**26
 
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM")
 
-_ORIENTATION = 0x0112  # the EXIF tag; its values from 5 to 8 swap height and width
 _WIDE_GREY = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 _TWELVE_BITS = 2**12
 
@@ -66,28 +65,6 @@ def read_image(file: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise BrokenImageError(f"{file}: {_reason(error)}") from error
 
 
-def read_size(file: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Height and width of the upright image, from the file's header alone.
-
-    Raises:
-        BrokenImageError: If the file is missing, unreadable, empty, no image, or too large. A truncated file passes.
-
-    Example:
-        >>> import sklearn.datasets
-        >>> read_size(Path(sklearn.datasets.__file__).parent / "images" / "china.jpg")
-        (427, 640)
-    """
-    try:
-        _require_regular(file)
-        with Image.open(file, formats=FORMATS) as image:
-            _check_pixels(image.size, max_pixels)
-            width, height = image.size
-            swapped = image.getexif().get(_ORIENTATION, 1) in {5, 6, 7, 8}
-            return (width, height) if swapped else (height, width)
-    except Exception as error:
-        raise BrokenImageError(f"{file}: {_reason(error)}") from error
-
-
 def refuse_lenient_decoding() -> None:
     """Raise if Pillow was told to fill up truncated images with grey: a check would then find none."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
@@ -105,14 +82,10 @@ def allow_pixels(max_pixels: int) -> None:
         Image.MAX_IMAGE_PIXELS = max_pixels
 
 
-def _require_regular(file: str | Path) -> None:
+def _contents(file: str | Path) -> bytes:
     # A device such as /dev/zero never ends, and a pipe never begins.
     if not stat.S_ISREG(Path(file).stat().st_mode):
         raise ValueError("not a regular file")
-
-
-def _contents(file: str | Path) -> bytes:
-    _require_regular(file)
     # Read at once: one system call instead of many seeks, which counts on network file systems.
     contents = Path(file).read_bytes()
     if not contents:

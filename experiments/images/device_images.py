@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from experiments.images.canvas_cache import CanvasCache
+from experiments.images.cache import Cache
+from experiments.images.checking import check_images
 from experiments.images.errors import BrokenImageError, ImageSetError
 from experiments.images.image_sets import ImageSet
 from experiments.images.threads import in_threads
@@ -50,6 +53,12 @@ class DeviceImages:
         """Where the images lie."""
         return self.canvas.device
 
+    def canvases(self, batches: Iterable[Tensor]) -> Generator[tuple[Tensor, Tensor]]:
+        """Canvas and sizes of each batch of numbers of images; nothing waits for the device."""
+        for batch in batches:
+            chosen = to_device(batch, self.device)
+            yield self.canvas[chosen], self.sizes[chosen]
+
     @classmethod
     def load(
         cls,
@@ -62,10 +71,11 @@ class DeviceImages:
     ) -> DeviceImages:
         """Decode a set in threads and put it on a device.
 
-        The headers of all files are read first: the memory is known, and refused where it is not there, before any is
-        taken. An image whose shorter side exceeds `storage_size` is reduced to it with its proportions kept,
-        antialiased (Lanczos: each view is resized once more, so that detail counts); an image more than twice as long
-        as wide is reduced until its longer side is 2 · `storage_size`, as one panorama would else widen every canvas.
+        The sizes are known from the check of the set, which is made where it was not: the memory is refused where it is
+        not there, before any is taken. An image whose shorter side exceeds `storage_size` is reduced to it with its
+        proportions kept, antialiased (Lanczos: each view is resized once more, so that detail counts); an image more
+        than twice as long as wide is reduced until its longer side is 2 · `storage_size`, as one panorama would else
+        widen every canvas.
 
         Args:
             images: The set.
@@ -91,36 +101,40 @@ class DeviceImages:
             raise ValueError(f"storage_size must be at least 1, got {storage_size}")
         images.require("a training", images=1)
         target = torch.device(device)
-
-        def measure(index: int) -> tuple[int, int]:
-            return stored_size(images.source.size(index), storage_size)
-
-        sizes = list(in_threads(measure, len(images), f"{images.name}: sizes", threads=threads))
+        if images.sizes is None:
+            images = check_images(images, threads=threads)
+        assert images.sizes is not None  # noqa: S101  # the check measures
+        sizes = [stored_size((height, width), storage_size) for height, width in images.sizes.tolist()]
         shape = (len(images), images.channels, max(height for height, _ in sizes), max(width for _, width in sizes))
         _require_memory(images.name, shape, target)
         canvas = torch.empty(shape, dtype=torch.uint8, device=target)
 
         chunk = max(1, _CHUNK_BYTES // math.prod(shape[1:]))
         starts = range(0, len(images), chunk)
-        cache = None
-        if cache_folder is not None:
-            key = (images.source.fingerprint(), storage_size, chunk, shape, sizes)
-            cache = CanvasCache(images.name, cache_folder, *key)
-        missing = [start for start in starts if cache is None or not cache.read(start, canvas[start : start + chunk])]
+        key = (images.source.fingerprint(), storage_size, chunk, shape, sizes) if cache_folder else ()
+        cache = Cache(images.name, cache_folder, "canvas", *key)
+        missing = []
+        for start in starts:
+            if (known := cache.read(start)) is None:
+                missing.append(start)
+            else:
+                canvas[start : start + chunk].copy_(known["pixels"])
         wanted = [index for start in missing for index in range(start, min(start + chunk, len(images)))]
 
-        def decode(number: int) -> NDArray[np.uint8]:
-            return _pixels(images, wanted[number], sizes[wanted[number]], storage_size)
+        def decode(index: int) -> NDArray[np.uint8]:
+            pixels = stored_pixels(images.read(index), storage_size, images.channels)
+            if pixels.shape[1:] != sizes[index]:
+                height, width = pixels.shape[1:]
+                raise BrokenImageError(
+                    f"{images.location(index)}: the image is {width} × {height}, not as when it was checked"
+                )
+            return pixels
 
-        decoded = in_threads(decode, len(wanted), f"{images.name}: decoding", threads=threads)
+        decoded = in_threads(decode, wanted, f"{images.name}: decoding", threads=threads)
         for start in missing:
-            part = torch.zeros(canvas[start : start + chunk].shape, dtype=torch.uint8)
-            for row in part.numpy():
-                pixels = next(decoded)
-                row[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+            part, _ = on_canvas(list(islice(decoded, len(canvas[start : start + chunk]))), shape[2:])
             canvas[start : start + chunk].copy_(part)
-            if cache is not None:
-                cache.write(start, part)
+            cache.write(start, {"pixels": part})
         return cls(canvas, torch.tensor(sizes, device=target), images.labels.to(target), images.class_names)
 
 
@@ -138,18 +152,42 @@ def stored_size(size: tuple[int, int], storage_size: int | None) -> tuple[int, i
     return height, width
 
 
-def _pixels(images: ImageSet, index: int, size: tuple[int, int], storage_size: int | None) -> NDArray[np.uint8]:
-    """An image as it is stored, shape `(channels, *size)`."""
-    image = images.read(index)
-    height, width = size
+def stored_pixels(image: Image.Image, storage_size: int | None, channels: int) -> NDArray[np.uint8]:
+    """An image as it is kept, shape `(channels, height, width)`; the arguments are those of `DeviceImages.load`."""
+    height, width = stored_size((image.height, image.width), storage_size)
+    image = converted(image, channels)
     if image.size != (width, height):
-        if stored_size((image.height, image.width), storage_size) != (height, width):
-            raise BrokenImageError(
-                f"{images.location(index)}: the image is {image.width} × {image.height}, its header said otherwise"
-            )
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def converted(image: Image.Image, channels: int) -> Image.Image:
+    """The image in colours, or in grey where there is one channel."""
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def on_canvas(pixels: Sequence[NDArray[np.uint8]], size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+    """Put images of several sizes in the upper left corners of a canvas; returns it and their heights and widths.
+
+    Args:
+        pixels: Of each image, shape `(channels, height, width)`.
+        size: Height and width of the canvas; by default those of the largest.
+    """
+    sizes = torch.tensor([image.shape[1:] for image in pixels])
+    height, width = size or sizes.amax(0).tolist()
+    canvas = torch.zeros(len(pixels), len(pixels[0]), height, width, dtype=torch.uint8)
+    for place, image in zip(canvas.numpy(), pixels, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return canvas, sizes
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to another device without waiting for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # a copy from pageable memory would wait
+    return tensor.to(device, non_blocking=True)
 
 
 def _require_memory(name: str, shape: tuple[int, int, int, int], device: torch.device) -> None:

@@ -14,17 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from experiments.images.decoding import MAX_PIXELS, read_image, read_size
+from experiments.images.decoding import MAX_PIXELS, read_image
 from experiments.images.errors import ImageSetError
 
 UNLABELLED = -1
 
 
+@dataclass(frozen=True)
 class FileSource:
     """Image files of one folder.
-
-    The paths are kept as one array of bytes. A list of strings would take several times the memory, and worker
-    processes that count references to each string would in time copy all of it, so that memory would grow with the set.
 
     Args:
         folder: What the paths are relative to.
@@ -35,39 +33,25 @@ class FileSource:
     Example:
         >>> import sklearn.datasets
         >>> source = FileSource(Path(sklearn.datasets.__file__).parent / "images", ["china.jpg", "flower.jpg"])
-        >>> len(source), source.size(1), source.read(1).mode
-        (2, (427, 640), 'RGB')
+        >>> len(source), source.read(1).size, source.read(1).mode
+        (2, (640, 427), 'RGB')
     """
 
-    def __init__(
-        self, folder: str | Path, paths: Sequence[str], *, channels: int = 3, max_pixels: int = MAX_PIXELS
-    ) -> None:
-        encoded = [os.fsencode(path) for path in paths]
-        self.folder = Path(folder)
-        self.channels = channels
-        self.max_pixels = max_pixels
-        self._bytes: NDArray[np.uint8] = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-        self._ends: NDArray[np.int64] = np.cumsum([len(path) for path in encoded], dtype=np.int64)
+    folder: Path
+    paths: Sequence[str]
+    channels: int = 3
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
-        return len(self._ends)
-
-    def relative_path(self, index: int) -> str:
-        """Path of a file relative to the folder."""
-        start = self._ends[index - 1] if index else 0
-        return os.fsdecode(self._bytes[start : self._ends[index]].tobytes())
+        return len(self.paths)
 
     def path(self, index: int) -> Path:
         """Path of a file, from the folder as it was given."""
-        return self.folder / self.relative_path(index)
+        return self.folder / self.paths[index]
 
     def read(self, index: int) -> Image.Image:
         """Decode a file: mode RGB, or L where there is one channel."""
         return read_image(self.path(index), self.max_pixels).convert("RGB" if self.channels == 3 else "L")
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Height and width, from the header of the file."""
-        return read_size(self.path(index), self.max_pixels)
 
     def location(self, index: int) -> str:
         """The path of a file."""
@@ -75,15 +59,13 @@ class FileSource:
 
     def select(self, indices: NDArray[np.int64]) -> FileSource:
         """Make a source of these files, in this order."""
-        paths = [self.relative_path(index) for index in indices.tolist()]
-        return FileSource(self.folder, paths, channels=self.channels, max_pixels=self.max_pixels)
+        return replace(self, paths=[self.paths[index] for index in indices.tolist()])
 
     def fingerprint(self) -> str:
         """Hash of every file's path, size and time of change; a file that is missing counts as such."""
         folder = os.fsencode(self.folder.resolve())
         digest = hashlib.sha256(folder + f"\0{self.channels}".encode())
-        for index in range(len(self)):
-            path = os.fsencode(self.relative_path(index))
+        for path in map(os.fsencode, self.paths):
             try:
                 status = os.stat(folder + b"/" + path)  # noqa: PTH116 - a Path of each would take longer than the call
                 state = f"{status.st_size} {status.st_mtime_ns}"
@@ -95,7 +77,7 @@ class FileSource:
     def content(self, index: int) -> bytes:
         """Hash of a file's bytes and of its path below the folder: the same wherever the folder lies."""
         with self.path(index).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest() + os.fsencode(self.relative_path(index))
+            return hashlib.file_digest(file, "sha256").digest() + os.fsencode(self.paths[index])
 
 
 class ArraySource:
@@ -106,7 +88,7 @@ class ArraySource:
 
     Example:
         >>> source = ArraySource(np.zeros((2, 8, 6, 1), dtype=np.uint8))
-        >>> source.size(0), source.read(0).mode
+        >>> source.size, source.read(0).mode
         ((8, 6), 'L')
     """
 
@@ -127,7 +109,8 @@ class ArraySource:
         pixels = self._pixels[index]
         return Image.fromarray(pixels[:, :, 0] if self.channels == 1 else pixels)
 
-    def size(self, index: int) -> tuple[int, int]:  # noqa: ARG002
+    @property
+    def size(self) -> tuple[int, int]:
         """Height and width, the same for all."""
         height, width = self._pixels.shape[1:3]
         return height, width
@@ -155,6 +138,7 @@ class ImageSet:
         labels: Class of each image, int64 of shape `(images,)`; −1 where an image has none.
         class_names: Name of each class, in the order of the labels.
         skipped: How many images of the set were left out because they cannot be read.
+        sizes: Height and width of each image, int64 of shape `(images, 2)`; `None` before a check.
         content: Hash of all that was found, whatever its place, which tells two sets apart; empty before a check.
 
     Example:
@@ -169,6 +153,7 @@ class ImageSet:
     labels: Tensor
     class_names: tuple[str, ...]
     skipped: int = 0
+    sizes: Tensor | None = None
     content: str = ""
 
     def __post_init__(self) -> None:
@@ -220,6 +205,7 @@ class ImageSet:
             self,
             source=self.source.select(chosen.numpy()),
             labels=self.labels[chosen],
+            sizes=None if self.sizes is None else self.sizes[chosen],
             skipped=self.skipped + skipped,
         )
 

@@ -16,13 +16,11 @@ class Stream(IntEnum):
     """What the numbers are for: second element of a key, after the run's seed.
 
     - `ORDER`: key `(seed, ORDER, epoch)`, the order of the images in an epoch.
-    - `BATCHED_VIEWS`: key `(seed, BATCHED_VIEWS, step, rank, view)`, one view of all images of a step on one device.
-    - `SAMPLE_VIEWS`: key `(seed, SAMPLE_VIEWS, epoch, image, view)`, one view of one image.
+    - `VIEWS`: key `(seed, VIEWS, step, rank, view)`, one view of all images of a step on one device.
     """
 
     ORDER = 0
-    BATCHED_VIEWS = 1
-    SAMPLE_VIEWS = 2
+    VIEWS = 1
 
 
 def derived_seed(*key: int) -> int:

@@ -38,13 +38,14 @@ class DataConfig:
         download: Fetch a named data set that is missing; otherwise the run stops and says what to put where.
         skip_broken: Leave out images that cannot be decoded, and count them, instead of stopping before the training.
         channels: 3 for colour, 1 for grey images; image files of colours are then read as grey.
-        path: resident keeps all decoded images on the device and augments them there in batches; streamed reads and
-            augments them in worker processes, with the same distribution, for sets that outgrow the device's memory.
-        storage_size: Images larger than this on the shorter side are kept downscaled to it (resident path only); a
-            quarter more than views.size when not given.
+        path: resident keeps all decoded images on the device; streamed decodes them when they are wanted, for sets that
+            outgrow the device's memory. The views are the same, and are made on the device.
+        storage_size: Images larger than this on the shorter side are downscaled to it before views are made; a quarter
+            more than views.size when not given.
         cache: Folder for the decoded images, so that the next run starts at once (resident path only); none when not
             given.
-        workers: Worker processes of each training process on the streamed path.
+        workers: Threads of each training process that decode batches ahead on the streamed path; with 0 nothing is
+            decoded ahead.
         max_pixels: Height times width of the largest image that is decoded; larger ones count as broken.
         images: At most so many training images, of each class equally many: a fixed choice, the same for every seed;
             all when not given.
@@ -220,7 +221,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         _require("objective", self, "beta", lambda beta: 0 <= beta <= 1, "in [0, 1]")
         if self.weight == "pull":
-            image = "image with objective.weight pull, under which the loss is in no nats and does not grow with dim"
+            image = "image with objective.weight pull, under which the loss is not in nats and does not grow with dim"
             _require("objective", self, "nats_per", lambda unit: unit == "image", image)
         if self.normalized:
             one = "one with objective.normalized, whose normaliser belongs to all terms of an image together"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from experiments.images.augmentations.evaluation import center_view
 from experiments.images.augmentations.recipe import Augmentation, ViewRecipe
-from experiments.images.batches import ResidentBatches, StreamedBatches, ViewGroups
+from experiments.images.batches import ViewBatches, ViewGroups
 from experiments.images.device_images import DeviceImages
 from experiments.images.errors import ImageSetError, MissingSplitError
 from experiments.images.image_sets import ImageSet
 from experiments.images.opening import open_images
 from experiments.images.order import EpochOrder
 from experiments.images.randomness import derived_generator
+from experiments.images.streamed_images import StreamedImages
 from experiments.pretraining.configuration import DataConfig, PretrainConfig
 from inference.judging.linear_probe import hold_out
 
@@ -70,16 +71,14 @@ class TrainingImages:
     Attributes:
         config: Of the run.
         images: The training images.
-        resident: The same on the device; `None` where they are streamed.
-        device: Where views shall lie.
+        source: The same on the device, or decoded when they are wanted.
         neighbours: Images whose labels vote; `None` where there are no labels.
         held_out: Images that are evaluated; `None` in a process that does not watch.
     """
 
     config: PretrainConfig
     images: ImageSet
-    resident: DeviceImages | None
-    device: torch.device
+    source: DeviceImages | StreamedImages
     neighbours: WatchedImages | None
     held_out: WatchedImages | None
 
@@ -98,9 +97,13 @@ class TrainingImages:
         train = open_part(config.data, "train")
         least = config.training.batch_size
         train.require(f"a training with training.batch_size {least}", images=least)
-        resident = _to_device(train, config, device) if config.data.path == "resident" else None
-        neighbours, held_out = _watched(config, train, resident, device) if watch else (None, None)
-        return cls(config, train, resident, device, neighbours, held_out)
+        source: DeviceImages | StreamedImages
+        if config.data.path == "resident":
+            source = to_device(train, config, device)
+        else:
+            source = StreamedImages(train, device, storage_size(config), config.data.workers)
+        neighbours, held_out = _watched(config, train, source) if watch else (None, None)
+        return cls(config, train, source, neighbours, held_out)
 
     def order(self, world_size: int = 1, rank: int = 0) -> EpochOrder:
         """Which images each step sees, in one of the processes."""
@@ -108,22 +111,11 @@ class TrainingImages:
             len(self.images), self.config.training.batch_size, self.config.seed, world_size=world_size, rank=rank
         )
 
-    def batches(self, order: EpochOrder, start: int, stop: int) -> Iterable[list[Tensor]]:
-        """The views of each step from `start` to `stop`."""
+    def batches(self, order: EpochOrder, start: int, stop: int, *, compile_views: bool = False) -> ViewBatches:
+        """The views of each step from `start` to `stop`; those of images on the device may be made by a compiler."""
+        compiled = compile_views and isinstance(self.source, DeviceImages)
         groups = view_groups(self.config)
-        if self.resident is not None:
-            return ResidentBatches(
-                self.resident, order, groups, start=start, stop=stop, compile_views=self.config.engine.compile
-            )
-        return StreamedBatches(
-            self.images,
-            order,
-            groups,
-            start=start,
-            stop=stop,
-            workers=self.config.data.workers,
-            device=self.device,
-        )
+        return ViewBatches(self.source, order, groups, start=start, stop=stop, compile_views=compiled)
 
 
 def open_part(data: DataConfig, split: Literal["train", "val"]) -> ImageSet:
@@ -180,13 +172,14 @@ def _divided(images: ImageSet, fraction: float) -> tuple[ImageSet, ImageSet]:
     return images.select(first.sort().values), images.select(second.sort().values)
 
 
-def _to_device(images: ImageSet, config: PretrainConfig, device: torch.device) -> DeviceImages:
-    return DeviceImages.load(
-        images,
-        device,
-        storage_size=config.data.storage_size or round(config.views.size * 5 / 4),
-        cache_folder=_cache(config.data),
-    )
+def storage_size(config: PretrainConfig) -> int:
+    """Longest shorter side of an image that is kept for the views of a configuration."""
+    return config.data.storage_size or round(config.views.size * 5 / 4)
+
+
+def to_device(images: ImageSet, config: PretrainConfig, device: torch.device) -> DeviceImages:
+    """Decode a set for the views of a configuration."""
+    return DeviceImages.load(images, device, storage_size=storage_size(config), cache_folder=_cache(config.data))
 
 
 def _cache(data: DataConfig) -> Path | None:
@@ -194,7 +187,7 @@ def _cache(data: DataConfig) -> Path | None:
 
 
 def _watched(
-    config: PretrainConfig, train: ImageSet, resident: DeviceImages | None, device: torch.device
+    config: PretrainConfig, train: ImageSet, source: DeviceImages | StreamedImages
 ) -> tuple[WatchedImages | None, WatchedImages]:
     """Images that vote and images that are evaluated.
 
@@ -203,12 +196,12 @@ def _watched(
     """
     recipe = view_groups(config)[0][0]
     # Where the training images are streamed because they outgrow the device, these stay in the machine's memory.
-    place = device if config.data.path == "resident" else torch.device("cpu")
+    place = source.device if isinstance(source, DeviceImages) else torch.device("cpu")
 
     def watch(images: ImageSet, indices: Tensor) -> WatchedImages:
-        if images is train and resident is not None:
-            return WatchedImages(resident, indices, recipe)
-        return WatchedImages(_to_device(images.select(indices), config, place), torch.arange(len(indices)), recipe)
+        if images is train and isinstance(source, DeviceImages):
+            return WatchedImages(source, indices, recipe)
+        return WatchedImages(to_device(images.select(indices), config, place), torch.arange(len(indices)), recipe)
 
     order, chosen = (derived_generator(config.seed, _WATCHED, stream) for stream in (0, 1))
     voters = torch.randperm(len(train), generator=order)

@@ -30,6 +30,14 @@ _NETWORKS = 3  # stream of random numbers, beside those of experiments.images.ra
 _READ_AT_LEAST_EVERY = 200  # steps: what is kept of a step until then is small, but not nothing
 
 
+def seed_networks(seed: int, step: int, rank: int = 0) -> None:
+    """Seed the global generators, which networks draw from, for a step of a run."""
+    seed = derived_seed(seed, _NETWORKS, step, rank)
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  # the generator that others' code draws from
+    random.seed(seed)
+
+
 class PretrainingLoop(lightning.Callback):
     """Everything around the step. What the weights depend on is the step's number; what is here only watches and saves.
 
@@ -97,10 +105,7 @@ class PretrainingLoop(lightning.Callback):
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Give the networks' random numbers the step's own seed."""
-        seed = derived_seed(self.config.seed, _NETWORKS, self.learner.step, trainer.global_rank)
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002  # the generator that others' code draws from
-        random.seed(seed)
+        seed_networks(self.config.seed, self.learner.step, trainer.global_rank)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Do what is due after this step; on most steps nothing is, and nothing waits for the device."""

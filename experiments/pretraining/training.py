@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning
 import torch
@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from experiments.figures import save_figure, training_curves_figure
 from experiments.pretraining.building import build_objective, build_pair, build_row_rate, build_target_rule
-from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.configuration import EngineConfig, PretrainConfig
 from experiments.pretraining.export import load_pretrained, load_weights, save_pretrained, weights
 from experiments.pretraining.images import TrainingImages
 from experiments.pretraining.interruption import StoppedAtOnceError
@@ -26,7 +26,7 @@ from experiments.pretraining.metrics import history, read_rows
 from experiments.pretraining.monitor import collapse_warning
 from experiments.pretraining.run_folder import Resume, RunFolder
 from inference.fitting.checkpointing import CheckpointError
-from inference.fitting.cuda_graphs import RecordingError
+from inference.fitting.cuda_graphs import RecordingError, compile_networks
 from inference.fitting.finiteness import NotFiniteError
 from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.memory import keep_freed_memory
@@ -34,6 +34,8 @@ from inference.fitting.pyro_settings import settings_for_training
 from inference.fitting.schedule import CosineSchedule
 from inference.fitting.stepwise import StepwiseLearner
 from ssl_as_inference.graphical_model import MultiViewPair
+
+Learner = TypeVar("Learner", bound=StepwiseLearner)
 
 
 class TrainingFailedError(RuntimeError):
@@ -69,13 +71,9 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
         TrainingFailedError: If the loss is NaN or infinite, or the step cannot be recorded as a CUDA graph.
         TrainingInterruptedError: If a signal stopped it.
     """
-    if config.engine.threads is not None:
-        torch.set_num_threads(config.engine.threads)
     folder = RunFolder(config.out)
     with _quiet_lightning(), ExitStack() as stack:
         trainer = _trainer(config)
-        if trainer.strategy.root_device.type == "cpu":
-            keep_freed_memory()
         if trainer.is_global_zero:
             stack.enter_context(folder.held())
         saved = folder.open(config, resume, write=trainer.is_global_zero)
@@ -89,7 +87,7 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
             folder.require_same_images(saved, images.images)
         order = images.order(trainer.world_size, trainer.global_rank)
         steps = config.training.epochs * order.batches_per_epoch
-        learner = _learner(config, pair, steps, order.batches_per_epoch)
+        learner = build_learner(_kind(config.engine), config, pair, steps, order.batches_per_epoch)
         if saved is not None:
             learner.resume(saved["step"], saved["optimizer"])
         if trainer.is_global_zero:
@@ -97,8 +95,10 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
         if learner.step < steps:
             loop = PretrainingLoop(config, folder, learner, images, steps, saved)
             trainer.callbacks.append(loop)  # type: ignore[attr-defined]
-            _fit(trainer, learner, loop, images.batches(order, learner.step, steps))
-        return _export(pair, config, folder) if trainer.is_global_zero else None
+            _fit(
+                trainer, learner, loop, images.batches(order, learner.step, steps, compile_views=config.engine.compile)
+            )
+        return export_run(pair, config, folder) if trainer.is_global_zero else None
 
 
 def _start_from(pair: MultiViewPair, config: PretrainConfig) -> None:
@@ -117,7 +117,7 @@ def _start_from(pair: MultiViewPair, config: PretrainConfig) -> None:
         ) from error
 
 
-def _export(pair: MultiViewPair, config: PretrainConfig, folder: RunFolder) -> Path:
+def export_run(pair: MultiViewPair, config: PretrainConfig, folder: RunFolder) -> Path:
     """Write what the run was for, draw its curves, and say so if nothing was learned."""
     save_pretrained(pair, config, folder.exported)
     rows = read_rows(folder.metrics)
@@ -129,18 +129,33 @@ def _export(pair: MultiViewPair, config: PretrainConfig, folder: RunFolder) -> P
     return folder.exported
 
 
-def _trainer(config: PretrainConfig) -> lightning.Trainer:
-    engine = config.engine
+def prepare_device(engine: EngineConfig) -> torch.device:
+    """Where a run computes; the process is told how.
+
+    Raises:
+        ValueError: If a GPU is asked for where there is none.
+    """
+    if engine.threads is not None:
+        torch.set_num_threads(engine.threads)
     on_gpu = engine.accelerator == "gpu" or (engine.accelerator == "auto" and torch.cuda.is_available())
     if on_gpu and not torch.cuda.is_available():
         raise ValueError("engine.accelerator is gpu, but torch sees none: use cpu or auto")
+    if not on_gpu:
+        keep_freed_memory()
+        return torch.device("cpu")
+    torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
+    torch.backends.cudnn.benchmark = True
+    return torch.device("cuda")
+
+
+def _trainer(config: PretrainConfig) -> lightning.Trainer:
+    engine = config.engine
+    on_gpu = prepare_device(engine).type == "cuda"
     if on_gpu and engine.devices > torch.cuda.device_count():
         raise ValueError(f"engine.devices is {engine.devices}, but torch sees {torch.cuda.device_count()} GPU(s)")
     if engine.cuda_graphs and not on_gpu:
         raise ValueError("engine.cuda_graphs is true, but torch sees no GPU here: set it to false")
-    many = engine.devices * engine.nodes > 1
-    if on_gpu:
-        torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
+    many = engine.processes > 1
     trainer = lightning.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=engine.devices,
@@ -148,7 +163,6 @@ def _trainer(config: PretrainConfig) -> lightning.Trainer:
         strategy=DDPStrategy(gradient_as_bucket_view=True) if many else "auto",
         sync_batchnorm=on_gpu and many,
         precision="32-true" if engine.precision == "32" else engine.precision,
-        benchmark=on_gpu,
         max_epochs=1,  # of Lightning's: one pass over all steps that are left
         use_distributed_sampler=False,
         plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
@@ -166,9 +180,23 @@ def _trainer(config: PretrainConfig) -> lightning.Trainer:
     return trainer
 
 
-def _learner(config: PretrainConfig, pair: Any, steps: int, steps_per_epoch: int) -> StepwiseLearner:
+def _kind(engine: EngineConfig) -> type[StepwiseLearner]:
+    return GraphedLearner if engine.cuda_graphs else StepwiseLearner
+
+
+def build_learner(
+    kind: type[Learner], config: PretrainConfig, pair: MultiViewPair, steps: int, steps_per_epoch: int
+) -> Learner:
+    """What takes a run's steps, with the networks in the memory format, and compiled, as the engine wants it.
+
+    Args:
+        kind: Of the learner.
+        config: Of the run.
+        pair: What `build_pair(config)` made.
+        steps: Of the whole run.
+        steps_per_epoch: Of these.
+    """
     training = config.training
-    kind = GraphedLearner if config.engine.cuda_graphs else StepwiseLearner
     learner = kind(
         pair,
         build_objective(config),
@@ -185,11 +213,7 @@ def _learner(config: PretrainConfig, pair: Any, steps: int, steps_per_epoch: int
     if config.engine.channels_last:
         pair.to(memory_format=torch.channels_last)
     if config.engine.compile:
-        # Two sizes of views are two programs, each compiled once.
-        pair.model.encoder.compile(dynamic=False)
-        pair.model.predictor.network.compile(dynamic=False)
-        if pair.guide.network is not pair.model.encoder:
-            pair.guide.network.compile(dynamic=False)
+        compile_networks(pair)  # two sizes of views are two programs, each compiled once
     return learner
 
 

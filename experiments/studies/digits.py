@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -39,6 +39,7 @@ from models.networks import small_convolutional_backbone
 from models.simsiam import SimSiam
 from models.vi_simsiam import VISimSiam
 from ssl_as_inference.graphical_model import MultiViewPair
+from ssl_as_inference.special import von_mises_fisher_log_normalizer
 
 DEGRADATION_LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Standard deviations of the noise, and covered fractions of the occlusion, at which κ is compared."""
@@ -169,6 +170,9 @@ def train_and_measure(
         epochs: Passes over the training images.
         seed: Of weights, order and views.
         watched: Whether to evaluate every four epochs, for the curves, and to show a bar.
+
+    Returns:
+        In the history SimSiam's loss is the cosine that it is made of.
     """
     lightning.seed_everything(seed, verbose=False)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -183,12 +187,13 @@ def train_and_measure(
     )
     labelled = (train.images, train.labels, test.images, test.labels)
     watch = OnlineEvaluation(*labelled, every_epochs=4 if watched else epochs)
+    readable = partial(_loss_as_cosine, learner.pair)
     trainer = lightning.Trainer(
         max_epochs=epochs,
         accelerator=device,
         devices=1,
         gradient_clip_val=recipe.gradient_clip,
-        callbacks=[watch, *([EpochBar(name)] if watched else [])],
+        callbacks=[watch, *([EpochBar(name, readable)] if watched else [])],
         enable_progress_bar=False,
         logger=False,
         enable_checkpointing=False,
@@ -203,7 +208,25 @@ def train_and_measure(
     if isinstance(pair, VISimSiam):
         noise, occlusion = (_degradation(pair, test, degrade) for degrade in (add_noise, occlude))
         measures = replace(measures, spearman_noise=noise, spearman_occlusion=occlusion)
-    return Trained(pair, watch.history, measures, representation)
+    return Trained(pair, _with_cosine(watch.history, readable), measures, representation)
+
+
+def _loss_as_cosine(pair: MultiViewPair, name: str, value: float) -> tuple[str, float]:
+    """SimSiam's loss as the mean cosine between prediction and target; any other metric as it is.
+
+    With two views and a constant κ the loss is −2(κ·cosine + log C(κ)), C9. Its large constant would hide the cosine.
+    """
+    if name != "loss" or not isinstance(pair, SimSiam):
+        return name, value
+    views, kappa = 2, cast(Tensor, pair.model.predictor.concentration).cpu()
+    return "cosine", -(value / views + float(von_mises_fisher_log_normalizer(pair.dim, kappa))) / float(kappa)
+
+
+def _with_cosine(history: History, readable: Callable[[str, float], tuple[str, float]]) -> History:
+    return {
+        readable(name, 0.0)[0]: [(epoch, readable(name, value)[1]) for epoch, value in series]
+        for name, series in history.items()
+    }
 
 
 def _batches(train: LabelledImages, batch_size: int) -> DataLoader[tuple[Tensor, ...]]:

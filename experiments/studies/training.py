@@ -22,11 +22,10 @@ from experiments.evaluation.measures import Encoded, Measures, collect, measure
 from experiments.evaluation.report import record
 from experiments.images.augmentations.evaluation import center_view
 from experiments.images.device_images import DeviceImages
-from experiments.images.image_sets import ImageSet
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import CHECKPOINTS, load_pretrained
-from experiments.pretraining.images import open_part
+from experiments.pretraining.images import open_part, to_device
 from experiments.pretraining.training import pretrain
 from experiments.studies.engine import Result, Study, keep, kept
 from experiments.studies.plan import Plan, Training, top1
@@ -140,7 +139,7 @@ def prepare(runs: Iterable[Training]) -> None:
         train.require(f"a training with training.batch_size {config.training.batch_size}", classes=2)
         held_out.require("linear evaluation", images=2, classes=1)
         for images in (train, held_out):
-            load(images, config, torch.device("cpu"))
+            to_device(images, config, torch.device("cpu"))
         print(f"{config.data.name}: {len(train):,} images to train on, {len(held_out):,} to judge by", flush=True)
 
 
@@ -160,14 +159,7 @@ def decoded_images(config: PretrainConfig, part: Part, device: torch.device) -> 
 
 @lru_cache(maxsize=6)
 def _decoded(config: PretrainConfig, part: Part, device: torch.device) -> DeviceImages:
-    return load(open_part(config.data, part), config, device)
-
-
-def load(images: ImageSet, config: PretrainConfig, device: torch.device) -> DeviceImages:
-    """Decode a set for the views of a configuration."""
-    size = config.data.storage_size or round(config.views.size * 5 / 4)
-    cache = None if config.data.cache is None else Path(config.data.cache)
-    return DeviceImages.load(images, device, storage_size=size, cache_folder=cache)
+    return to_device(open_part(config.data, part), config, device)
 
 
 def _views(images: DeviceImages, config: PretrainConfig) -> Iterator[Tensor]:

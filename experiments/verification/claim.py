@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
+from sympy import Expr
 from torch import Tensor
 
 from experiments.verification.lab import Lab
+from ssl_as_inference.derivations.notation import to_latex
 from ssl_as_inference.derivations.step import Derivation, DerivationError
 
 Derivations = Sequence[Derivation]
@@ -20,7 +23,16 @@ Kind = Literal["symbolic", "numeric", "Monte Carlo", "trajectory"]
 Z_SCORE = 4.0
 """Tolerance of the Monte Carlo claims: a deviation of four standard errors."""
 
-_SYMBOLS = {"dim": "d", "views": "M", "kappa": "κ", "tau": "τ", "cosine": "c", "theta": "θ", "length": "r"}
+_SYMBOLS = {
+    "dim": "d",
+    "views": "M",
+    "images": "N",
+    "kappa": "κ",
+    "tau": "τ",
+    "cosine": "c",
+    "theta": "θ",
+    "length": "r",
+}
 
 
 @dataclass(frozen=True)
@@ -95,13 +107,15 @@ def claim(
     kind: Kind = "numeric",
     detail: str = "",
     long: bool = False,
+    shows: Sequence[Expr] = (),
     **axes: Any,
 ) -> Callable[[Callable[..., Any]], Claim]:
     """Make a check a claim, whose statement is the check's docstring.
 
     The check asks by name for what it needs: `lab`, and one value of each axis. It is called for every combination
     and returns an error, several errors by name, or an `Outcome` that also says what was measured; the largest error
-    is the claim's. What was wrong in the paper is a paragraph of the docstring that begins with "Correction:".
+    is the claim's. In the docstring {0}, {1}, … stand for the formulas of the statement, which are objects, none typed.
+    What was wrong in the paper is a paragraph of it that begins with "Correction:".
 
     Args:
         number: Such as "C12".
@@ -110,6 +124,7 @@ def claim(
         kind: How it is checked.
         detail: What the errors are, for the report.
         long: Whether it takes too long for a default run.
+        shows: Formulas of the statement.
         **axes: Values to go through, or a function that draws them in a lab, such as `Tables`; `dim__kappa` goes
             through pairs of both.
 
@@ -141,7 +156,7 @@ def claim(
             return worst_of(errors, "; ".join(filter(None, measured)))
 
         extent = "; ".join(_extent(axis, values) for axis, values in axes.items())
-        statement, correction = _read(function)
+        statement, correction = _read(function, shows)
         return Claim(number, equation, statement, kind, tolerance, check, extent, long, correction)
 
     return decorate
@@ -181,9 +196,25 @@ def symbolic(number: str, equation: str, shown: int | None = None) -> Callable[[
     return decorate
 
 
-def _read(function: Callable[..., Any]) -> tuple[str, str]:
+def with_formulas(function: Callable[..., Any], formulas: Sequence[Expr]) -> str:
+    """The docstring of a check in one line, each of {0}, {1}, … replaced by the LaTeX of a formula.
+
+    Raises:
+        ValueError: If a formula is typed, or one is not shown.
+    """
+    text = " ".join((inspect.getdoc(function) or "").split())
+    marks = {int(mark) for mark in re.findall(r"\{(\d)\}", text)}
+    if "$" in text or marks != set(range(len(formulas))):
+        raise ValueError(
+            f"the docstring of {function.__name__} must have its formulas as {{0}}, {{1}}, … up to their number, "
+            f"{len(formulas)}, and none between dollar signs, got {text!r}"
+        )
+    return re.sub(r"\{(\d)\}", lambda mark: f"${to_latex(formulas[int(mark[1])])}$", text)
+
+
+def _read(function: Callable[..., Any], formulas: Sequence[Expr] = ()) -> tuple[str, str]:
     """Statement and correction from a docstring."""
-    statement, _, correction = " ".join((inspect.getdoc(function) or "").split()).partition(" Correction: ")
+    statement, _, correction = with_formulas(function, formulas).partition(" Correction: ")
     return statement, correction
 
 

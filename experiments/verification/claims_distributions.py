@@ -7,13 +7,20 @@ from typing import Any
 
 import torch
 from scipy.optimize import brentq
+from sympy import Symbol, log, sqrt
 from torch.distributions import kl_divergence
 
 from experiments.verification.claim import Derivations, Outcome, claim, largest, symbolic, z_score
 from experiments.verification.lab import BOTH, DIMS, FAMILIES, FISHER, POWER, Lab
+from experiments.verification.losses import at
 from experiments.verification.witnesses import HEIGHTS, cosine_law, log_area, log_log_slope, log_peak
 from ssl_as_inference import special
 from ssl_as_inference.derivations import normalizers as derived
+from ssl_as_inference.derivations.equations import POWER_SPHERICAL, VON_MISES_FISHER
+from ssl_as_inference.derivations.notation import Inner, LogNormalizer, MeanResultantLength, d, kappa, named_function, z
+
+_MU, _KL = Symbol("mu"), named_function("KL", template=r"\mathrm{{KL}}\left({0}\,\|\,{1}\right)")
+POWER_SPHERICAL_LENGTH = kappa / (kappa + d - 1)
 
 LOG_NORMALIZERS = {FISHER: special.von_mises_fisher_log_normalizer, POWER: special.power_spherical_log_normalizer}
 MEANS = {FISHER: special.von_mises_fisher_mean_resultant_length, POWER: special.power_spherical_mean_log_height}
@@ -27,11 +34,14 @@ def normalizers_derived() -> Derivations:
     return derived.VON_MISES_FISHER_NORMALIZES, derived.POWER_SPHERICAL_NORMALIZES, derived.MEAN_RESULTANT_LENGTH
 
 
-@claim("C6", _PLACE, 1e-10, detail="against quadrature", family=BOTH, dim=DIMS, kappa=_KAPPAS)
-def density_and_moments(lab: Lab, family: str, dim: int, kappa: float) -> dict[str, float]:
-    r"""The shipped densities integrate to one.
+_LENGTHS = MeanResultantLength(kappa), POWER_SPHERICAL_LENGTH
 
-    Their mean resultant lengths are $A(\kappa)$ and $\kappa/(\kappa+d-1)$, and they have their entropies.
+
+@claim("C6", _PLACE, 1e-10, detail="against quadrature", shows=_LENGTHS, family=BOTH, dim=DIMS, kappa=_KAPPAS)
+def density_and_moments(lab: Lab, family: str, dim: int, kappa: float) -> dict[str, float]:
+    """The shipped densities integrate to one.
+
+    Their mean resultant lengths are {0} and {1}, and they have their entropies.
     """
     law, height = lab.law(family, lab.pole(dim), kappa), HEIGHTS[family](kappa)
     gap, other, weight, log_integral = cosine_law(dim, height)
@@ -43,13 +53,16 @@ def density_and_moments(lab: Lab, family: str, dim: int, kappa: float) -> dict[s
         "entropy": abs(law.entropy().item() - entropy) / max(1.0, abs(entropy)),
     }
     if family == POWER:
-        errors["κ/(κ+d−1)"] = abs(kappa / (kappa + dim - 1) - length)
+        errors["κ/(κ+d−1)"] = abs(at(POWER_SPHERICAL_LENGTH, kappa=kappa, d=dim) - length)
     return errors
 
 
-@claim("C6", _PLACE, 1e-10, detail="against quadrature", family=BOTH, dim=DIMS, kappa=_KAPPAS)
+_SLOPES = LogNormalizer(kappa), Inner(_MU, z), log(1 + Inner(_MU, z))
+
+
+@claim("C6", _PLACE, 1e-10, detail="against quadrature", shows=_SLOPES, family=BOTH, dim=DIMS, kappa=_KAPPAS)
 def slopes_in_the_concentration(lab: Lab, family: str, dim: int, kappa: float) -> dict[str, float]:
-    r"""$\log C$ of both families and its derivative, minus the mean of $\mu^\top z$ or $\log(1+\mu^\top z)$."""
+    """{0} of both families and its derivative, minus the mean of {1} or {2}."""
     gap, other, weight, _ = cosine_law(dim, HEIGHTS[family](kappa))
     # what κ multiplies in the logarithm of the density: the cosine, or log(1 + cosine)
     at_mode = 1.0 if family == FISHER else math.log(2)
@@ -102,9 +115,12 @@ def _slope_of_divergence(lab: Lab, dim: int, multiples: list[float], half: float
     return slope, f"d = {dim}: slope {slope:.4f}, KL {shown}"
 
 
-@claim("C20", _PLACE, 0.05, dim=(2, 3, 8, 16))
+_MEETING = POWER_SPHERICAL(z, _MU, kappa), VON_MISES_FISHER(z, _MU, kappa / 2), kappa**-2
+
+
+@claim("C20", _PLACE, 0.05, shows=_MEETING, dim=(2, 3, 8, 16))
 def meet_at_large_concentration(lab: Lab, dim: int) -> Outcome:
-    r"""As κ → ∞, $\mathrm{PS}(\kappa)\approx\mathrm{vMF}(\kappa/2)$: the divergence falls as $\kappa^{-2}$."""
+    """As κ → ∞, {0} and {1} meet: the divergence falls as {2}."""
     scaled = [multiple * (dim - 1) / 2 for multiple in (1e2, 1e3, 1e4, 1e5)]  # the same multiples of the dimension
     slope, measured = _slope_of_divergence(lab, dim, scaled, 0.5)
     return Outcome(abs(slope + 2), measured)
@@ -127,11 +143,14 @@ def divergences_by_quadrature(lab: Lab, p: str, q: str, dim: int, kappa: float, 
 _SMALL = [1e-2, 1e-3, 1e-4, 1e-5]
 
 
-@claim("C21", _PLACE, 0.05, dim=(2, 3, 8, 128))
-def meet_at_small_concentration(lab: Lab, dim: int) -> Outcome:
-    r"""As κ → 0 both families tend to the uniform distribution.
+_SMALL_DIVERGENCE = _KL(POWER_SPHERICAL(z, _MU, kappa), VON_MISES_FISHER(z, _MU, kappa))
 
-    KL to it, and $\mathrm{KL}(\mathrm{PS}(\kappa)\,\|\,\mathrm{vMF}(\kappa))$, fall as $\kappa^2$.
+
+@claim("C21", _PLACE, 0.05, shows=(_SMALL_DIVERGENCE, kappa**2), dim=(2, 3, 8, 128))
+def meet_at_small_concentration(lab: Lab, dim: int) -> Outcome:
+    """As κ → 0 both families tend to the uniform distribution.
+
+    The divergence from it, and {0}, fall as {1}.
     """
     slope, measured = _slope_of_divergence(lab, dim, _SMALL, 1.0)
     slopes = [slope]
@@ -149,21 +168,28 @@ def gradient_vanishes(lab: Lab, family: str, kappa: float) -> float:
     return abs(gradient[1].item() / kappa - 1)  # at right angles the tangent gradient is κ for either family
 
 
-@claim("C21", _PLACE, 0.01, detail="relative", dim=(512, 2048, 8192), length=(0.05, 0.3, 0.6, 0.9, 0.99))
+_RATIO = Symbol(r"\kappa_{vMF}") / Symbol(r"\kappa_{PS}"), d / ((d - 1) * (1 + Symbol("r")))
+_AT: dict[str, Any] = {"dim": (512, 2048, 8192), "length": (0.05, 0.3, 0.6, 0.9, 0.99)}
+
+
+@claim("C21", _PLACE, 0.01, detail="relative", shows=_RATIO, **_AT)
 def ratio_at_a_matched_length(lab: Lab, dim: int, length: float) -> float:
-    r"""At a matched mean resultant length r, $\kappa_{vMF}/\kappa_{PS} \to d/\{(d-1)(1+r)\}$, d ≥ 512."""
+    """At a matched mean resultant length r, {0} tends to {1}, d ≥ 512."""
 
     def excess(log_kappa: float) -> float:
         return MEANS[FISHER](dim, lab.tensor(math.exp(log_kappa))).item() - length
 
     fisher = math.exp(float(brentq(excess, -5, 20, xtol=1e-12)))
     power = (dim - 1) * length / (1 - length)
-    return abs(fisher / power / (dim / ((dim - 1) * (1 + length))) - 1)
+    return float(abs(fisher / power / at(_RATIO[1], d=dim, r=length) - 1))
 
 
-@claim("C22", _PLACE, kind="Monte Carlo", detail="κ = 1e8, z-scores", family=BOTH, dim=(2, 3, 8, 128))
+_TANGENT = "κ = 1e8, z-scores"
+
+
+@claim("C22", _PLACE, kind="Monte Carlo", detail=_TANGENT, shows=(sqrt(kappa),), family=BOTH, dim=(2, 3, 8, 128))
 def tangent_is_normal(lab: Lab, family: str, dim: int) -> dict[str, float]:
-    r"""$\sqrt\kappa$ times the tangent vector tends to $N(0, I)$ for vMF and $N(0, 2I)$ for PS."""
+    """{0} times the tangent vector tends to a standard normal one for vMF, of twice the variance for PS."""
     kappa, variance = 1e8, 1.0 if family == FISHER else 2.0
     x = math.sqrt(kappa / variance) * lab.law(family, lab.pole(dim), kappa).sample((20_000,))[..., 1:3]
     first = x[..., 0]

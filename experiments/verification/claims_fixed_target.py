@@ -9,10 +9,13 @@ from __future__ import annotations
 import mpmath
 import numpy as np
 import torch
+from sympy import Eq, Symbol, lambdify, log
 from torch import Tensor
 
 from experiments.verification.claim import claim
 from experiments.verification.lab import FISHER, POWER, Lab
+from ssl_as_inference.derivations.notation import Inner, MeanResultantLength, d, kappa, named_function, z
+from ssl_as_inference.derivations.vi_simsiam import OPTIMAL_CONCENTRATION, c
 
 _ITEMS = 60  # draws of z that stand for p(z|x), of neither family
 _FIXED_DIMS = (3, 8, 128)
@@ -33,41 +36,45 @@ def _derivatives(lab: Lab, family: str, targets: Tensor, direction: Tensor, kapp
     return {"κ": by_kappa.abs().item() / (kappa + targets.size(1)), "μ": tangent.norm().item() / kappa}
 
 
-@claim("C32", "Eq. (8)", 1e-9, detail="derivatives of the expected loss", dim=_FIXED_DIMS, spread=_WIDTHS)
-def best_power_spherical_of_a_fixed_target(lab: Lab, dim: int, spread: float) -> float:
-    r"""Over a fixed target the best Power Spherical $\kappa(x)$ solves an equation of the log heights.
+_MEAN = named_function("conditional_mean", template=r"\mathbb{{E}}\left[{0}\mid x\right]")
+_NORM = named_function("norm", template=r"\left\lVert{0}\right\rVert")
+_HEIGHT = OPTIMAL_CONCENTRATION.result + log(1 + c)  # the mean log height of PS(κ), which at one cosine is log(1 + c)
+_BEST_POWER = Eq(_MEAN(log(1 + Inner(Symbol("mu"), z))), _HEIGHT)
+_BEST_FISHER = Eq(MeanResultantLength(kappa), _NORM(_MEAN(z)))
+_DERIVATIVES = "derivatives of the expected loss"
 
-    It is $\mathbb{E}[\log(1+\mu^\top z)\mid x] = \log 2 + \psi(a) - \psi(a+b)$ with $a = b + \kappa$.
-    """
+
+@claim("C32", "Eq. (8)", 1e-9, detail=_DERIVATIVES, shows=(_BEST_POWER,), dim=_FIXED_DIMS, spread=_WIDTHS)
+def best_power_spherical_of_a_fixed_target(lab: Lab, dim: int, spread: float) -> float:
+    """Over a fixed target the best Power Spherical κ of an image x matches the mean log height: {0}."""
     targets = _targets(lab, dim, spread)
     direction = torch.nn.functional.normalize(targets.mean(0), dim=0)
     height = mpmath.mpf(float((1 + targets @ direction).log().mean()))
-    b = mpmath.mpf(dim - 1) / 2
+    mean = lambdify([d, kappa], _HEIGHT, "mpmath")
 
     def distance(log_kappa: mpmath.mpf) -> mpmath.mpf:
-        a = b + mpmath.exp(log_kappa)
-        return mpmath.log(2) + mpmath.digamma(a) - mpmath.digamma(a + b) - height
+        return mean(mpmath.mpf(dim), mpmath.exp(log_kappa)) - height
 
-    kappa = float(mpmath.exp(mpmath.findroot(distance, (-15, 15), solver="bisect", verify=False)))
-    return _derivatives(lab, POWER, targets, direction, kappa)["κ"]
+    best = float(mpmath.exp(mpmath.findroot(distance, (-15, 15), solver="bisect", verify=False)))
+    return _derivatives(lab, POWER, targets, direction, best)["κ"]
 
 
-@claim("C33", "Eq. (8)", 1e-9, detail="derivatives of the expected loss", dim=_FIXED_DIMS, spread=_WIDTHS)
+_DIRECTION = (_MEAN(z), _BEST_FISHER)
+
+
+@claim("C33", "Eq. (8)", 1e-9, detail=_DERIVATIVES, shows=_DIRECTION, dim=_FIXED_DIMS, spread=_WIDTHS)
 def best_von_mises_fisher_of_a_fixed_target(lab: Lab, dim: int, spread: float) -> dict[str, float]:
-    r"""Over a fixed target the best von Mises–Fisher expert matches the mean of the target.
-
-    Its direction is that of $\mathbb{E}[z\mid x]$, and $A(\kappa(x)) = \lVert\mathbb{E}[z\mid x]\rVert$.
-    """
+    """Over a fixed target the best von Mises–Fisher expert matches its mean: it has the direction of {0}, and {1}."""
     targets = _targets(lab, dim, spread)
     mean = targets.mean(0)
     length, half = mpmath.mpf(float(mean.norm())), mpmath.mpf(dim) / 2
 
     def distance(log_kappa: mpmath.mpf) -> mpmath.mpf:
-        kappa = mpmath.exp(log_kappa)
-        return mpmath.besseli(half, kappa) / mpmath.besseli(half - 1, kappa) - length
+        k = mpmath.exp(log_kappa)
+        return mpmath.besseli(half, k) / mpmath.besseli(half - 1, k) - length
 
-    kappa = float(mpmath.exp(mpmath.findroot(distance, (-15, 15), solver="bisect", verify=False)))
-    return _derivatives(lab, FISHER, targets, mean / mean.norm(), kappa)
+    best = float(mpmath.exp(mpmath.findroot(distance, (-15, 15), solver="bisect", verify=False)))
+    return _derivatives(lab, FISHER, targets, mean / mean.norm(), best)
 
 
 @claim("C34", "Eq. (8)", 1e-12, detail="by how much it is not so", dim=_FIXED_DIMS)

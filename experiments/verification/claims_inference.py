@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from sympy import And, Eq, Ge, Le, Limit, Sum, Symbol, exp, log, oo
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -14,6 +15,9 @@ from experiments.verification.claim import Derivations, Outcome, claim, largest,
 from experiments.verification.lab import BOTH, DIMS, FISHER, POWER, Lab
 from ssl_as_inference.cross_entropies import cross_entropy
 from ssl_as_inference.derivations import dirac_guide, multimodal_vi
+from ssl_as_inference.derivations.multimodal_vi import evidence as evidence_symbol
+from ssl_as_inference.derivations.multimodal_vi import expectation, expert_posterior, likelihood, q
+from ssl_as_inference.derivations.notation import Inner, LogNormalizer, M, SphereIntegral, f, j, named_function, z
 from ssl_as_inference.derivations.product_of_experts import LOG_EVIDENCE_OF_THE_CONJUGATE_MODEL
 from ssl_as_inference.distributions import DeltaMixture, SphericalMixture
 
@@ -50,9 +54,12 @@ def evidence(lab: Lab, dim: int, views: int) -> dict[str, float]:
 _RATIO, _MODELS = "z-score of the mean of p(X|z)/p(X)", ((2, 2, 2.0), (3, 3, 3.0), (8, 2, 5.0), (128, 3, 20.0))
 
 
-@claim("C2", "Eqs. (2)–(4)", kind="Monte Carlo", detail=_RATIO, dim__views__kappa=_MODELS)
+_MEAN_LIKELIHOOD = Eq(SphereIntegral(exp(LogNormalizer(0)) * likelihood(z), z), evidence_symbol)
+
+
+@claim("C2", "Eqs. (2)–(4)", kind="Monte Carlo", detail=_RATIO, shows=(_MEAN_LIKELIHOOD,), dim__views__kappa=_MODELS)
 def evidence_by_sampling(lab: Lab, dim: int, views: int, kappa: float) -> float:
-    r"""$\mathbb{E}_{z\sim\mathrm{uniform}}\,p(\mathbb{X}\mid z) = p(\mathbb{X})$ as shipped."""
+    """The mean of the shipped likelihood over the uniform prior is the shipped evidence: {0}."""
     product = lab.product(FISHER, lab.directions(views, dim), kappa)
     log_evidence = product.log_normalizer() - witnesses.log_area(dim)
     return z_score((product.log_prob(lab.uniform(dim).sample((100_000,))) - log_evidence).exp(), 1.0)
@@ -111,9 +118,15 @@ def entropy_by_quadrature(q: SphericalMixture, z: Tensor, weight: Tensor) -> flo
     return float(-(log_q.exp() * log_q * weight).sum())
 
 
-@claim("C8", "Eq. (8)", 1e-6, family=BOTH, tau=(5.0, 60.0, 200.0))
+_TAU, _INFORMATION = Symbol("tau", positive=True), Symbol("I")
+ENTROPY_OF_A_MIXTURE = Eq(-expectation(log(q(z))), named_function("h", template="h({0})")(_TAU) + _INFORMATION)
+INFORMATION_IS_BOUNDED = And(Ge(_INFORMATION, 0), Le(_INFORMATION, log(M)))
+_ENTROPIES = ENTROPY_OF_A_MIXTURE, INFORMATION_IS_BOUNDED
+
+
+@claim("C8", "Eq. (8)", 1e-6, shows=_ENTROPIES, family=BOTH, tau=(5.0, 60.0, 200.0))
 def entropy_of_a_mixture(lab: Lab, family: str, tau: float) -> Outcome:
-    r"""For components of concentration τ, $H(q) = h(\tau) + I$ with $0 \le I \le \log M$.
+    """For components of concentration τ and entropy h(τ), {0} with {1}.
 
     I is 0 for equal atoms and log M for distinct ones as τ → ∞.
 
@@ -176,12 +189,14 @@ def cross_entropies_by_sampling(lab: Lab, guide: str, expert: str, dim: int, tau
     return z_score(-p.log_prob(q.sample((20_000,))), cross_entropy(q, p).item())
 
 
-@claim("C19", "Eq. (8)", 0.02, detail="slope in log τ, less −1", guide=BOTH, expert=BOTH, dim=(2, 3, 8))
-def limit_of_concentration(lab: Lab, guide: str, expert: str, dim: int) -> float:
-    r"""The Dirac guide is the limit τ → ∞ of guides of finite concentration.
+_OVER_ATOMS = -Sum(log(expert_posterior(f[j])), (j, 1, M)) / M
+_LIMIT = Eq(Limit(-expectation(log(expert_posterior(z))), _TAU, oo, "-"), _OVER_ATOMS)
+_LAWS_AND_DIMS: dict[str, Any] = {"guide": BOTH, "expert": BOTH, "dim": (2, 3, 8)}
 
-    $\mathrm{KL}(q_\tau\,\|\,p) + H(q_\tau) \to \mathcal{L}_{exact}$ with corrections of order 1/τ.
-    """
+
+@claim("C19", "Eq. (8)", 0.02, detail="slope in log τ, less −1", shows=(_LIMIT, 1 / _TAU), **_LAWS_AND_DIMS)
+def limit_of_concentration(lab: Lab, guide: str, expert: str, dim: int) -> float:
+    """The Dirac guide is the limit of guides of finite concentration τ: {0}, with corrections of order {1}."""
     taus, f = np.array([1e4, 1e5, 1e6, 1e7]), lab.directions(2, dim, 0.5)
     product = lab.product(expert, lab.directions(2, dim, 0.5), [6.0, 15.0])
     exact = cross_entropy(DeltaMixture(lab.tensor(f)), product)
@@ -190,9 +205,12 @@ def limit_of_concentration(lab: Lab, guide: str, expert: str, dim: int) -> float
     return abs(witnesses.log_log_slope(taus, errors) + 1)
 
 
-@claim("C19", "Eq. (8)", 1e-9, detail="KL + H(q) − L_exact = ηᵀf̄/τ in space", tau=(50.0, 100.0, 200.0, 400.0))
+_CORRECTION = Inner(Symbol("eta"), Symbol(r"\bar{f}")) / _TAU
+
+
+@claim("C19", "Eq. (8)", 1e-9, shows=(_CORRECTION,), tau=(50.0, 100.0, 200.0, 400.0))
 def limit_by_quadrature(lab: Lab, tau: float) -> float:
-    r"""The correction is $\eta^\top\bar f/\tau$ in space, by quadrature."""
+    """In space, d = 3, the correction is {0} with η the sum of κ_i μ_i and the mean of the atoms, by quadrature."""
     z, weight = lab.grid(320)
     f, mu, kappa = lab.directions(2, 3, 0.7), lab.directions(2, 3, 0.7), 4.0
     posterior = lab.product(FISHER, mu, kappa).normalized()

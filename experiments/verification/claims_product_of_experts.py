@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
+from sympy import Eq, Symbol, exp, log
 
 from experiments.verification import witnesses
 from experiments.verification.claim import Derivations, claim, symbolic, z_score
 from experiments.verification.lab import BOTH, DIMS, FISHER, POWER, Lab, Table, Tables
 from inference.fitting.kl_objective import KLObjective
 from ssl_as_inference.derivations import product_of_experts as derived
+from ssl_as_inference.derivations.multimodal_vi import evidence, expectation, posterior
+from ssl_as_inference.derivations.notation import (
+    LogNormalizer,
+    MeanResultantLength,
+    SphereIntegral,
+    X,
+    concentrations,
+    i,
+    mu,
+    named_function,
+    z,
+)
 from ssl_as_inference.sphere import normalize
 
 
@@ -58,9 +72,12 @@ def product_derived() -> Derivations:
 _UNIFORM, _CASES = "z-score of the mean of p(z|X)/C(0)", ((2, 2, 3.0), (3, 3, 2.0), (8, 2, 6.0))
 
 
-@claim("C5", "Eqs. (6), (10)", kind="Monte Carlo", detail=_UNIFORM, dim__views__kappa=_CASES)
+_AVERAGE = Eq(SphereIntegral(posterior(z) * evidence, X), exp(LogNormalizer(0)))
+
+
+@claim("C5", "Eqs. (6), (10)", kind="Monte Carlo", detail=_UNIFORM, shows=(_AVERAGE,), dim__views__kappa=_CASES)
 def posterior_is_uniform_on_average(lab: Lab, dim: int, views: int, kappa: float) -> dict[str, float]:
-    r"""$\mathbb{E}_{\mathbb{X}}\,p(z\mid\mathbb{X})$ is uniform."""
+    """The posteriors of the conjugate model average to its uniform prior: {0}."""
     z = normalize(torch.randn(200_000, dim, dtype=torch.float64, device=lab.device))
     x = lab.law(FISHER, z.unsqueeze(1).expand(-1, views, -1), kappa).sample()
     posterior = lab.product(FISHER, x, kappa).normalized()
@@ -79,9 +96,16 @@ def moment_matching_derived() -> Derivations:
     return derived.MOMENT_MATCHING, derived.ATTENUATION
 
 
-@claim("C16", "Eq. (6)", 1e-8, detail="relative to κ", table=Tables((FISHER,), views=(2, 3)))
+_R, _GRADIENT = Symbol("R"), named_function("gradient", template=r"\nabla_{{{0}}} {1}")
+_MOMENTS = Eq(
+    _GRADIENT(mu[i], Symbol(r"\mathcal{L}_{exact}")),
+    concentrations[i] * (MeanResultantLength(_R) * Symbol("eta") / _R - Symbol(r"\bar{f}")),
+)
+
+
+@claim("C16", "Eq. (6)", 1e-8, detail="relative to κ", shows=(_MOMENTS,), table=Tables((FISHER,), views=(2, 3)))
 def moment_matching(table: Table) -> dict[str, float]:
-    r"""$\nabla_{\mu_i}\mathcal{L}_{exact} = \kappa_i\{A(R)\,\eta/R - \bar f\}$ along the sphere, as shipped."""
+    """Along the sphere the shipped normalised loss has the gradient {0}, R the length of η, the sum of κ_i μ_i."""
     table = table.with_kappa(np.minimum(table.kappa, 1e3))
     kappa, mu = table.kappa[0], table.mu[0]
     gradient = table.gradient(KLObjective("all", normalized=True))[0]
@@ -99,9 +123,12 @@ def moment_matching(table: Table) -> dict[str, float]:
 _PULL = "pull of the normalised product over that of the bare one, against 1 − A(R) by quadrature"
 
 
-@claim("C16", "Eq. (6)", 1e-8, detail=_PULL, dim=(2, 3, 8, 128), kappa=(0.5, 10.0, 300.0), theta=(0.1, 0.7, 1.3))
+_ANGLES: dict[str, Any] = {"dim": (2, 3, 8, 128), "kappa": (0.5, 10.0, 300.0), "theta": (0.1, 0.7, 1.3)}
+
+
+@claim("C16", "Eq. (6)", 1e-8, detail=_PULL, shows=(1 - MeanResultantLength(_R),), **_ANGLES)
 def attenuation(lab: Lab, dim: int, kappa: float, theta: float) -> float:
-    r"""The pull of two views at ±θ is multiplied by $1 - A(R)$."""
+    """The pull of two views at ±θ is multiplied by {0}."""
     angle = lab.tensor(theta).requires_grad_()
     mu = torch.stack([angle.cos() * lab.pole(dim) + sign * angle.sin() * lab.pole(dim, 1) for sign in (1, -1)])
     product = lab.product(FISHER, mu, kappa)
@@ -120,9 +147,13 @@ def symmetry_derived() -> Derivations:
     return derived.SYMMETRY
 
 
-@claim("C17", "Eqs. (4), (6)", 1e-12, detail="relative to Σκ + M d", table=Tables())
+_EMBEDDINGS = named_function("embeddings", template=r"p({0}_{{1:M}}\mid {1})")(Symbol("mu"), z)
+_PAPER = Eq(Symbol(r"\mathcal{L}_{paper}"), -expectation(log(_EMBEDDINGS)))
+
+
+@claim("C17", "Eqs. (4), (6)", 1e-12, detail="relative to Σκ + M d", shows=(_PAPER,), table=Tables())
 def negative_elbo(table: Table) -> float:
-    r"""$\mathcal{L}_{paper} = -\mathbb{E}_q\log p(\mu_{1:M}\mid z)$ with $\mu_i\mid z$ of the experts' family."""
+    """The shipped unnormalised loss is {0}, each embedding drawn about z from its expert's family."""
     # the likelihood of the embedding μ_i at z = f_j: a distribution about f_j, evaluated at μ_i
     likelihood = table.lab.law(table.family, table.f[:, None], table.kappa)
     reconstruction = likelihood.log_prob(table.lab.tensor(table.mu)).sum(-1).mean().item()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from experiments.verification.claim import Derivations, Outcome, claim, largest, symbolic
 from experiments.verification.lab import BOTH, DIMS, FISHER, Lab, Table, Tables, draw_table, relative_error
-from experiments.verification.losses import compare_loss, slope_in_the_cosine
+from experiments.verification.losses import at, compare_loss, slope_in_the_cosine
 from inference.fitting.kl_objective import KLObjective, Pairs
 from inference.fitting.targets import NoStopGradient, StopGradientCopy
 from models.networks import PowerSphericalHead, VonMisesFisherHead, two_layer_mlp
@@ -137,7 +137,8 @@ def weight_of_the_cosine(lab: Lab, family: str) -> Outcome:
     """The same weights by autograd through the shipped densities; they are constant for vMF alone."""
     cosines = np.array([-0.5, 0.0, 0.5, 0.9])
     weights = np.array([-slope_in_the_cosine(lab, family, 3, 6.0, cosine) for cosine in cosines])
-    expected = 6.0 if family == FISHER else 6.0 / (1 + cosines)
+    slope = derived.VON_MISES_FISHER_SLOPE if family == FISHER else derived.POWER_SPHERICAL_SLOPE
+    expected = -at(slope.result, **({"kappa": 6.0} if family == FISHER else {"kappa": 6.0, "c": cosines}))
     spread = weights.max() / weights.min()
     error = np.abs(weights - expected).max() if family == FISHER or spread > 2 else math.inf
     return Outcome(float(error), f"largest over smallest weight {spread:.6f} ({family})")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from scipy.optimize import brentq
 from scipy.special import digamma
+from sympy import Rational
 
 from experiments.verification.claim import Derivations, Outcome, claim, symbolic
 from experiments.verification.lab import DIMS, POWER, Lab, Table, Tables
-from experiments.verification.losses import compare_loss, slope_in_the_concentration, slope_in_the_cosine
+from experiments.verification.losses import at, compare_loss, slope_in_the_concentration, slope_in_the_cosine
 from inference.fitting.kl_objective import KLObjective
 from ssl_as_inference.derivations import simsiam as fisher
 from ssl_as_inference.derivations import vi_simsiam as derived
+from ssl_as_inference.derivations.notation import d
 
 _SCALE = "relative to Σκ + M d"
 
@@ -32,13 +35,14 @@ def all_pairs(table: Table) -> float:
     return compare_loss(derived.CORRECTED_LOSS.result, table, KLObjective("all"))
 
 
-_COSINES = (-0.9, 0.0, 0.6, 0.99)
+_SLOPE = derived.CORRECTED_SLOPE.result
+_GRID: dict[str, Any] = {"dim": (2, 8, 2048), "kappa": (0.01, 5.0, 1e4), "cosine": (-0.9, 0.0, 0.6, 0.99)}
 
 
-@claim("C12", "Eq. (12)", 1e-12, detail="all slopes < 0", dim=(2, 8, 2048), kappa=(0.01, 5.0, 1e4), cosine=_COSINES)
+@claim("C12", "Eq. (12)", 1e-12, detail="all slopes < 0", shows=(_SLOPE,), **_GRID)
 def slopes(lab: Lab, dim: int, kappa: float, cosine: float) -> float:
-    r"""The shipped loss falls with the cosine, with slope $-\kappa/(1+c)$."""
-    return abs(slope_in_the_cosine(lab, POWER, dim, kappa, cosine) / (-kappa / (1 + cosine)) - 1)
+    """The shipped loss falls with the cosine, with slope {0}."""
+    return float(abs(slope_in_the_cosine(lab, POWER, dim, kappa, cosine) / at(_SLOPE, kappa=kappa, c=cosine) - 1))
 
 
 @symbolic("C13", "Alg. 1")
@@ -99,11 +103,14 @@ def best_concentration(dim: int, cosine: float) -> float:
     return math.exp(float(brentq(slope, -10, 40, xtol=1e-13)))
 
 
-@claim("C23", "Eq. (12)", 0.01, cosine=(0.1, 0.2, 0.5, 0.9, 0.99, 0.999))
+_BEST = (d - 1) * derived.c / (1 - derived.c) + Rational(1, 2)
+
+
+@claim("C23", "Eq. (12)", 0.01, shows=(_BEST,), cosine=(0.1, 0.2, 0.5, 0.9, 0.99, 0.999))
 def optimal_concentration(cosine: float) -> Outcome:
-    r"""$\kappa^* \approx (d-1)c/(1-c) + \frac12$ at d = 2048, c ≥ 0.1."""
+    """The best κ is close to {0} at d = 2048, c ≥ 0.1."""
     best = best_concentration(2048, cosine)
-    return Outcome(abs(best / (2047 * cosine / (1 - cosine) + 0.5) - 1), f"κ* = {best:.4g} at {cosine}")
+    return Outcome(float(abs(best / at(_BEST, d=2048, c=cosine) - 1)), f"κ* = {best:.4g} at {cosine}")
 
 
 _HALF = "slope over that at half the κ"
@@ -111,19 +118,21 @@ _HALF = "slope over that at half the κ"
 
 @claim("C23", "Eq. (12)", 1e-9, detail=_HALF, dim=(3, 8, 128, 2048), cosine=(0.1, 0.5, 0.9, 0.999))
 def optimum_of_the_shipped_loss(lab: Lab, dim: int, cosine: float) -> float:
-    r"""The shipped loss is stationary in κ at $\kappa^*$."""
+    """The shipped loss is stationary in κ at the best κ."""
     best = best_concentration(dim, cosine)
     at, below = (slope_in_the_concentration(lab, POWER, dim, kappa, cosine) for kappa in (best, best / 2))
     return abs(at / below)
 
 
-@claim("C23", "Eq. (12)", 1e-9, detail="slope at κ = 0, and its sign on either side", dim=DIMS)
+@claim(
+    "C23", "Eq. (12)", 1e-9, detail="slope at κ = 0, and its sign on either side", shows=(derived.THRESHOLD,), dim=DIMS
+)
 def threshold_of_the_shipped_loss(lab: Lab, dim: int) -> float:
-    """At the threshold the slope of the shipped loss at κ = 0 vanishes; it is positive below and negative above."""
-    b = (dim - 1) / 2
-    threshold = 2 * math.exp(digamma(b) - digamma(2 * b)) - 1
-    below, at, above = (slope_in_the_concentration(lab, POWER, dim, 0.0, threshold + x) for x in (-0.01, 0.0, 0.01))
-    return abs(at) if above < 0 < below else math.inf
+    """At the cosine {0} the slope of the shipped loss at κ = 0 vanishes; it is positive below and negative above."""
+    threshold = float(at(derived.THRESHOLD, d=dim))
+    cosines = (threshold + x for x in (-0.01, 0.0, 0.01))
+    below, there, above = (slope_in_the_concentration(lab, POWER, dim, 0.0, cosine) for cosine in cosines)
+    return abs(there) if above < 0 < below else math.inf
 
 
 @symbolic("C24", "Eq. (12)")
@@ -132,8 +141,11 @@ def unbounded_derived() -> Derivations:
     return (derived.UNBOUNDED,)
 
 
-@claim("C24", "Eq. (12)", 1e-3, detail="relative", dim=DIMS, factor=(1e3, 1e5, 1e7))
+_LIMIT = derived.UNBOUNDED.result
+
+
+@claim("C24", "Eq. (12)", 1e-3, detail="relative", shows=(_LIMIT,), dim=DIMS, factor=(1e3, 1e5, 1e7))
 def unbounded(lab: Lab, dim: int, factor: float) -> float:
-    r"""At c = 1, $\mathrm{d}\mathcal{L}/\mathrm{d}\log\kappa \to -(d-1)/2$ of the shipped loss, κ ≥ 1000 d."""
+    """At c = 1 the derivative of the shipped loss by log κ tends to {0}, κ ≥ 1000 d."""
     kappa = factor * dim
-    return abs(kappa * slope_in_the_concentration(lab, POWER, dim, kappa, 1.0) / (-(dim - 1) / 2) - 1)
+    return float(abs(kappa * slope_in_the_concentration(lab, POWER, dim, kappa, 1.0) / at(_LIMIT, d=dim) - 1))

@@ -6,7 +6,6 @@ is a sentence or a sign of equality that holds only in a sense that the paper le
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Callable
@@ -15,22 +14,25 @@ from typing import Literal
 
 import numpy as np
 import torch
-from sympy import Eq, Expr, lambdify, log
+from sympy import Eq, Expr, Integer, log
 from torch import nn
 from torch.distributions import kl_divergence
 
-from experiments.verification.claim import Claim, Outcome
-from experiments.verification.claims_inference import entropy_by_quadrature
+from experiments.verification.claim import Claim, Outcome, with_formulas
+from experiments.verification.claims_inference import (
+    ENTROPY_OF_A_MIXTURE,
+    INFORMATION_IS_BOUNDED,
+    entropy_by_quadrature,
+)
 from experiments.verification.lab import FISHER, POWER, Lab, Network, Table
-from experiments.verification.losses import slope_in_the_cosine
+from experiments.verification.losses import at, slope_in_the_cosine
 from experiments.verification.witnesses import Array, log_area, log_integral_of_product, log_peak
 from inference.fitting.kl_objective import KLObjective
 from models.networks import PowerSphericalHead
 from ssl_as_inference.cross_entropies import cross_entropy
 from ssl_as_inference.derivations import dirac_guide, multimodal_vi, product_of_experts, simsiam, vi_simsiam
 from ssl_as_inference.derivations.evaluation import compile_loss
-from ssl_as_inference.derivations.notation import kappa as kappa_symbol
-from ssl_as_inference.derivations.notation import to_latex, z
+from ssl_as_inference.derivations.notation import M, canonical, sift, z
 from ssl_as_inference.distributions import DeltaMixture, SphericalMixture
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel
 
@@ -89,8 +91,7 @@ def _erratum(
     """
 
     def decorate(counterexample: Callable[[Lab], Triple]) -> Erratum:
-        text = " ".join((inspect.getdoc(counterexample) or "").split())
-        text = re.sub(r"\{(\d)\}", lambda mark: f"${to_latex(formulas[int(mark[1])])}$", text)
+        text = with_formulas(counterexample, formulas)
         quantity, printed, corrected, code = re.split(r" (?:Printed|Corrected|Code): ", text)
         made = Erratum(kind, place, claim, printed, corrected, code, quantity.removesuffix("."), counterexample)
         ERRATA.append(made)
@@ -114,7 +115,7 @@ def _sign(lab: Lab) -> Triple:
     Code: `PowerSpherical.log_prob` and `KLObjective` follow the corrected form.
     """
     derived = (vi_simsiam.PRINTED_SLOPE.result, vi_simsiam.CORRECTED_SLOPE.result)
-    printed, corrected = (float(lambdify([kappa_symbol, vi_simsiam.c], slope)(6.0, 0.5)) for slope in derived)
+    printed, corrected = (float(at(slope, kappa=6.0, c=0.5)) for slope in derived)
     return printed, corrected, slope_in_the_cosine(lab, POWER, 3, 6.0, 0.5)
 
 
@@ -132,7 +133,8 @@ def _missing_factor(lab: Lab) -> Triple:
     Code: `DeltaMixture` and `KLObjective("all")` carry 1/M, `KLObjective("cross")` carries 1/(M − 1) an expert.
     """
     q = DeltaMixture(lab.tensor(_F))
-    return 2.0, 1.0, q.log_prob(q.enumerate_support()).exp().sum().item()
+    printed = canonical(sift(dirac_guide.printed_expectation(Integer(1)))).subs(M, 2)
+    return float(printed), float(dirac_guide.NORMALIZATION.result), q.log_prob(q.enumerate_support()).exp().sum().item()
 
 
 _BARE_PRODUCT = Eq(product_of_experts.PRODUCT_OF_EXPERTS.start, product_of_experts.LOG_EXPERTS)
@@ -157,13 +159,16 @@ def _not_equal(lab: Lab) -> Triple:
 _SECOND_TERM = multimodal_vi.expectation(log(multimodal_vi.q(z)))
 
 
-@_erratum("reading", '"the second term in Eq. (5) is constant"', "C8", _SECOND_TERM)
+_ENTROPIES = ENTROPY_OF_A_MIXTURE, INFORMATION_IS_BOUNDED
+
+
+@_erratum("reading", '"the second term in Eq. (5) is constant"', "C8", _SECOND_TERM, *_ENTROPIES)
 def _second_term(lab: Lab) -> Triple:
-    r"""H(q) of 3 orthogonal atoms less that of 3 equal ones, τ = 100.
+    """H(q) of 3 orthogonal atoms less that of 3 equal ones, τ = 100.
 
     Printed: {0} is constant.
 
-    Corrected: it is $-h(\tau) - I$ with $0 \le I \le \log M$; it diverges as τ → ∞, and I depends on the atoms.
+    Corrected: {1} with {2} for components of concentration τ; h diverges as τ → ∞, and I depends on the atoms.
 
     Code: `KLObjective` leaves it out, which is exact for distinct atoms behind the stop-gradient; `SphericalMixture`
     has it at finite τ.
@@ -236,14 +241,14 @@ def _diagonal(lab: Lab) -> Triple:
     return 0.0, angle(_F.sum(0), _F[1]), angle(*shipped)
 
 
-@_erratum("reading", "Algorithm 1, normalisation", "C1")
+@_erratum("reading", "Algorithm 1, normalisation", "C1", vi_simsiam.ALGORITHM_1, vi_simsiam.ALGORITHM_1_OF_ANY_VECTORS)
 def _normalization(lab: Lab) -> Triple:
     """Algorithm 1's loss for μ of length 2 and z of length 3, κ = 4.
 
-    Printed: `PSd(mu, kappa)` of the predictor's output, evaluated at the projector's output.
+    Printed: {0} of the predictor's and the projector's outputs as they are.
 
-    Corrected: both are to be normalised first (the paper says that embeddings lie on the hypersphere, its algorithm
-    does not show where), and κ made positive.
+    Corrected: {1}. Both are to be normalised first (the paper says that embeddings lie on the hypersphere, its
+    algorithm does not show where), and κ made positive.
 
     Code: `PowerSphericalHead`, `VonMisesFisherHead` and `MultiViewGuide` normalise; `relative_concentration` maps κ.
     """

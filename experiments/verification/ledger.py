@@ -19,7 +19,7 @@ from experiments.verification.lab import Lab
 
 _MODULES = (
     "claims_simsiam claims_inference claims_product_of_experts claims_distributions claims_vi_simsiam "
-    "claims_fixed_target trajectories"
+    "claims_fixed_target claims_contrastive claims_trained_encoder trajectories"
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import mpmath
 import torch
+from sympy import Expr, lambdify
 
 from experiments.verification.lab import Lab, Table, relative_error
 from experiments.verification.witnesses import Array, two_directions
@@ -22,16 +23,38 @@ def _compiled(expression: Any, family: Any, views: int) -> Any:
     return compile_loss(expression, family, views, modules)
 
 
-def compare_loss(expression: Any, table: Table, objective: KLObjective) -> float:
-    """Error of the shipped pair under the shipped objective against a derived expression, evaluated by mpmath.
+@cache
+def _function_of(expression: Expr, names: tuple[str, ...]) -> Any:
+    symbols = {str(symbol): symbol for symbol in expression.free_symbols}
+    return lambdify([symbols[name] for name in names], expression, "scipy")
 
-    It is relative to max(1, |loss|, Σκ + M d), the size of the terms that are added.
+
+def at(expression: Expr, **values: Any) -> Any:
+    """What a formula is at these numbers or arrays, by the names of its symbols.
+
+    Example:
+        >>> from ssl_as_inference.derivations.vi_simsiam import CORRECTED_SLOPE
+        >>> at(CORRECTED_SLOPE.result, kappa=6.0, c=0.5)
+        -4.0
     """
+    return _function_of(expression, tuple(values))(*values.values())
+
+
+def derived_loss(expression: Any, table: Table) -> Any:
+    """A derived expression at the experts and atoms of a table, evaluated by mpmath in 40 digits."""
     with mpmath.workdps(40):
         loss = _compiled(expression, table.family, table.count)
         kappas = [mpmath.mpf(float(k)) for k in table.kappa]
-        expected = loss(table.dim, kappas, _cosines(table.mu, table.f))
-        return relative_error(table.loss(objective), expected, table.scale)
+        return loss(table.dim, kappas, _cosines(table.mu, table.f))
+
+
+def compare_loss(expression: Any, table: Table, objective: KLObjective) -> float:
+    """Error of the shipped pair under the shipped objective against a derived expression.
+
+    It is relative to max(1, |loss|, Σκ + M d), the size of the terms that are added.
+    """
+    expected = derived_loss(expression, table)
+    return relative_error(table.loss(objective), expected, table.scale)
 
 
 def _cosines(mu: Array, f: Array) -> list[list[Any]]:

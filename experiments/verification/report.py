@@ -76,9 +76,11 @@ def all_derivations() -> list[Derivation]:
     return sorted(found, key=_place_in_the_paper)
 
 
-def _place_in_the_paper(derivation: Derivation) -> tuple[bool, int]:
-    """Number of the first equation; Algorithm 1 comes after all of them."""
-    return derivation.equation.startswith("Alg."), int(re.findall(r"\d+", derivation.equation)[0])
+def _place_in_the_paper(derivation: Derivation) -> tuple[int, int]:
+    """Number of the first equation; Algorithm 1 comes after all of them, and what is beyond the paper at the end."""
+    numbers = [int(found) for found in re.findall(r"\d+", derivation.equation)]
+    kinds = [derivation.equation.startswith(sign) for sign in ("Eq", "Alg.")]
+    return (kinds.index(True) if any(kinds) else len(kinds)), (numbers or [0])[0]
 
 
 def plain(text: str, width: int) -> str:

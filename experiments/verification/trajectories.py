@@ -10,10 +10,15 @@ import math
 from collections.abc import Iterable
 from statistics import mean
 
+from sympy import Derivative, Function, Symbol
+
 from experiments.special_cases import calibration, methods, recovery, stop_gradient
 from experiments.special_cases import negative_results as variants
 from experiments.verification.claim import Outcome, claim, largest
+from experiments.verification.claims_distributions import POWER_SPHERICAL_LENGTH
 from experiments.verification.lab import Lab
+from ssl_as_inference.derivations.notation import Inner, f, i, mu
+from ssl_as_inference.derivations.simsiam import POWER_SPHERICAL_SLOPE
 
 STEPS, SEEDS = 100, 5
 PARTED = 1e-2
@@ -38,7 +43,7 @@ def _values(values: Iterable[float], digits: int = 3) -> str:
 def constant_von_mises_fisher_is_simsiam(
     lab: Lab, concentration: float, size: methods.Size = SMALL, steps: int = STEPS
 ) -> Outcome:
-    r"""Training with von Mises–Fisher experts of constant $\kappa$ gives SimSiam's weights step for step.
+    """Training with von Mises–Fisher experts of constant κ gives SimSiam's weights step for step.
 
     So it does batch normalisation's buffers, with the learning rate divided and the weight decay multiplied by κ.
     """
@@ -49,11 +54,11 @@ def constant_von_mises_fisher_is_simsiam(
     return Outcome(largest((worst["weights"], worst["buffers"])), detail)
 
 
-@claim("C11", "Eq. (12)", 0.0, kind="trajectory", long=True)
+@claim("C11", "Eq. (12)", 0.0, kind="trajectory", long=True, shows=(POWER_SPHERICAL_SLOPE.result,))
 def constant_power_spherical_is_not_simsiam(lab: Lab, size: methods.Size = SMALL, steps: int = STEPS) -> Outcome:
-    r"""Training with Power Spherical experts of constant $\kappa$ does not give SimSiam's weights.
+    """Training with Power Spherical experts of constant κ does not give SimSiam's weights.
 
-    The slope is $\kappa/(1+c)$. After 100 steps some weight differs by more than 0.01.
+    The slope of its loss in the cosine is {0}. After 100 steps some weight differs by more than 0.01.
     """
     trainings = variants.constant_power_spherical(size, lab.seed)
     first, *_, last = variants.compared(trainings, size, steps, lab.seed, "Power Spherical")
@@ -61,11 +66,11 @@ def constant_power_spherical_is_not_simsiam(lab: Lab, size: methods.Size = SMALL
     return Outcome(_shortfall(last.weights, PARTED), detail)
 
 
-@claim("C15", "Eqs. (9), (12)", 0.0, kind="trajectory", long=True)
+@claim("C15", "Eqs. (9), (12)", 0.0, kind="trajectory", long=True, shows=(1 - Inner(mu[i], f[i]),))
 def the_diagonal_pulls_the_predictor_to_the_identity(lab: Lab, seeds: int = SEEDS, steps: int = 300) -> Outcome:
-    r"""The terms $i = j$, which Algorithm 1 drops, are not neutral: they draw the predictor to the identity.
+    """The terms i = j, which Algorithm 1 drops, are not neutral: they draw the predictor to the identity.
 
-    The mean $1 - \mu_i^\top f_i$ is smaller with them in 5 of 5 seeds.
+    The mean of {0} is smaller with them in 5 of 5 seeds.
     """
     both, cross = (
         [variants.with_pairs(pairs, lab.seed + seed, steps=steps) for seed in range(seeds)]
@@ -93,12 +98,14 @@ def the_moving_average_has_two_ends(lab: Lab, momentum: int, size: methods.Size 
     return Outcome(largest(worst.values()), f"{label}: largest differences over {steps} steps: {_listed(worst)}")
 
 
-@claim("C27", "Eq. (8)", 1e-10, detail="largest derivative of (full − stop-gradient − path through z by hand)")
-def the_target_path_is_what_the_stop_gradient_leaves_out(lab: Lab) -> float:
-    r"""The full gradient minus that with the stop-gradient is the gradient through the target.
+_ATOM, _WEIGHTS = Symbol("f"), Symbol("phi")
+_PATH = Derivative(Function("L")(_ATOM), _ATOM) * Derivative(Function("f")(_WEIGHTS), _WEIGHTS)
+_REST = "largest derivative of (full − stop-gradient − path through z by hand)"
 
-    It is $\partial L/\partial f \cdot \partial f/\partial\phi$.
-    """
+
+@claim("C27", "Eq. (8)", 1e-10, detail=_REST, shows=(_PATH,))
+def the_target_path_is_what_the_stop_gradient_leaves_out(lab: Lab) -> float:
+    """The full gradient minus that with the stop-gradient is the gradient through the target, {0}."""
     return stop_gradient.target_path_error(lab.seed)
 
 
@@ -131,11 +138,11 @@ def collapse_needs_only_one_part_missing(
     return Outcome(float(wrong), f"standard deviation × √d, d = 8, {variant}: {_values(spread)}")
 
 
-@claim("C30", "Eq. (11)", 0.03, kind="trajectory", long=True)
+@claim("C30", "Eq. (11)", 0.03, kind="trajectory", long=True, shows=(POWER_SPHERICAL_LENGTH,))
 def a_learned_concentration_is_calibrated(lab: Lab) -> Outcome:
-    r"""A concentration learned on synthetic data of known concentration is calibrated.
+    """A concentration learned on synthetic data of known concentration is calibrated.
 
-    $\rho(\kappa)$ agrees with the empirical resultant length in ten bins of held-out data each, of predicted and of
+    The mean resultant length {0} agrees with the empirical one in ten bins of held-out data each, of predicted and of
     known concentration.
 
     Correction: Bins of the predicted concentration alone would pass a constant one; bins of the known one do not.

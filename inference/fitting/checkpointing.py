@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash at any moment and say so when they are damaged."""
+"""Checkpoints that survive a crash at any moment and that report damage when they are read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CheckpointError(ValueError):
 
 
 def save_checkpoint(content: dict[str, Any], path: Path, form: str, *, keep: Path | None = None) -> None:
-    """Write a checkpoint so that, whenever the process dies, `path` holds a whole checkpoint: the old or the new one.
+    """Write a checkpoint so that `path` always holds a whole one, the old or the new, even if the process dies.
 
     The content is written to a temporary file beside `path` and reaches the disk before it takes the name. A checksum
     over every tensor's bytes and every value is stored with it.
@@ -31,7 +31,7 @@ def save_checkpoint(content: dict[str, Any], path: Path, form: str, *, keep: Pat
         content: Nested dictionaries with text keys and lists of tensors, numbers, texts, bytes and None; nothing else,
             so that reading it executes nothing.
         path: The file.
-        form: Name of the content's layout, which `load_checkpoint` asks for.
+        form: Name of the content's layout, which `load_checkpoint` checks.
         keep: Where the checkpoint that `path` held before stays.
 
     Raises:

@@ -1,4 +1,4 @@
-"""InfoNCE, the loss of SimCLR and MoCo, as the paper's divergence under a prior that the batch estimates."""
+"""InfoNCE, the loss of SimCLR and MoCo, as inference under a prior that the batch estimates."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ class ContrastiveObjective(KLObjective):
     $p(z) = \mathrm{E}_x\,p_\psi(z\mid x)$. The paper takes it to be uniform, and then nothing keeps the experts from
     collapsing. Here it is estimated by the batch, $\bar p_i(z) = \frac1N\sum_n p_\psi(z\mid x_{i,n})$, and the loss is
 
-    $$-\sum_i \frac1{M-1}\sum_{j\ne i}\sum_n \log\frac{p_\psi(f_{j,n}\mid x_{i,n})}{\bar p_i(f_{j,n})}.$$
+    $$-\sum_i \frac1{M-1}\sum_{j\ne i}\sum_n \log\frac{p_\psi(f_{j,n}\mid x_{i,n})}{\bar p_i(f_{j,n})},$$
+
+    the reconstruction term $-\mathrm{E}_q\log p(x\mid z)$ of Eq. (4) up to the evidence of each image. The other term
+    of Eq. (4), the divergence of the guide from the prior, is left out. With it the negatives would cancel (C35).
 
     For von Mises–Fisher experts of constant κ the normalisers cancel, and each term is InfoNCE (arXiv:1807.03748,
     Eq. (4)) at temperature 1/κ with the other images of the batch as negatives, less log N. A collapsed pair has loss
-    0, one that tells all images apart nearly −N log N for each view: no stop-gradient is needed. Use it with a
-    `FullGradientGuide` and without a predictor (SimCLR), or with the guide of BYOL (MoCo without its queue).
+    0. A pair that distinguishes all images has a loss near −N log N for each view. So no stop-gradient is needed. Use
+    it with a `FullGradientGuide` and without a predictor (SimCLR), or with the guide of BYOL (MoCo without its queue).
 
     It compares each atom with each image of the batch: memory grows as N² d.
 

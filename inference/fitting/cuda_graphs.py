@@ -1,4 +1,4 @@
-"""A training step that is recorded once and replayed as a CUDA graph: Python, and with it Pyro, runs no more."""
+"""A training step that is recorded once and replayed as a CUDA graph, without running Python or Pyro again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WARM_UP = 5
 class TrainingStep:
     """Forward, objective, backward, optimiser and what follows it: one step as a function of the views.
 
-    It waits for no device and keeps no Python state, so that `GraphedStep` can record it.
+    It does not wait for the device and keeps no Python state, so `GraphedStep` can record it.
 
     Args:
         loss: Views to a scalar.
@@ -69,8 +69,8 @@ class GraphedStep:
 
     A step launches some thousand kernels, which at ImageNette's sizes take the GPU less time than Python needs to
     launch them: 5 to 10 ms with eager networks, of which Pyro's handlers and small distributions are about one. Pyro's
-    handlers also split a program into a dozen pieces under `torch.compile`. A CUDA graph does not mind: whatever
-    Python does happens while the step is recorded, and what is replayed is its kernels alone, in one launch.
+    handlers also split a program into a dozen pieces under `torch.compile`. With a CUDA graph, Python runs only while
+    the step is recorded. A replay launches all of its kernels at once.
 
     The first calls are ordinary steps on a stream of their own. The next call records one and replays it, and so does
     every call after it. What is recorded stays: memory addresses, shapes, and numbers that Python handed to a kernel.
@@ -80,9 +80,9 @@ class GraphedStep:
     - parameters, buffers and the optimiser's state must be changed in place, as `load_state_dict` does for a module;
       after an optimiser's `load_state_dict`, or a new κ of an expert, use a new `GraphedStep`;
     - a learning rate that changes has to be a tensor: `learning_rate_on_device`;
-    - random numbers may be drawn from the default generator of the device alone. Draw the views outside.
+    - random numbers may only be drawn from the default generator of the device. Draw the views outside.
 
-    It is for one process: a recorded step does not average gradients with others.
+    It is for one process: a recorded step does not average gradients between processes.
 
     Args:
         step: Tensors on one device to a tensor. It must not wait for the device. `TrainingStep` is one.
@@ -181,10 +181,10 @@ def _described(tensors: Sequence[Any]) -> str:
 
 
 def learning_rate_on_device(optimizer: Optimizer) -> Callable[[float], None]:
-    """Keep an optimiser's learning rate in a tensor beside its parameters, and return what changes it.
+    """Keep an optimiser's learning rate in a tensor on the device, and return a function that sets it.
 
-    A recorded step reads the tensor anew each time; a number would be the recorded one for ever. The optimiser has to
-    take a tensor, as torch's fused ones do.
+    A recorded step reads the tensor at each replay; a plain number would keep its recorded value. The optimiser must
+    accept a tensor, as torch's fused ones do.
 
     Args:
         optimizer: Its first group gets the tensor.
@@ -211,9 +211,9 @@ def learning_rate_on_device(optimizer: Optimizer) -> Callable[[float], None]:
 def compile_networks(pair: MultiViewPair) -> None:
     """Let `torch.compile` compile the pair's networks in place; the objective around them stays as it is.
 
-    Pyro's handlers break a compiled program into pieces wherever a site is, and nearly all of the time is spent in the
-    networks. Together with `GraphedStep`, which takes the rest of Python out of a step, nothing is left to compile for.
-    Names in the state dict do not change.
+    Pyro's handlers break a compiled program into pieces at every site, and nearly all of the time is spent in the
+    networks. `GraphedStep` removes the rest of Python's work from a step, so compiling more would gain nothing. Names
+    in the state dict do not change.
 
     Args:
         pair: Its encoder, the network behind its predictor and the guide's network are compiled for each shape of their

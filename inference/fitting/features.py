@@ -1,4 +1,4 @@
-"""Fitting the head of a pair over a frozen encoder to features that are computed already: seconds, and no labels."""
+"""Fit the head of a pair over a frozen encoder to features that are computed already, in seconds and without labels."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def fit_to_features(
     loss: nn.Module | None = None,
     after_epoch: Callable[[], object] = lambda: None,
 ) -> PairType:
-    r"""Fit what a pair over a frozen encoder predicts, in place, by the paper's objective on pairs of views.
+    r"""Fit the head of a pair over a frozen encoder, in place, by the paper's objective on pairs of views.
 
     In each epoch every item comes once, with two of its views, drawn anew: $-\log p_\psi(z_2\mid x_1) - \log
     p_\psi(z_1\mid x_2)$ with the fixed targets z, per dimension of the sphere, by AdamW with a cosine schedule. Some
@@ -94,9 +94,10 @@ def fit_to_features(
         >>> new.concentration.shape, bool((new.mean_resultant_length < 1).all())
         (torch.Size([4]), True)
     """
-    epochs = enough_epochs(features.size(1)) if epochs is None else epochs
-    _check(pair, features, learning_rate, held_out, epochs=epochs, batch_size=batch_size, at_once=at_once)
+    counts = {"epochs": 1 if epochs is None else epochs, "batch_size": batch_size, "at_once": at_once}
+    _check(pair, features, learning_rate, held_out, **counts)
     views, items, _ = features.shape
+    epochs = enough_epochs(items) if epochs is None else epochs
     generator = torch.Generator().manual_seed(seed)
     count = int(held_out * items) if loss is None else 0
     asked, fitted = torch.randperm(items, generator=generator).tensor_split([count if count >= _FEWEST else 0])

@@ -1,4 +1,4 @@
-"""NaN and infinity in a training: found without waiting for the device in each step, and traced to what made them."""
+"""NaN and infinity in a training: found without waiting for the device in each step, and traced to their term."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference.fitting.kl_objective import ObjectiveTerms
 
 @dataclass
 class StepRecord:
-    """What a step leaves on the device until someone looks: references, no copies and no computation.
+    """What a step keeps on the device until it is read: references only, without copies or computation.
 
     Attributes:
         step: Its number, counted from 0.

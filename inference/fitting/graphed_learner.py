@@ -41,7 +41,7 @@ class GraphedLearner(StepwiseLearner):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.automatic_optimization = False  # Lightning's own order of a step cannot be recorded as one
-        self._replayed: GraphedStep | None = None
+        self._replayed: Callable[..., Tensor] | None = None
         self._set_learning_rate: Callable[[float], None] | None = None
         self._example: StepRecord | None = None
 
@@ -52,12 +52,23 @@ class GraphedLearner(StepwiseLearner):
                 f"a training by CUDA graphs must be of one process, got {self.trainer.world_size}: a recorded step "
                 "does not average gradients"
             )
+        self.start()
+
+    def start(self, *, record: bool = True) -> None:
+        """Begin a fit with the optimiser that was made last; Lightning calls this, a loop of one's own has to.
+
+        Args:
+            record: Whether a GPU records the step.
+
+        Raises:
+            ValueError: If the target's momentum rises.
+        """
         if isinstance(self.target, ExponentialMovingAverage) and self.target.steps is not None:
             raise ValueError(
                 "target must have a constant momentum in a recorded step, got one that rises with the steps"
             )
         self._set_learning_rate = learning_rate_on_device(self._optimizer())
-        self._replayed = GraphedStep(self._whole_step)
+        self._replayed = GraphedStep(self._whole_step) if record else self._whole_step
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Give the optimiser the step's learning rate."""

@@ -25,7 +25,7 @@ Pairs = Literal["cross", "all"]
 
 @dataclass(frozen=True)
 class ObjectiveTerms:
-    """What the objective is the sum of, for each image.
+    """The terms of the objective, for each image.
 
     Attributes:
         log_densities: For each view i the mean of log p_i(f_j) over the atoms j that count for it, shape `(images,)`;
@@ -50,25 +50,23 @@ class KLObjective(ELBO):
     With the views' experts $p_i = p_\psi(z\mid x_i)$ and the guide's atoms $f_j$:
 
     - `pairs="all"`: $-\frac1M\sum_i\sum_j \log p_i(f_j)$. This is Eq. (9) for von Mises–Fisher experts and Eq. (12)
-      for Power Spherical ones, with the 1/M that Eq. (8) asks for and the sign of Eq. (12)'s second term corrected
-      (C12). It equals Pyro's `TraceEnum_ELBO` plus log M an image (C29).
+      for Power Spherical ones, with the 1/M of Eq. (8) and the sign of Eq. (12)'s second term corrected
+      (C12). It equals Pyro's `TraceEnum_ELBO` plus log M for each image (C29).
     - `pairs="cross"` (default): $-\sum_i \frac1{M-1}\sum_{j\ne i}\log p_i(f_j)$, Algorithm 1 for M = 2 and what the
-      paper trains. It is a sum of M divergences, one an expert: each from the guide over the *other* views (C13).
+      paper trains. It is a sum of M divergences, one for each expert: from the guide over the *other* views (C13).
 
-    Neither is the divergence of q from the model's posterior, because the product of the experts is a density only
-    up to its integral $Z(\mathbb{X})$. `normalized=True` adds $\log Z(\mathbb{X})$ (C4, C16); under `"all"` the result
-    is then $\mathrm{KL}(q_\phi\,\|\,p_\psi)$ of Eq. (5) itself, up to the entropy of q. The difference is not small:
-    in high dimension the normaliser changes the direction of the gradient, and it weakens the pull between views that
-    disagree.
+    Neither is the divergence of q from the model's posterior, because the product of the experts is not normalised; its
+    integral is $Z(\mathbb{X})$. `normalized=True` adds $\log Z(\mathbb{X})$ (C4, C16); under `"all"` the result is then
+    $\mathrm{KL}(q_\phi\,\|\,p_\psi)$ of Eq. (5) itself, up to the entropy of q. The difference is not small: in high
+    dimension the normaliser changes the direction of the gradient, and it weakens the pull between views that disagree.
 
     `weight` multiplies each $\log p_i(f_j)$ by a number $w_{ij}$ behind a stop-gradient, such as those of
-    `inference.fitting.term_weights`. What is minimised is then no divergence any more, and the loss's value compares
-    nothing; its gradient is the weighted sum of the terms' gradients.
+    `inference.fitting.term_weights`. The objective is then not a divergence, and its values cannot be compared; its
+    gradient is the weighted sum of the terms' gradients.
 
-    As everywhere in Pyro the loss is a sum over the plate of images; divide by their number for a mean. Nothing here
-    waits for the device, and densities are evaluated with autocast off on the float32 (or better) vectors that model
-    and guide provide. `KLObjective()(model, guide)` is an `nn.Module`; `SVI(model, guide, optim, loss=KLObjective())`
-    works as well.
+    As everywhere in Pyro the loss is a sum over the plate of images; divide by their number for a mean. No step waits
+    for the device. Densities are evaluated with autocast off, on the float32 (or better) vectors of model and guide.
+    `KLObjective()(model, guide)` is an `nn.Module`; `SVI(model, guide, optim, loss=KLObjective())` works as well.
 
     Args:
         pairs: Which (expert, atom) pairs count: `"cross"` or `"all"`.
@@ -118,7 +116,7 @@ class KLObjective(ELBO):
         return _in_full_precision(self.evaluate(model, guide, *args, **kwargs))
 
     def evaluate(self, model: nn.Module, guide: nn.Module, *args: Any, **kwargs: Any) -> ObjectiveTerms:
-        """The terms that the loss is the sum of, with their gradient; `args` go to model and guide."""
+        """The terms of the loss, with their gradient; `args` go to model and guide."""
         with pyro.settings.context(module_local_params=True):  # Pyro's global store of parameters stays as it is
             return self._evaluate(model, guide, args, kwargs)
 
@@ -234,7 +232,7 @@ def full_precision(like: Tensor) -> AbstractContextManager[None]:
 
 
 def _without(atom: int, atoms: Tensor) -> Tensor:
-    """All atoms but one; a view of them where it can be, since a copy of many long vectors costs a step dear."""
+    """All atoms but one, as a view where possible: a copy of many long vectors would make the step slower."""
     if atom >= len(atoms):
         return atoms
     if atom == 0:

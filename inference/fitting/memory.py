@@ -1,4 +1,4 @@
-"""Memory that a step frees stays with the process, for the next step to take."""
+"""Keep the memory that a step frees in the process, for the next step."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SETTINGS = {
 def keep_freed_memory() -> bool:
     """Let the C library keep the memory that is freed, from now on and in every thread, where it is glibc.
 
-    By default glibc returns large blocks to the system and takes them anew: every new page costs a fault, which for
-    vectors of 32 MiB is more than the arithmetic, and whose share depends on what the process did before. Libraries
-    with memory of their own are not concerned; the results of a computation are not, either.
+    By default glibc returns large blocks to the system and requests them again. Every new page causes a page fault; for
+    vectors of 32 MiB the faults take longer than the arithmetic. How many there are depends on what the process did
+    before. Libraries that manage their own memory are not affected, and results of computations do not change.
 
-    There is no way back: glibc adapts its thresholds by itself only as long as nobody has set one, and with the numbers
-    it starts from written down a step takes longer than before.
+    This cannot be undone. glibc adapts its thresholds only until one is set, and with its initial thresholds set by
+    hand a step takes longer than before.
 
     Returns:
-        Whether it is so; elsewhere than on glibc nothing happens.
+        Whether memory is kept; without glibc nothing happens.
     """
     try:
         set_option = ctypes.CDLL("libc.so.6").mallopt

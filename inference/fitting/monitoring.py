@@ -18,9 +18,9 @@ History = dict[str, list[tuple[int, float]]]
 
 
 class OnlineEvaluation(lightning.Callback):
-    """Represent the held-out images every few epochs and log what a collapse or a useless κ would show in.
+    """Represent the held-out images every few epochs and log what reveals a collapse or a useless κ.
 
-    The labels are used for the neighbours' accuracy alone, which is logged and decides nothing.
+    The labels are used only for the neighbours' accuracy, which is logged and influences nothing.
 
     Args:
         train_images: Images whose neighbours are sought.
@@ -30,7 +30,7 @@ class OnlineEvaluation(lightning.Callback):
         every_epochs: Interval; the last epoch is always evaluated.
 
     Attributes:
-        history: Everything logged so far, the training loss included.
+        history: Everything logged so far, including the training loss.
     """
 
     def __init__(

@@ -18,9 +18,10 @@ _FOR_TRAINING: dict[str, Any] = {
 def settings_for_training() -> AbstractContextManager[None]:
     """Pyro's checks are off.
 
-    They wait for the device at every site, and what they would check comes from our own networks. Where all is so
-    already, nothing is changed: enter it around a training, too, and what its steps do is to look. To change the checks
-    of distributions in each step would make Python forget what it knows of some hundred classes.
+    The checks wait for the device at every site, and they would check the outputs of our own networks. If the settings
+    are as wanted already, nothing is changed. So enter this context around a whole training: its steps then change
+    nothing. Changing the checks of distributions in each step would be slow, because it invalidates Python's caches of
+    about a hundred classes.
 
     Example:
         >>> with settings_for_training():

@@ -1,4 +1,4 @@
-"""Rate and decay for a part of a parameter, where an optimiser's groups can only tell whole parameters apart."""
+"""A learning rate and a decay for one row of a parameter; an optimiser's groups hold whole parameters only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LastRowRate:
     SGD's step with momentum m, weight decay λ and rate η is linear in what it accumulates,
     $v \leftarrow m v + (g + \lambda w)$, $w \leftarrow w - \eta v$. With $r\,(g+\lambda w)$ in place of $g+\lambda w$
     from the first step on, v is r times what it would be: the same weights as with the rate $r\eta$, decay included.
-    SGD adds λw itself, so that the gradient has to be $r g + (r-1)\lambda w$, and with a decay λ' of the row's own
+    SGD adds λw itself, so the gradient has to be $r g + (r-1)\lambda w$, and with a decay λ' of the row's own
     $r g + (r\lambda'-\lambda) w$. For an optimiser whose step is not linear
     in the gradient, such as Adam, this would be wrong.
 

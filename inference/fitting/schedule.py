@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step, which a resumed training needs no memory for."""
+"""The learning rate as a function of the step, so that a resumed training needs no saved state for it."""
 
 from __future__ import annotations
 

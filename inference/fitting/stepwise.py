@@ -1,4 +1,4 @@
-"""A training counted in steps, each a function of its number: what an exact resume is made of."""
+"""A training counted in steps, each a function of its number, so that it can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ssl_as_inference.graphical_model import MultiViewPair
 
 
 class StepwiseLearner(SelfSupervisedLearner):
-    r"""A `SelfSupervisedLearner` that knows which step it takes, keeps a record of it, and can start at any.
+    r"""A `SelfSupervisedLearner` that counts its steps, records each of them, and can start at any step.
 
-    A batch is the sequence of its views. The learning rate is a function of the step, and so no scheduler has a state;
-    loss and norm of the gradient stay on the device until `read_steps` asks, so that no step waits for it. On a GPU the
-    optimiser is torch's fused SGD.
+    A batch is the sequence of its views. The learning rate is a function of the step, so there is no scheduler with a
+    state. Loss and norm of the gradient stay on the device until `read_steps` reads them, so no step waits for the
+    device. On a GPU the optimiser is torch's fused SGD.
 
     Data parallel training averages the processes' gradients, each of a mean over its own images. With as many images
     in each process this is the gradient of the mean over the global batch: the learning rate belongs to the global
@@ -86,13 +86,15 @@ class StepwiseLearner(SelfSupervisedLearner):
         self.step = 0
         self._records: list[StepRecord] = []
         self._optimizer_state: dict[int, dict[str, Any]] | None = None
+        self._made_optimizer: Optimizer | None = None
 
     def resume(self, step: int, optimizer_state: dict[int, dict[str, Any]]) -> None:
         """Go on after `step` steps with the state that the optimiser had then; call it before the fit.
 
-        The weights are the pair's own affair.
+        The weights are not restored here: load them into the pair.
         """
         self.step = step
+        self._records = []
         self._optimizer_state = optimizer_state
 
     def read_steps(self) -> list[StepValues]:
@@ -161,6 +163,7 @@ class StepwiseLearner(SelfSupervisedLearner):
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": self._optimizer_state, "param_groups": groups})
             self._optimizer_state = None
+        self._made_optimizer = optimizer
         return optimizer
 
     def optimizer_state(self) -> dict[int, dict[str, Any]]:
@@ -172,5 +175,5 @@ class StepwiseLearner(SelfSupervisedLearner):
         }
 
     def _optimizer(self) -> Optimizer:
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        return optimizer  # type: ignore[no-any-return]
+        assert self._made_optimizer is not None  # noqa: S101  # the training has started
+        return self._made_optimizer

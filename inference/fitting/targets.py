@@ -1,4 +1,4 @@
-"""Target rules: where the guide's network comes from, and what becomes of it after each step of the optimiser."""
+"""Target rules: where the guide's network comes from, and how it changes after each step of the optimiser."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StopGradientCopy(TargetRule):
 
 
 class NoStopGradient(TargetRule):
-    """For showing collapse (C28): the gradient also flows into the guide. Not a method to train with."""
+    """For showing collapse (C28): the gradient also flows into the guide. Do not train with it."""
 
     def guide(self, pair: MultiViewPair) -> MultiViewGuide:
         """A guide over the same network without the stop-gradient."""

@@ -1,9 +1,9 @@
 r"""How much each term of the objective counts: weights of pairs of an expert and an atom.
 
-The likelihood itself weighs the images: the gradient of $-\log p_i(f_j)$ on the cosine $c = \mu_i^\top f_j$ is −κ for
-a von Mises–Fisher expert and $-\kappa/(1+c)$ for a Power Spherical one. An image of large κ pulls hard on μ, and one of
-small κ hardly at all. A weight takes some or all of that out. It stands behind a stop-gradient, which `KLObjective`
-provides: as a part of what is minimised it would make another loss, which κ could lower by changing the weights.
+The likelihood weighs the images already: the gradient of $-\log p_i(f_j)$ on the cosine $c = \mu_i^\top f_j$ is −κ for
+a von Mises–Fisher expert and $-\kappa/(1+c)$ for a Power Spherical one. An image of large κ has a large gradient on μ,
+an image of small κ almost none. A weight removes some or all of this difference. `KLObjective` puts it behind a
+stop-gradient: with a gradient, κ could lower the loss by changing the weights.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ TermWeight = Callable[[Any, Tensor], Tensor]
 
 
 def unit_pull(expert: VonMisesFisher | PowerSpherical, atoms: Tensor) -> Tensor:
-    r"""$w = 1/\kappa$ (von Mises–Fisher) or $(1+c)/\kappa$ (Power Spherical): every term pulls as in SimSiam.
+    r"""$w = 1/\kappa$ (von Mises–Fisher) or $(1+c)/\kappa$ (Power Spherical): every term has SimSiam's gradient.
 
     The gradient of $-w\log p$ on the cosine is −1, that of the negative cosine similarity with weight one: the mean
     direction learns exactly as in SimSiam, whatever κ is. κ still learns from the likelihood, each term weighted by w.
-    The loss is therefore in SimSiam's unit, a cosine, and no longer in nats: its gradient does not grow with the
-    dimension, and a division by it has no place. Only this gradient has a meaning. The value depends on the weights of
-    the moment, and on the measure that the density refers to: two steps cannot be compared by it.
+    So the loss is in SimSiam's unit, a cosine, and not in nats. Its gradient does not grow with the dimension and must
+    not be divided by it. Only the gradient has a meaning. The value of the loss depends on the present weights and on
+    the reference measure of the density, so values of different steps cannot be compared.
 
-    Where κ is below the dtype's ε it is taken for ε: the expert is then the uniform law up to rounding, and 1/κ would
+    Where κ is below the dtype's ε, ε is used instead: the expert is then uniform up to rounding, and 1/κ would
     overflow. 1 + c is at least 2ε, the bound that the derivatives of `PowerSpherical.log_prob` have.
 
     Args:
@@ -57,15 +57,15 @@ def unit_pull(expert: VonMisesFisher | PowerSpherical, atoms: Tensor) -> Tensor:
     )
 
 
-def tempered_concentration(expert: VonMisesFisher | PowerSpherical, atoms: Tensor, *, beta: float = 0.5) -> Tensor:  # noqa: ARG001  # every weight is told the atoms
+def tempered_concentration(expert: VonMisesFisher | PowerSpherical, atoms: Tensor, *, beta: float = 0.5) -> Tensor:  # noqa: ARG001  # every weight is called with the atoms
     r"""$w = \{\kappa/(d-1)\}^{-\beta}$: what β-NLL is to regression with a predicted variance (arXiv:2203.09168).
 
     κ takes the place of an inverse variance. β = 0 is the likelihood, under which the gradient on a Power Spherical
-    expert's cosine is −κ/(1+c); β = 1 leaves −(d−1)/(1+c), the same for every κ; between them an image of large κ pulls
-    harder, but less so than the likelihood says. κ grows with d; relative to d − 1 it is of order one, and so is w. The
-    loss remains in nats, for an image or for a dimension; its value, too, depends on the weights of the moment.
+    expert's cosine is −κ/(1+c); β = 1 leaves −(d−1)/(1+c), the same for every κ; between them an image of large κ has a
+    larger gradient, but not as large as under the likelihood. κ grows with d; relative to d − 1 it is of order one, and
+    so is w. The loss remains in nats, for an image or for a dimension; its value, too, depends on the present weights.
 
-    Where κ/(d−1) is below the dtype's ε it is taken for ε, as in `unit_pull`.
+    Where κ/(d−1) is below the dtype's ε, ε is used instead, as in `unit_pull`.
 
     Args:
         expert: Batch shape `(*plates,)`.

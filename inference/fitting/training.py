@@ -39,8 +39,8 @@ class SelfSupervisedLearner(lightning.LightningModule):
         weight_decay: Of SGD.
         nats_per: Unit of the loss, nats for an `"image"` or for a `"dimension"` of the sphere (d − 1 of them). A
             concentration that fits the data grows with d, and the gradient with it (C23); the loss per dimension
-            makes one learning rate serve every d. `"image"` leaves the objective as it is, and is what the weights
-            `unit_pull` ask for, under which it is in no nats and does not grow with d.
+            makes one learning rate serve every d. `"image"` leaves the objective as it is. The weights `unit_pull` need
+            it, because their loss is not in nats and does not grow with d.
         over_views: The `"sum"` over the views' experts, as in Algorithm 1, or their `"mean"`: with SimSiam at κ = 1 and
             two views, SimSiam's published loss up to a constant.
 
@@ -76,7 +76,7 @@ class SelfSupervisedLearner(lightning.LightningModule):
             raise ValueError(f'nats_per must be "image" or "dimension", got {nats_per!r}')
         if nats_per == "dimension" and objective.weight is unit_pull:
             raise ValueError(
-                'nats_per must be "image" with the weights unit_pull, whose loss is in no nats, got "dimension"'
+                'nats_per must be "image" with the weights unit_pull, whose loss is not in nats, got "dimension"'
             )
         if over_views not in get_args(OverViews):
             raise ValueError(f'over_views must be "sum" or "mean", got {over_views!r}')

@@ -1,8 +1,8 @@
 r"""Whether a predicted concentration has the right value: expected and observed cosines, and likelihoods.
 
-An expert with mean direction μ and concentration κ says that the cosine $\mu^\top f$ with another view's output f has
-the mean ρ(κ) = κ/(κ+d−1) (Power Spherical) or A(κ) (von Mises–Fisher). Fresh views, which were not trained on, show
-whether it has.
+An expert with mean direction μ and concentration κ predicts the mean of the cosine $\mu^\top f$ with another view's
+output f: ρ(κ) = κ/(κ+d−1) (Power Spherical) or A(κ) (von Mises–Fisher). Fresh views, which were not trained on, test
+the prediction.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ssl_as_inference.sphere import checked_dim
 
 @dataclass(frozen=True)
 class CalibrationBins:
-    """Images in bins of equal numbers, in the order of what was predicted; a row a bin.
+    """Images in bins of equal size, ordered by the prediction; one row for each bin.
 
     Attributes:
         predicted: Mean of the predicted mean cosine.
-        observed: Mean of the cosines that were seen.
+        observed: Mean of the observed cosines.
         count: Images in the bin.
     """
 
@@ -51,8 +51,8 @@ class CalibrationBins:
 def calibration_bins(predicted: Tensor, observed: Tensor, *, bins: int = 10) -> CalibrationBins:
     r"""Compare predicted mean cosines with observed cosines, an equal number of images at a time.
 
-    The prediction grows with κ, so that these are the bins of κ. A bin of n images has noise of its own, about
-    the cosines' standard deviation over √n, so that a gap of 0 is not to be expected of a calibrated κ either.
+    The prediction grows with κ, so these are also bins of κ. The mean of n cosines has a standard error, their standard
+    deviation over √n. So even a calibrated κ has gaps of this size.
 
     Args:
         predicted: ρ(κ) or A(κ), shape `(images,)`.
@@ -83,9 +83,9 @@ def power_spherical_likelihood_gain(dim: int, concentration: Tensor, cosine: Ten
 
     $$\frac{1}{nd}\sum_i \log\frac{\mathrm{PS}(f_i;\mu_i,\kappa_i)}{\mathrm{PS}(f_i;\mu_i,\hat\kappa)}$$
 
-    $\hat\kappa$ is the maximum of the likelihood on these very images, the best that any constant can do: the
-    comparison favours it. Positive if κ says something about the single image that is true; a κ that is right on
-    average and wrong about the images loses. A constant times an informative κ may lose as well: that is calibration.
+    $\hat\kappa$ maximises the likelihood on the same images, which favours the constant. The gain is positive if κ
+    predicts differences between images. It is negative if κ is right on average but wrong about single images, and it
+    may be negative if an informative κ has the wrong scale: the gain measures calibration, too.
 
     Args:
         dim: Dimension d ≥ 2.

@@ -22,7 +22,7 @@ _ROUNDING_UNITS = 8
 
 @torch.no_grad()
 def standard_deviation(outputs: Tensor) -> float:
-    r"""Standard deviation of the ℓ2-normalised outputs, scaled so that the uniform law on the sphere has 1.
+    r"""Standard deviation of the ℓ2-normalised outputs, scaled so that uniform outputs have 1.
 
     With $z_n$ the normalised outputs this is $\sqrt d$ times the mean, over the d dimensions, of the standard
     deviation of $z_{nj}$ over n. It is 0 if and only if all directions are equal (complete collapse), at most
@@ -56,7 +56,7 @@ def effective_rank(outputs: Tensor) -> float:
     means a root mean square distance to the centre of less than eight units in the last place of the outputs' dtype,
     since below it the singular values are those of the rounding.
 
-    Unlike the standard deviation this sees partial collapse: outputs spread along a few directions.
+    Unlike the standard deviation it detects dimensional collapse: outputs that vary along few directions.
 
     Args:
         outputs: Shape `(images, dim)`, at least two images; need not be of unit length.
@@ -80,7 +80,7 @@ def effective_rank(outputs: Tensor) -> float:
 
 
 def has_collapsed(deviation: float, rank: float) -> bool:
-    """Whether outputs fill so little of the sphere that all else that is measured of them is void.
+    """Whether outputs fill so little of the sphere that no other measure of them means anything.
 
     Args:
         deviation: Their `standard_deviation`.

@@ -1,4 +1,4 @@
-"""How much of the labels frozen features carry: nearest neighbours and a linear probe."""
+"""How well frozen features predict labels: nearest neighbours and a linear probe."""
 
 from __future__ import annotations
 
@@ -89,8 +89,7 @@ def nearest_neighbour_is_right(
 ) -> Tensor:
     """Whether each test image's nearest training image, by cosine, has its label.
 
-    This is the event that a predicted concentration is asked to rank, see
-    `inference.judging.uncertainty.correctness_auroc`.
+    A predicted concentration should rank this event, see `inference.judging.uncertainty.correctness_auroc`.
 
     Args:
         train_features: Shape `(train, dim)`.
@@ -120,9 +119,8 @@ def nearest_neighbour_is_right(
 def nearest_other_is_right(features: Tensor, labels: Tensor) -> Tensor:
     """Whether, of all other images of the set, the nearest by cosine has an image's own label.
 
-    The recall at one that the URL benchmark (arXiv:2307.03810) asks an uncertainty to predict: images are looked up
-    among the same new images, and no training image is needed. An image is never its own neighbour, also where others
-    equal it.
+    This is recall at one, which an uncertainty should predict in the URL benchmark (arXiv:2307.03810). The neighbours
+    are new images too; no training image is needed. An image is never its own neighbour, also where others equal it.
 
     Args:
         features: Shape `(images, dim)`, at least two images.
@@ -158,8 +156,8 @@ def linear_accuracy(
 
     A multinomial logistic regression on standardised features. Its inverse penalty is the best of 0.001, 0.01, 0.1
     and 1 on a held-out, stratified fifth of the *training* images (the smallest wins a tie); it is then fitted again
-    on all of them. The test images choose nothing. The computation is in float64 on the CPU and has no randomness
-    other than the split, whose seed is fixed: the same features give the same number.
+    on all of them. The test images are not used for any choice. The computation is in float64 on the CPU and has no
+    randomness other than the split, whose seed is fixed: the same features give the same number.
 
     The paper's probe trains with LARS on augmented images; this one is convex, needs no learning rate, and measures
     the same thing in seconds.
@@ -250,7 +248,7 @@ def _nearest(train_features: Tensor, test_features: Tensor, k: int) -> Iterator[
 def check_features_and_labels(
     train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor
 ) -> None:
-    """Refuse what no classifier on features can use: other shapes, NaN or infinity, labels that are no integers."""
+    """Refuse features and labels of the wrong shape, features that are not finite, and labels that are not integers."""
     pairs: Any = (("train", train_features, train_labels), ("test", test_features, test_labels))
     for name, features, labels in pairs:
         if features.dim() != 2 or 0 in features.shape:

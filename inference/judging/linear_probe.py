@@ -89,7 +89,7 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class LinearClassifier:
-    """Weights `(classes, dim)`, biases `(classes,)` and the label that each row stands for, in ascending order."""
+    """Weights `(classes, dim)`, biases `(classes,)` and the label of each row, in ascending order."""
 
     weight: Tensor
     bias: Tensor
@@ -166,20 +166,20 @@ def linear_probe(
        on the others. All see the same batches, so that features of augmented views are computed once for all.
     2. The rate of highest accuracy on the held-out images is chosen; of equally good ones the nearest to the paper's
        1.6. One classifier is then trained with it from the start on *all* training images.
-    3. It is applied to the test images, once, as it is after the last epoch. They choose nothing, neither rate nor
-       epoch.
+    3. It is applied to the test images, once, as it is after the last epoch. They are used for no choice, neither of
+       the rate nor of the epoch.
 
     Everything is float32 on the device of `train_features`, also under autocast. The same seed gives the same result
     on the same device. Features are used as they are, like SimSiam's, not standardised. For a convex fit to convergence
     see `inference.judging.evaluation.linear_accuracy`.
 
     Args:
-        train_features: Shape `(train, dim)`, of one fixed view (centre crop) an image.
+        train_features: Shape `(train, dim)`, of one fixed view (centre crop) of each image.
         train_labels: Integers, shape `(train,)`, at least two classes, with at least two images each if tuned.
         test_features: Shape `(test, dim)`.
         test_labels: Integers, shape `(test,)`. A label that no training image has is always missed.
         settings: The paper's by default.
-        views: Features to train on, instead of `train_features`, which then serve the held-out images alone.
+        views: Features to train on, instead of `train_features`; those are then used for the held-out images only.
         after_epoch: Called after each of the `settings.passes` epochs, for a progress bar.
 
     Raises:

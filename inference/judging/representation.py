@@ -1,4 +1,4 @@
-"""What a fitted pair says of images: features, latent outputs, concentrations."""
+"""What a fitted pair computes for images: features, latent outputs, concentrations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ssl_as_inference.sphere import normalize
 
 @dataclass(frozen=True)
 class Representation:
-    """What `represent` returns, a row an image, on the CPU.
+    """What `represent` returns, one row for each image, on the CPU.
 
     Attributes:
         features: Output of the backbone, used downstream; `(images, features)`.
@@ -30,7 +30,7 @@ class Representation:
 
 @dataclass(frozen=True)
 class Embedding:
-    """What `embed` returns, a row an image, on the pair's device.
+    """What `embed` returns, one row for each image, on the pair's device.
 
     Attributes:
         features: Output of the backbone, used downstream; `(images, features)`.

@@ -1,4 +1,4 @@
-"""How far a measure would move if other images had been drawn: bootstrap intervals."""
+"""How much a measure would change with other images: bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Estimate:
     """A measure and its interval; all NaN where the measure does not exist.
 
     Attributes:
-        value: On the images that there are.
+        value: On the given images.
         low: Lower end of the interval.
         high: Upper end.
     """
@@ -36,12 +36,12 @@ def bootstrap(
 ) -> Estimate:
     """Measure, with the percentile interval of the bootstrap over images.
 
-    Images are drawn with replacement, as many as there are, and measured again; the interval lies between the
-    quantiles (1 ∓ level)/2 of what came out (Efron, Bootstrap Methods, Annals of Statistics 7, 1979). It says how much
-    a measure depends on the images that happened to be in the set, with the network as it is; how much it depends on
-    the training's seed, only other seeds say.
+    Images are drawn with replacement, as many as there are, and measured again; the interval is between the quantiles
+    (1 ∓ level)/2 of the results (Efron, Bootstrap Methods, Annals of Statistics 7, 1979). It shows how much a measure
+    depends on the choice of images, for this network. How much it depends on the seed of the training can only be seen
+    with other seeds.
 
-    A resample in which the measure does not exist (NaN: all images right, say) is left out.
+    A resample in which the measure does not exist (NaN, for example if all images are right) is left out.
 
     Args:
         statistic: Columns to a number; called with the resampled columns, in their order.

@@ -1,4 +1,4 @@
-"""What an uncertainty is worth to a classifier that may leave the images it is least certain of to somebody else."""
+"""How much an uncertainty helps a classifier that may abstain on the images it is least certain of."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from torch import Tensor
 def risk_coverage_curve(uncertainty: Tensor, is_right: Tensor) -> Tensor:
     r"""Error rate among the k images of least uncertainty, for k = 1 … n.
 
-    Entry k − 1 is the risk at coverage k/n (El-Yaniv and Wiener, JMLR 11, 2010). Within a group of equal u every order
-    is as good as another: the entry is the mean over all of them, so that a constant u has the overall error rate at
-    every coverage, and no luck of the order.
+    Entry k − 1 is the risk at coverage k/n (El-Yaniv and Wiener, JMLR 11, 2010). Within a group of equal u the entry is
+    the mean over all orders, so a constant u has the overall error rate at every coverage.
 
     Args:
         uncertainty: u, shape `(images,)`, finite.
@@ -54,7 +53,7 @@ def area_under_risk_coverage(uncertainty: Tensor, is_right: Tensor) -> float:
 def excess_area(uncertainty: Tensor, is_right: Tensor) -> float:
     """How much AURC exceeds that of an oracle, which leaves all wrong images to the end: E-AURC of arXiv:1805.08206.
 
-    It takes the classifier's accuracy out of AURC: 0 for an u that ranks perfectly, whatever the accuracy. Arguments
+    It does not depend on the classifier's accuracy: it is 0 for an u that ranks perfectly. Arguments
     as `risk_coverage_curve`.
 
     Example:

@@ -1,8 +1,8 @@
-"""Whether a predicted concentration κ means what it should: low where an image is hard, degraded, foreign or ambiguous.
+"""Measures of κ as an uncertainty: κ should be low where an image is hard, degraded, foreign or ambiguous.
 
-What is judged is an uncertainty u, a number an image: −κ, or what competes with it. Only its order matters here. What
-its value should be is the matter of `inference.judging.calibration`, what it is worth to a classifier that may abstain
-that of `inference.judging.selective_prediction`. Intervals come from `inference.judging.resampling`.
+The measures judge an uncertainty u, one number for each image: −κ or a rival. Here only the order of u matters.
+`inference.judging.calibration` judges its value, `inference.judging.selective_prediction` its use to a classifier that
+may abstain. Intervals come from `inference.judging.resampling`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def correctness_auroc(concentration: Tensor, is_right: Tensor) -> float:
     """Probability that an image whose nearest neighbour is right has a larger κ than one whose neighbour is wrong.
 
     The area under the receiver operating characteristic of κ as a score for being right, ties counting half: 1 if
-    κ ranks every right image above every wrong one, 0.5 if κ says nothing (or is constant), below 0.5 if κ misleads.
-    Only the order of κ matters.
+    κ ranks every right image above every wrong one, 0.5 if κ is unrelated to being right (or constant), below 0.5 if κ
+    is larger for wrong images. Only the order of κ matters.
 
     With the nearest neighbour among the other images of the same set
     (`inference.judging.evaluation.nearest_other_is_right`) this is the R-AUROC of the URL benchmark (arXiv:2307.03810,
@@ -36,8 +36,8 @@ def correctness_auroc(concentration: Tensor, is_right: Tensor) -> float:
         is_right: Booleans, shape `(images,)`, as from `inference.judging.evaluation.nearest_neighbour_is_right`.
 
     Returns:
-        The area, or NaN when all images are right or all are wrong: there is then nothing to rank, and no number
-        would be true. It is returned rather than raised so that a very good or very bad encoder still gets a report.
+        The area, or NaN when all images are right or all are wrong, because there is nothing to rank. NaN is not an
+        error, so a very good or very bad encoder still gets a report.
 
     Raises:
         ValueError: If the shapes disagree, κ is not finite or `is_right` is not boolean.
@@ -65,7 +65,7 @@ def correctness_auroc(concentration: Tensor, is_right: Tensor) -> float:
 
 
 def foreign_auroc(inside: Tensor, outside: Tensor) -> float:
-    """Probability that an image from outside has a larger uncertainty than one from the set that was trained on.
+    """Probability that an image from another set has a larger uncertainty than one from the training's set.
 
     The area under the receiver operating characteristic of u as a detector of images that are out of distribution,
     ties counting half.
@@ -90,7 +90,7 @@ def probability_of_increase(whole: Tensor, degraded: Tensor) -> float:
     """Probability that an image's uncertainty is greater after it was degraded, such as by cropping.
 
     Each image is compared with itself. Equal values count half, so that a constant u has ½; the URL benchmark
-    (arXiv:2307.03810) counts them as failures, which differs for no u that is continuous.
+    (arXiv:2307.03810) counts them as failures, which makes no difference for a continuous u.
 
     Args:
         whole: u of the images as they are, shape `(images,)`, finite.
@@ -111,11 +111,11 @@ def probability_of_increase(whole: Tensor, degraded: Tensor) -> float:
 
 
 def severity_correlations(uncertainties: Tensor) -> Tensor:
-    r"""How faithfully u grows when an image is degraded more: Spearman's correlation with the level, for each image.
+    r"""Spearman's rank correlation of u with the strength of a degradation, for each image.
 
     For each image, the rank correlation of $u_\ell$ with the level $\ell = 0, 1, \dots$; ties share their mean rank.
     It is 1 if u grows at each step, −1 if it falls, 0 if u does not follow the degradation. An image whose u is the
-    same at all levels says nothing and counts as 0.
+    same at all levels counts as 0.
 
     Args:
         uncertainties: u, shape `(levels, images)`, with level 0 clean and each further level more degraded.
@@ -136,10 +136,10 @@ def severity_correlations(uncertainties: Tensor) -> Tensor:
 
 
 def degradation_spearman(concentrations: Tensor) -> float:
-    r"""How faithfully κ falls when an image is degraded more: mean over images of Spearman(−κ, level).
+    r"""Spearman's rank correlation of −κ with the strength of a degradation, mean over images.
 
-    The mean of `severity_correlations` of u = −κ. Comparing each image with itself leaves out that images differ in κ
-    before any degradation; for the correlation with that difference left in, see `degradation_spearman_pooled`.
+    The mean of `severity_correlations` of u = −κ. Each image is compared with itself only, so differences in κ between
+    clean images do not count. In `degradation_spearman_pooled` they count.
 
     Args:
         concentrations: κ, shape `(levels, images)`, with level 0 clean and each further level more degraded.
@@ -159,9 +159,9 @@ def degradation_spearman(concentrations: Tensor) -> float:
 def degradation_spearman_pooled(concentrations: Tensor) -> float:
     """Spearman correlation of −κ with the level over all pairs of a level and an image at once.
 
-    It asks more than `degradation_spearman`: that κ tells a degraded image from a clean one without knowing which
-    image it is. Levels tie (all images share one), so even a perfect ranking of levels gives less than 1 when κ also
-    differs within a level. A constant κ gives 0.
+    It is stricter than `degradation_spearman`: κ has to separate degraded from clean images without comparing an image
+    with itself. All images of a level tie, so even a perfect ranking of levels gives less than 1 when κ also differs
+    within a level. A constant κ gives 0.
 
     Args:
         concentrations: κ, shape `(levels, images)`, as for `degradation_spearman`.
@@ -179,7 +179,7 @@ def degradation_spearman_pooled(concentrations: Tensor) -> float:
 
 
 def spearman(x: Tensor, y: Tensor) -> float:
-    """Spearman's rank correlation of two numbers an image, 0 where one of them is constant.
+    """Spearman's rank correlation of two numbers for each image, 0 where one of them is constant.
 
     Args:
         x: Shape `(images,)`, at least two, finite.
@@ -196,11 +196,11 @@ def spearman(x: Tensor, y: Tensor) -> float:
 
 
 def partial_spearman(x: Tensor, y: Tensor, given: Tensor) -> float:
-    r"""Rank correlation of x and y that is left when what other numbers explain of both is taken away.
+    r"""Rank correlation of x and y after removing what other numbers explain of both.
 
     The correlation of the residuals of the ranks of x and y after linear regression on the ranks of `given`. For one
-    given number it is $(r_{xy}-r_{xz}r_{yz})/\sqrt{(1-r_{xz}^2)(1-r_{yz}^2)}$ with Spearman's correlations r. It
-    asks whether κ says more about correctness or about a degradation than an image's edges do already.
+    given number it is $(r_{xy}-r_{xz}r_{yz})/\sqrt{(1-r_{xz}^2)(1-r_{yz}^2)}$ with Spearman's correlations r. For
+    example: does κ predict errors or degradations better than the edges of an image do?
 
     Args:
         x: Shape `(images,)`, at least two, finite.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sympy import Expr, Indexed, Symbol, lambdify
 
 from ssl_as_inference.derivations.normalizers import power_spherical_log_normalizer, von_mises_fisher_log_normalizer
-from ssl_as_inference.derivations.notation import Inner, LogNormalizer, M, concentrations, d, f, kappa, mu
+from ssl_as_inference.derivations.notation import Inner, LogNormalizer, M, N, concentrations, d, f, kappa, mu
 
 Family = Literal["von Mises–Fisher", "Power Spherical"]
 
@@ -26,7 +26,7 @@ def compile_loss(
     Args:
         expression: A loss such as `vi_simsiam.CORRECTED_LOSS.result`.
         family: Which normaliser $\log C$ stands for.
-        views: M.
+        views: M, or the number of images N where the loss is a sum over a batch.
         modules: What `sympy.lambdify` computes with.
 
     Returns:
@@ -47,7 +47,7 @@ def compile_loss(
     indices = range(1, views + 1)
     kappas = [Symbol(f"kappa_{a}") for a in indices]
     cosines = [[Symbol(f"c_{a}_{b}") for b in indices] for a in indices]
-    explicit = expression.subs(M, views).doit()
+    explicit = expression.subs({M: views, N: views}).doit()
     explicit = explicit.replace(LogNormalizer, lambda k: _NORMALIZERS[family](d, k))
     numbers: dict[Expr, Symbol] = {kappa: kappas[0]}
     numbers |= {concentrations[a]: kappas[a - 1] for a in indices}

@@ -1,7 +1,7 @@
 r"""The paper's symbols: vectors on the sphere, inner products, integrals over the sphere, the Dirac measure.
 
 Vectors are formal: $\mu_i$, $f_j$ and z are SymPy symbols that meet only inside `Inner`, which is symmetric and which
-`canonical` expands bilinearly. The number of views M and the dimension d stay symbols.
+`canonical` expands bilinearly. The number of views M, that of images N and the dimension d stay symbols.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from sympy import (
     diff,
     expand,
     expand_log,
+    factor_terms,
+    log,
     sympify,
 )
 from sympy.printing.latex import LatexPrinter
@@ -35,6 +37,9 @@ from sympy.printing.latex import LatexPrinter
 M = Symbol("M", integer=True, positive=True)
 i = Symbol("i", integer=True, positive=True)
 j = Symbol("j", integer=True, positive=True)
+N = Symbol("N", integer=True, positive=True)
+n = Symbol("n", integer=True, positive=True)
+m = Symbol("m", integer=True, positive=True)
 d = Symbol("d", integer=True, positive=True)
 z = Symbol("z")
 X = Symbol(r"\mathbb{X}")
@@ -205,6 +210,8 @@ def canonical(expression: Any) -> Expr:
     if isinstance(e, Product):
         return e.func(canonical(e.function), *e.limits)
     e = e.func(*[canonical(argument) for argument in e.args])
+    if isinstance(e, log) and e.args[0].is_Add:  # what its terms have in common has a logarithm of its own
+        e = log(factor_terms(e.args[0], sign=False))
     if isinstance(e, Inner):
         return _bilinear(e)
     expanded = expand(expand_log(e, force=True))

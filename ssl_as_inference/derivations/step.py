@@ -12,6 +12,7 @@ from ssl_as_inference.derivations.notation import (
     Inner,
     LogNormalizer,
     M,
+    N,
     SphereIntegral,
     canonical,
     concentrations,
@@ -21,7 +22,7 @@ from ssl_as_inference.derivations.notation import (
 )
 
 VIEWS = (2, 3, 4)
-"""Numbers of views at which every step is written out, whether or not it is proved for a symbolic M as well."""
+"""Numbers of views, or images, at which every step is written out, whether or not it is proved for a symbol as well."""
 
 
 class DerivationError(ArithmeticError):
@@ -60,13 +61,13 @@ class Step:
         """Left − right after the rule; zero if the step holds.
 
         Args:
-            views: Write the sums out for this number of views; `None` leaves M a symbol.
+            views: Write the sums out for this number of views or images; `None` leaves M and N symbols.
         """
         difference = self.left - self.right
         for name, meaning in self.given.items():
             difference = difference.replace(name, meaning)
         if views is not None:
-            difference = difference.subs(M, views).doit()
+            difference = difference.subs({M: views, N: views}).doit()
         difference = canonical(difference)
         if self.by is not None:
             difference = canonical(self.by(difference))
@@ -79,13 +80,14 @@ class Step:
             DerivationError: If left − right does not vanish under the rule, or is not shown to be at least 0.
         """
         cases: list[int | None] = [None] if self.symbolic else []
-        if self.left.has(M) or self.right.has(M):
+        if self.left.has(M, N) or self.right.has(M, N):
             cases += VIEWS
         for views in cases or [None]:
             residual = self.residual(views)
             holds = self.at_least(residual) if self.at_least else residual == 0 or simplify(residual) == 0
             if not holds:
-                number = "a symbolic M" if views is None else f"M = {views}"
+                count = "N" if self.left.has(N) else "M"
+                number = f"a symbolic {count}" if views is None else f"{count} = {views}"
                 expected = "not shown to be ≥ 0" if self.at_least else "not 0"
                 raise DerivationError(f"{self.rule}: left − right is {residual} for {number}, {expected}")
 
@@ -183,12 +185,13 @@ class Derivation:
         proved = all(step.symbolic for step in self.steps)
         meant = {
             "M": (M,),
+            "N": (N,),
             "d": (d, Inner, LogNormalizer, SphereIntegral),
             "κ": (kappa, concentrations, LogNormalizer),
         }
         found = [name for name, marks in meant.items() if any(side.has(*marks) for side in sides)]
-        if "M" in found and not proved:
-            return f"M = {', '.join(str(views) for views in VIEWS)}"
+        if not proved and (count := next((name for name in found if name in {"M", "N"}), "")):
+            return f"{count} = {', '.join(str(views) for views in VIEWS)}"
         return f"symbolic in {', '.join(found)}" if found else "symbolic"
 
     def latex(self) -> str:

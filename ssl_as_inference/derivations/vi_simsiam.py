@@ -18,6 +18,7 @@ from sympy import (
     oo,
     polygamma,
     simplify,
+    sqrt,
     trigamma,
 )
 
@@ -111,6 +112,8 @@ def pair_loss(expert: int, atom: int) -> Expr:
 
 
 ALGORITHM_1 = pair_loss(1, 2) + pair_loss(2, 1)
+ALGORITHM_1_OF_ANY_VECTORS = ALGORITHM_1.replace(Inner, lambda u, v: Inner(u, v) / sqrt(Inner(u, u) * Inner(v, v)))
+"""Algorithm 1 with its vectors normalised, which it does not show."""
 
 CROSS_LOSS = leave_one_out(lambda x: _log_c + _k * log(1 + Inner(mu[i], x)))
 """The loss over the cross pairs for any M ≥ 2."""

@@ -1,4 +1,4 @@
-"""What the log densities of the cosine share as functions with derivatives of their own."""
+"""Common code of the log densities of the cosine, which state their own derivatives."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _DEFENSIVE = 0.1  # share of uniform draws: no weight exceeds ten times target Ã
 
 
 def _proposal(experts: RotationallySymmetric) -> PowerSpherical:
-    r"""Power Spherical law about the mode of the product, as wide as the product is in the widest direction."""
+    r"""Power Spherical about the mode of the product, as wide as the product is in the widest direction."""
     mu, kappa = experts.mean_direction.detach(), experts.concentration.detach().to(experts.mean_direction.dtype)
     power = isinstance(experts, PowerSpherical)
 
@@ -38,12 +38,12 @@ def _proposal(experts: RotationallySymmetric) -> PowerSpherical:
 
 
 def monte_carlo_log_normalizer(product: ProductOfExperts, samples: int = 10_000) -> tuple[Tensor, Tensor]:
-    r"""Estimate $\log Z = \log\int\prod_i p(z\mid x_i)\,dz$, and say how well.
+    r"""Estimate $\log Z = \log\int\prod_i p(z\mid x_i)\,dz$, with its standard error.
 
-    Importance sampling from a Power Spherical law about the mode of the product, mixed with one tenth of uniform draws
-    (defensive importance sampling, Hesterberg 1995, *Technometrics* 37), which bounds the weights. The standard error
-    is $\sqrt{\operatorname{Var}w/n}/\bar w$, that of the logarithm to first order; trust it while it is below some 0.1.
-    The estimate is differentiable in the experts; its gradient is the self-normalised estimate of
+    Importance sampling from a Power Spherical distribution about the mode of the product, mixed with one tenth of
+    uniform draws (defensive importance sampling, Hesterberg 1995, *Technometrics* 37), which bounds the weights. The
+    standard error is $\sqrt{\operatorname{Var}w/n}/\bar w$, that of the logarithm to first order; trust it while it is
+    below some 0.1. The estimate is differentiable in the experts; its gradient is the self-normalised estimate of
     $\mathbb{E}_{p(z\mid\mathbb{X})}\nabla\sum_i\log p(z\mid x_i)$.
 
     Args:

@@ -56,10 +56,10 @@ class PowerSpherical(RotationallySymmetric):
 
     Example:
         >>> _ = torch.manual_seed(0)
-        >>> law = PowerSpherical(torch.tensor([0.0, 0.0, 1.0]), 8.0)
-        >>> law.mean  # κ/(κ+d−1) μ
+        >>> distribution = PowerSpherical(torch.tensor([0.0, 0.0, 1.0]), 8.0)
+        >>> distribution.mean  # κ/(κ+d−1) μ
         tensor([0.0000, 0.0000, 0.8000])
-        >>> law.rsample((4,)).norm(dim=-1)
+        >>> distribution.rsample((4,)).norm(dim=-1)
         tensor([1., 1., 1., 1.])
     """
 

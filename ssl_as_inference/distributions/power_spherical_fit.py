@@ -1,8 +1,8 @@
 r"""Maximum likelihood for the Power Spherical distribution.
 
-With weights that sum to one the log likelihood is $\log C(\kappa) + \kappa\sum_i w_i\log(1+\mu^\top z_i)$. The sum
-alone depends on μ, so that the best μ does not depend on κ; and κ then solves
-$\psi(a+b)-\psi(a) = \log 2 - \sum_i w_i\log(1+\mu^\top z_i)$.
+With weights that sum to one the log likelihood is $\log C(\kappa) + \kappa\sum_i w_i\log(1+\mu^\top z_i)$. Only the sum
+depends on μ, so the best μ does not depend on κ. Then κ solves $\psi(a+b)-\psi(a) = \log 2 - \sum_i w_i\log(1+\mu^\top
+z_i)$.
 """
 
 from __future__ import annotations

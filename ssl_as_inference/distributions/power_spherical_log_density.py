@@ -89,7 +89,7 @@ def power_spherical_log_density(value: Tensor, mean_direction: Tensor, concentra
 
     Example:
         >>> e1, e2 = torch.eye(2, dtype=torch.float64)
-        >>> power_spherical_log_density(e1, e2, torch.zeros(()), 1e-16).exp() * 2 * torch.pi  # the uniform law
+        >>> power_spherical_log_density(e1, e2, torch.zeros(()), 1e-16).exp() * 2 * torch.pi  # the uniform distribution
         tensor(1.0000, dtype=torch.float64)
     """
     dim = value.size(-1)

@@ -28,9 +28,9 @@ from ssl_as_inference.sphere import half_gap_and_height, half_squared_chord
 class ProductOfExperts(SphericalDistribution):
     r"""$p(z\mid\mathbb{X}) \propto \prod_{i=1}^M p(z\mid x_i)$.
 
-    Eqs. (6) and (10) of arXiv:2203.11437v1, which print "=". The product of densities is not a density: it lacks
-    $1/Z(\mathbb{X})$. `log_prob` is the product as the paper uses it, without that factor; `log_normalizer` gives
-    $\log Z(\mathbb{X})$ and `normalized` the posterior itself, where a closed form is known (C4).
+    Eqs. (6) and (10) of arXiv:2203.11437v1, which print "=". But the product of densities is not a density; it needs
+    the factor $1/Z(\mathbb{X})$. `log_prob` is the product as the paper uses it, without that factor; `log_normalizer`
+    gives $\log Z(\mathbb{X})$ and `normalized` the posterior itself, where a closed form is known (C4).
 
     Args:
         experts: A distribution whose rightmost batch dimension is the view: batch shape `(*batch, M)`.
@@ -246,7 +246,7 @@ def _(experts: PowerSpherical) -> Tensor:
 
 @normalized_product.register
 def _(experts: VonMisesFisher) -> VonMisesFisher:
-    # Experts that cancel (R = 0) leave the uniform law, for which any direction serves: the first expert's.
+    # Experts that cancel (R = 0) leave the uniform distribution, for which any direction serves: the first expert's.
     _, unit, eta = _resultant(experts)
     length = _length(eta)
     cancelled = (length == 0).unsqueeze(-1)

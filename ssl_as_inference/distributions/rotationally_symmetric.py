@@ -1,4 +1,4 @@
-"""What the von Mises–Fisher and the Power Spherical distribution share: a density that depends on the cosine alone."""
+"""The base class of the von Mises–Fisher and the Power Spherical: densities that depend on the cosine only."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ class RotationallySymmetric(SphericalDistribution):
             validate_args: Check the values of both; also handed on to the distribution.
 
         Returns:
-            A distribution of batch shape `batch`. Samples that coincide have no finite best κ: it is then about
-            $(d-1)/(2\epsilon^2)$, ε = `torch.finfo(dtype).eps`, as if their spread were the rounding of their numbers.
-            Where no direction is better than another, any is returned.
+            A distribution of batch shape `batch`. For samples that coincide the best κ is infinite; about
+            $(d-1)/(2\epsilon^2)$ is returned, ε = `torch.finfo(dtype).eps`, as if their spread were rounding. Where all
+            directions are equally good, any is returned.
 
         Raises:
             ValueError: If a shape is wrong, or (when validating) samples are not of unit length or weights negative,

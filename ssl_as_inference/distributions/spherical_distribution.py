@@ -1,4 +1,4 @@
-"""What every distribution on the unit sphere does in the same way: checking vectors, expanding, naming itself."""
+"""Common code of all distributions on the unit sphere: checks of vectors, `expand`, `repr`."""
 
 from __future__ import annotations
 

@@ -82,9 +82,9 @@ class SphericalMixture(MixtureSameFamily):  # type: ignore[misc]  # pyro makes i
     def entropy_bounds(self) -> tuple[Tensor, Tensor]:
         r"""Lower and upper bound of the differential entropy, each of shape `batch_shape` (C8).
 
-        $\sum_j w_j H(q_j) \le H(q) \le \sum_j w_j H(q_j) + H(w)$: what is between is the mutual information of
-        component and z. The lower bound is attained by equal components, the upper one by disjoint ones; for M
-        components of one concentration and equal weights they are h and h + log M.
+        $\sum_j w_j H(q_j) \le H(q) \le \sum_j w_j H(q_j) + H(w)$: H(q) exceeds the lower bound by the mutual
+        information of component and z. The lower bound is attained by equal components, the upper one by disjoint ones;
+        for M components of one concentration and equal weights they are h and h + log M.
         """
         within = (self.weights * self.components.entropy()).sum(-1)
         between: Tensor = self.mixture_distribution.entropy()

@@ -28,8 +28,8 @@ class SphericalUniform(SphericalDistribution):
         ValueError: If dim is not an integer ≥ 2 or the dtype is not a floating one of 32 bits at least.
 
     Example:
-        >>> law = SphericalUniform(3)
-        >>> law.log_prob(torch.tensor([0.0, 0.0, 1.0]))  # −log 4π
+        >>> distribution = SphericalUniform(3)
+        >>> distribution.log_prob(torch.tensor([0.0, 0.0, 1.0]))  # −log 4π
         tensor(-2.5310)
     """
 

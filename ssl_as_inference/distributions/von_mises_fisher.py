@@ -32,7 +32,7 @@ class VonMisesFisher(RotationallySymmetric):
 
     Args:
         mean_direction: Unit vectors μ, shape `(*batch, dim)`, dim ≥ 2.
-        concentration: κ ≥ 0, broadcastable with `batch`; κ = 0 is the uniform law.
+        concentration: κ ≥ 0, broadcastable with `batch`; κ = 0 is the uniform distribution.
         validate_args: Check the arguments; `None` follows `torch.distributions`' default.
 
     Raises:

@@ -46,7 +46,7 @@ def von_mises_fisher_log_density(value: Tensor, mean_direction: Tensor, concentr
 
     Example:
         >>> e1, e2 = torch.eye(2, dtype=torch.float64)
-        >>> von_mises_fisher_log_density(e1, e2, torch.zeros(())).exp() * 2 * torch.pi  # the uniform law
+        >>> von_mises_fisher_log_density(e1, e2, torch.zeros(())).exp() * 2 * torch.pi  # the uniform distribution
         tensor(1.0000, dtype=torch.float64)
     """
     log_density: Tensor = _LogDensity.apply(value, mean_direction, concentration, value.size(-1))[0]

@@ -1,4 +1,4 @@
-r"""Tails of the Beta law and how they move with its parameter, by quadrature that never subtracts.
+r"""Tails of the Beta distribution and how they move with its parameter, by quadrature that never subtracts.
 
 $H = (1-\mu^\top z)/2 \sim \mathrm{Beta}(b, a)$ is half the gap of a Power Spherical variable, F its distribution
 function, $b = (d-1)/2$, $a = b+\kappa$. In the variable $\ell = -\log(1-h)$ its density is

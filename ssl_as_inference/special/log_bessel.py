@@ -1,8 +1,8 @@
 r"""The logarithm of the modified Bessel function of the first kind, its derivatives and what is built from them.
 
 Everything here is about $g(\kappa) = \log{}_0F_1(;\nu+1;\kappa^2/4)$ with $\nu = d/2-1$: up to constants
-$\log I_\nu(\kappa) - \nu\log\kappa$, the cumulant generating function of the cosine under the uniform law on the
-sphere of $\mathbb{R}^d$. Its slope is $A(\kappa) = I_{\nu+1}(\kappa)/I_\nu(\kappa)$, the mean resultant length.
+$\log I_\nu(\kappa) - \nu\log\kappa$, the cumulant generating function of the cosine under the uniform distribution on
+the sphere of $\mathbb{R}^d$. Its slope is $A(\kappa) = I_{\nu+1}(\kappa)/I_\nu(\kappa)$, the mean resultant length.
 
 Two representations cover every ν ≥ 0 and κ ≥ 0 with a number of operations that depends on d alone:
 

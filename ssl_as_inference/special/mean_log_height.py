@@ -1,12 +1,12 @@
 r"""The mean of $\log\tfrac12(1+\mu^\top z)$ when z is von Mises–Fisher or Power Spherical about another direction f.
 
 It is the cross-entropy to a Power Spherical expert, less its normaliser. Its expansion in Gegenbauer polynomials of
-$c = \mu^\top f$ converges slowly near c = −1 and not at all in practice for a concentrated law. Here it is an integral
-over one variable with a positive, elementary integrand, for every d ≥ 2.
+$c = \mu^\top f$ converges slowly near c = −1 and not at all in practice for a concentrated distribution. Here it is an
+integral over one variable with a positive, elementary integrand, for every d ≥ 2.
 
 Let $b = (d-1)/2$, $e = (1-c)/2$, $h = (1+c)/2$. Stereographic projection from −f turns PS(f, τ) into a multivariate t
-law and $\tfrac12(1+\mu^\top z)$ into a quotient of noncentral chi-squares: a mixture of digammas $\psi(b+J)$, J
-negative binomial. With $\psi$ as an integral and the mixture summed by its generating function,
+distribution and $\tfrac12(1+\mu^\top z)$ into a quotient of noncentral chi-squares: a mixture of digammas $\psi(b+J)$,
+J negative binomial. With $\psi$ as an integral and the mixture summed by its generating function,
 
 $$\mathbb{E}_{\mathrm{PS}(f,\tau)}\log\tfrac{1+\mu^\top z}{2}
   = -\int_0^1 (1-w)^{b-1}\bigl\{(1-hw)^\tau - (1-w)^{\tau+b}\bigr\}\frac{dw}{w}.$$

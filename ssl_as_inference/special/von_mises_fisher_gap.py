@@ -1,4 +1,4 @@
-r"""The law of the gap $w = 1-\mu^\top z$ of the von Mises–Fisher distribution: tails, quantiles, how it moves with κ.
+r"""The distribution of the gap $w = 1-\mu^\top z$ of the von Mises–Fisher: tails, quantiles, how it moves with κ.
 
 With θ = arccos(1 − w) the density of the angle is proportional to $\exp\varphi(\theta)$,
 

@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from sympy import Symbol
 
 from experiments.verification.claim import Claim, Outcome
+from experiments.verification.claim import claim as make_claim
 from experiments.verification.errata import ERRATA, Erratum
 from experiments.verification.lab import Lab
 from experiments.verification.ledger import claims, equation_number, label, number, run, selected
+from experiments.verification.losses import at
 
 CHECKS = {
     1: 5, 2: 4, 3: 2, 4: 4, 5: 2, 6: 5, 7: 3, 8: 3, 9: 6, 10: 1, 11: 3, 12: 4, 13: 5, 14: 1, 15: 1, 16: 3, 17: 2, 18: 2,
     19: 2, 20: 2, 21: 3, 22: 1, 23: 4, 24: 2, 25: 3, 26: 1, 27: 3, 28: 1, 29: 2, 30: 1, 32: 1, 33: 1, 34: 1,
+    35: 3, 36: 2, 37: 1, 38: 1, 39: 1,
 }  # fmt: skip
 """How many checks each claim has: one that is lost, or hidden by another of its name, is missed here."""
 
@@ -125,3 +129,26 @@ def test_the_formulas_of_the_errata_are_printed_from_the_objects() -> None:
     sign = next(erratum for erratum in ERRATA if erratum.place == "Eq. (12), sign")
     assert sign.printed.startswith(r"$- \sum_{i=1}^{M} \sum_{j=1}^{M}")
     assert sign.corrected.startswith(r"$- \frac{\sum_{i=1}^{M} \sum_{j=1}^{M}")
+
+
+def test_a_typed_formula_is_refused_and_so_is_one_that_is_not_shown() -> None:
+    def shown() -> float:
+        """The length is {0}."""
+        return 0.0
+
+    def typed() -> float:
+        """The length is $R$."""
+        return 0.0
+
+    r = Symbol("R")
+    assert make_claim("C0", "none", shows=(r**2,))(shown).statement == "The length is $R^{2}$."
+    for check, formulas in ((typed, ()), (typed, (r,)), (shown, ()), (shown, (r, r))):
+        with pytest.raises(ValueError, match=r"must have its formulas as \{0\}"):
+            make_claim("C0", "none", shows=formulas)(check)
+
+
+def test_a_formula_is_evaluated_by_the_names_of_its_symbols() -> None:
+    a, b = Symbol("a"), Symbol("b")
+    assert at(a - 2 * b, b=1.0, a=5.0) == 3
+    with pytest.raises(KeyError):
+        at(a, c=1.0)

@@ -17,6 +17,7 @@ from ssl_as_inference.derivations.notation import (
     Inner,
     LogNormalizer,
     M,
+    N,
     SphereIntegral,
     canonical,
     concentrations,
@@ -111,10 +112,10 @@ def test_inner_products_are_bilinear_and_symmetric() -> None:
     assert canonical(Inner(mu[1], f[1]) - Inner(mu[1], f[2])) != 0
 
 
-def test_a_step_that_is_false_for_three_views_alone_is_refused() -> None:
-    count = Sum(1, (i, 1, M))
-    with pytest.raises(DerivationError):
-        Step("wrong at M = 3", count, M + (M - 2) * (M - 4), symbolic=False).verify()
+@pytest.mark.parametrize("count", [M, N], ids=str)
+def test_a_step_that_is_false_for_three_views_or_images_alone_is_refused(count: Expr) -> None:
+    with pytest.raises(DerivationError, match=f"{count} = 3"):
+        Step("wrong at 3", Sum(1, (i, 1, count)), count + (count - 2) * (count - 4), symbolic=False).verify()
 
 
 def test_compiling_an_unknown_family_or_a_foreign_symbol_is_refused() -> None:
@@ -130,10 +131,10 @@ def test_a_reader_sees_each_step_rewrite_something(derivation: Derivation) -> No
         assert to_latex(step.left) != to_latex(step.right), f"{step.rule}: {to_latex(step.left)}"
 
 
-def test_the_report_takes_the_derivations_in_the_order_of_the_paper() -> None:
+def test_the_report_takes_the_derivations_in_the_order_of_the_paper_and_then_what_is_beyond_it() -> None:
     first = {derivation.equation: number for number, derivation in reversed(list(enumerate(all_derivations())))}
     assert first["Eq. (1)"] < first["Eqs. (2)–(4)"] < first["Eq. (5)"] < first["Eq. (8)"] < first["Eq. (12)"]
-    assert max(first, key=first.__getitem__) == "Alg. 1"
+    assert first["Eq. (12)"] < first["Alg. 1"] < first["InfoNCE"] == max(first.values())
 
 
 def test_both_sides_of_an_inner_product_stand_in_brackets_where_they_are_sums() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from experiments import draw
 from experiments.figures import graphical_model
+from experiments.figures.glossary import GLOSSARY
 
 
 def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
@@ -20,7 +22,9 @@ def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
 
     monkeypatch.setattr(graphical_model, "graphical_model", missing)
     assert draw.main(["--out", str(tmp_path), "--dim", "8"]) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"data_flow.png", "loss_surface.png"}
+    drawn = {"data_flow.png", "loss_surface.png", "normalizer_errors.png", "glossary"}
+    assert {path.name for path in tmp_path.iterdir()} == drawn
+    assert {path.stem for path in (tmp_path / "glossary").iterdir()} == set(GLOSSARY)
     assert "`dot` is not installed" in capsys.readouterr().err
 
 
@@ -41,3 +45,8 @@ def test_the_interactive_figures_are_pages_that_need_no_network(
         assert '<script src="' not in text
         assert "<script src='" not in text
         assert "Plotly.newPlot" in text
+
+
+def test_the_glossary_shows_every_picture_that_the_command_draws_for_it() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "glossary.md").read_text(encoding="utf-8")
+    assert re.findall(r"\(figures/glossary/(\w+)\.png\)", page) == list(GLOSSARY)

@@ -27,7 +27,9 @@ from experiments.figures import (
     training_curves_figure,
 )
 from experiments.figures.concentration import format_concentration
+from experiments.figures.glossary import GLOSSARY
 from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER
+from experiments.figures.normalizer_errors import normalizer_errors_figure
 
 BOTH = (POWER_SPHERICAL, VON_MISES_FISHER)
 EPOCHS = range(30)
@@ -66,6 +68,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "training_curves": lambda: training_curves_figure(HISTORIES),
     "training_curves_one": lambda: training_curves_figure({"BYOL": {"loss": [(0, 1.0)]}}),
     "data_flow": data_flow_figure,
+    "normalizer_errors": lambda: normalizer_errors_figure((3, 128)),
+    **{f"glossary_{name}": draw for name, draw in GLOSSARY.items()},
 }
 
 

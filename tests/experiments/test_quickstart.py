@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cosine_similarity
 
 from experiments import quickstart
-from experiments.studies.digits import RECIPES, Measures, format_table
+from experiments.studies.digits import RECIPES, Measures, _loss_as_cosine, format_table
+from inference.fitting.kl_objective import KLObjective
 from models.vi_simsiam import VISimSiam
 from ssl_as_inference.distributions import PowerSpherical
 
@@ -70,7 +72,25 @@ def test_the_record_says_how_it_was_made(run: tuple[Path, str]) -> None:
     content = record(run[0])
     assert content["command"] == "python -m experiments.quickstart --seed 3 --epochs 2"
     assert content["versions"]["torch"] == torch.__version__
-    assert [epoch for epoch, _ in content["history"]["SimSiam"]["loss"]] == [1, 2]
+    assert [epoch for epoch, _ in content["history"]["VI-SimSiam"]["loss"]] == [1, 2]
+
+
+def test_the_loss_of_simsiam_is_shown_as_its_cosine(run: tuple[Path, str]) -> None:
+    history = record(run[0])["history"]["SimSiam"]
+    assert "loss" not in history
+    assert [epoch for epoch, _ in history["cosine"]] == [1, 2]
+    torch.manual_seed(0)
+    pair = RECIPES["SimSiam"].build().double()
+    views = [torch.rand(16, 1, 16, 16).double() for _ in range(2)]
+    with torch.no_grad():
+        z = [pair.model.encoder(view) for view in views]
+        p = [pair.model.predictor.network(each) for each in z]  # type: ignore[operator]
+        expected = (cosine_similarity(p[0], z[1]) + cosine_similarity(p[1], z[0])).mean() / 2
+        loss = KLObjective()(pair.model, pair.guide)(views).item() / 16
+    name, cosine = _loss_as_cosine(pair, "loss", loss)
+    assert name == "cosine"
+    assert cosine == pytest.approx(expected.item(), abs=1e-12)
+    assert _loss_as_cosine(RECIPES["VI-SimSiam"].build(), "loss", loss) == ("loss", loss)
 
 
 def test_weights_load_as_plain_tensors_and_predict_a_concentration(run: tuple[Path, str]) -> None:

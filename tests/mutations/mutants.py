@@ -46,6 +46,10 @@ _NETWORKS = "models/networks.py"
 _D = "ssl_as_inference/derivations/"
 _V = "experiments/verification/"
 _CHECKER = "tests/derivations/test_checker.py"
+_STEPS = (
+    "tests/derivations/test_steps_can_fail.py::test_a_step_that_is_false_for_three_views_or_images_alone_is_refused"
+)
+_AGGREGATE = "tests/experiments/test_aggregate.py"
 _LEDGER = "tests/derivations/test_ledger.py"
 _COMMAND = "tests/experiments/test_verify.py"
 _JUDGING, _FITTING = "inference/judging/", "inference/fitting/"
@@ -142,7 +146,7 @@ MUTANTS = (
     # geometry and sampling
     Mutant(_SPHERE, "dim / 2 * math.log(math.pi)", "(dim - 1) / 2 * math.log(math.pi)", "C6"),
     Mutant(_SPHERE, ".square() / 2).clamp(max=2)", ".square()).clamp(max=2)", "C9"),
-    Mutant(_SPHERE, "sum_to(y.shape, -pulled)", "sum_to(y.shape, pulled)", "C9"),
+    Mutant(_SPHERE, "sum_to(y.shape, -pulled)", "sum_to(y.shape, pulled)", "", "tests/test_half_squared_chord.py"),
     Mutant(_SPHERE, "sign * y).double() / 2", "sign * y).double()", "C18"),
     Mutant(_SPHERE, "torch.where(ahead, near, 1 - near), torch", "torch.where(ahead, 1 - near, near), torch", "C18"),
     Mutant(_SPHERE, "(gap * (2 - gap)).sqrt()", "(gap * (1 - gap)).abs().sqrt()", "C22"),
@@ -253,6 +257,15 @@ MUTANTS = (
         "(concentration - m) / (concentration + dim + m)",
         "C25",
     ),
+    Mutant(_D + "contrastive.py", "(m, 1, N)) / N\nr", "(m, 1, N))\nr", "C35"),
+    Mutant(_D + "contrastive.py", "info_nce(height) - N * log(N)", "info_nce(height) - log(N)", "C35"),
+    Mutant(_D + "contrastive.py", "Sum(exp(height(m, f[n]))", "Sum(exp(height(m, f[m]))", "C35"),
+    Mutant(
+        _D + "contrastive.py", "RECONSTRUCTION + _expected(log(prior", "RECONSTRUCTION - _expected(log(prior", "C35"
+    ),
+    Mutant(
+        _D + "notation.py", "isinstance(e, log) and e.args[0].is_Add", "isinstance(e, log) and e.args[0].is_Mul", "C35"
+    ),
     Mutant(_D + "evaluation.py", "cosines[a - 1][b - 1] for", "cosines[b - 1][a - 1] for", "C12"),
     Mutant(_D + "notation.py", "rest.subs(variable, atoms[0].args[1])", "rest", "C7"),
     # the checker: what verifies must be able to fail
@@ -302,9 +315,25 @@ MUTANTS = (
         "",
         _CHECKER,
     ),
+    Mutant(_V + "aggregate.py", "count * dim * z.mean(0).square()", "count * z.mean(0).square()", "", _AGGREGATE),
+    Mutant(_V + "aggregate.py", "square().sum() - 1 / dim)", "square().sum())", "", _AGGREGATE),
+    Mutant(_V + "aggregate.py", "freedom = (dim - 1)", "freedom = dim", "", _AGGREGATE),
+    Mutant(_V + "aggregate.py", '"all", normalized=True', '"all"', "", _AGGREGATE),
+    Mutant(_V + "aggregate.py", "(pull * unit).sum(-1, keepdim=True) * unit", "0 * unit", "", _AGGREGATE),
+    Mutant(
+        _V + "claims_trained_encoder.py",
+        "return max(map(abs, tests))",
+        "return max(map(abs, tests[:1]))",
+        "",
+        _AGGREGATE,
+    ),
+    Mutant(_V + "claims_trained_encoder.py", " + (not directions >= _FAR)", "", "", _AGGREGATE),
+    Mutant(_V + "claims_trained_encoder.py", "not angle > _LEAST_ANGLE", "angle < _LEAST_ANGLE", "", _AGGREGATE),
+    Mutant(_V + "claim.py", 'if "$" in text or marks', "if marks", "", _LEDGER),
+    Mutant(_V + "losses.py", "(*values.values())", "(*sorted(values.values()))", "", _LEDGER),
     Mutant(_V + "ledger.py", "Outcome(math.inf, f", "Outcome(0.0, f", "", _LEDGER),
     Mutant(_V + "ledger.py", "(*found, *errata.CLAIMS)", "found", "", _LEDGER),
-    Mutant(_V + "ledger.py", "claims_fixed_target trajectories", "claims_fixed_target", "", _LEDGER),
+    Mutant(_V + "ledger.py", "claims_trained_encoder trajectories", "claims_trained_encoder", "", _LEDGER),
     Mutant(_V + "ledger.py", "claim.check(Lab(lab.device, lab.seed))", "claim.check(lab)", "", _LEDGER),
     Mutant(_V + "errata.py", "abs(printed - corrected) > 1e-2", "abs(printed - corrected) >= 0", "", _LEDGER),
     Mutant(_V + "errata.py", "Outcome(abs(shipped - corrected)", "Outcome(abs(corrected - corrected)", "", _LEDGER),
@@ -337,6 +366,7 @@ MUTANTS = (
     Mutant(_V + "trajectories.py", "ENOUGH_RISES) + stop_gradient.rises(full)", "ENOUGH_RISES)", "", _CHECKER),
     Mutant(_V + "witnesses.py", "return float(weight @ gap)", "return float(weight @ gap) * 1.0001", "", _CHECKER),
     Mutant(_D + "step.py", "[None] if self.symbolic else []", "[]", "", _CHECKER),
+    Mutant(_D + "step.py", "self.left.has(M, N) or self.right.has(M, N)", "self.left.has(M)", "", _STEPS),
     Mutant(_D + "step.py", "cases += VIEWS", "cases += VIEWS[:1]", "", _CHECKER),
     Mutant(
         _D + "step.py",
@@ -635,6 +665,18 @@ MUTANTS = (
         "logsumexp(-1) + math.log(",
         "",
         _CONTRASTIVE_TESTS,
+    ),
+    Mutant(
+        _FITTING + "contrastive_objective.py",
+        "diagonal(dim1=-2, dim2=-1) - log_average",
+        "diagonal(dim1=-2, dim2=-1)",
+        "C35",
+    ),
+    Mutant(
+        _FITTING + "contrastive_objective.py",
+        "atoms.unsqueeze(-2)",
+        "atoms.roll(1, -2).unsqueeze(-2)",
+        "C35",
     ),
     Mutant(
         _STORE,

@@ -7,9 +7,9 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.images.augmentations.batched import check_canvas, joined, multiply_on
-from experiments.images.augmentations.per_sample import converted, normalized, to_tensor
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.augmentations.taps import most_taps, resample, resampling_taps
+from experiments.images.device_images import converted, stored_pixels
 
 
 def shorter_side(size: int) -> int:
@@ -82,7 +82,7 @@ def sample_center_view(image: Image.Image, recipe: ViewRecipe) -> Tensor:
         >>> sample_center_view(Image.new("RGB", (60, 40)), ViewRecipe(size=32)).shape
         torch.Size([3, 32, 32])
     """
-    image = converted(image, recipe)
+    image = converted(image, recipe.channels)
     box: list[float] = [0.0, 0.0, 0.0, 0.0]
     for axis, length in enumerate(image.size):
         resized = length * shorter_side(recipe.size) // min(image.size)
@@ -90,4 +90,5 @@ def sample_center_view(image: Image.Image, recipe: ViewRecipe) -> Tensor:
         box[axis] = first * length / resized
         box[axis + 2] = min((first + recipe.size) * length / resized, length)  # rounding may reach beyond
     view = image.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR, box=(box[0], box[1], box[2], box[3]))
-    return normalized(to_tensor(view), recipe)
+    pixels = torch.from_numpy(stored_pixels(view, None, recipe.channels).copy())
+    return joined((pixels[:, None] / 255).unbind(), recipe)[0]

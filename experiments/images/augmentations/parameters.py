@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from experiments.images.augmentations.defects import DEFECT_DRAWS, DETAIL_DRAWS, Defects, defects_from_draws, no_defects
 from experiments.images.augmentations.recipe import ViewRecipe
+from experiments.images.device_images import to_device
 
 CROP_ATTEMPTS = 10
 """How often torchvision's RandomResizedCrop looks for a crop that fits before it takes the largest in the middle."""
 
-JITTER_OPERATIONS = ("brightness", "contrast", "saturation", "hue")
-
-_DRAWS = 2 * CROP_ATTEMPTS + 2 + 2 * len(JITTER_OPERATIONS) + 5
+_DRAWS = 2 * CROP_ATTEMPTS + 2 + 2 * 4 + 5
 
 
 class ViewParameters(NamedTuple):
@@ -62,19 +60,6 @@ class ViewParameters(NamedTuple):
         """What comes last."""
         return Defects(*(getattr(self, name) for name in Defects._fields))
 
-    def to(self, device: torch.device | str) -> ViewParameters:
-        """Copy to another device without waiting for it."""
-        return ViewParameters(*(_to_device(tensor, torch.device(device)) for tensor in self))
-
-    def of(self, image: int) -> Any:
-        """The parameters of one image, under the same names as plain numbers and tuples of them; waits for the device.
-
-        `Any`, as the type of a field is no tensor there.
-        """
-        values = [tensor[image].tolist() for tensor in self]
-        plain: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
-        return ViewParameters(*plain)
-
 
 def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generator) -> ViewParameters:
     """Draw the parameters of one view of each image.
@@ -110,10 +95,21 @@ def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generato
         raise ValueError(
             f"sizes must be whole numbers of shape (images, 2), got {sizes.dtype} of shape {tuple(sizes.shape)}"
         )
-    draws = torch.rand(len(sizes), _DRAWS, generator=generator, device=generator.device)
-    return parameters_from_draws(
-        recipe, sizes, _to_device(draws, sizes.device), _defect_draws(recipe, len(sizes), generator, sizes.device)
-    )
+    draws = draw_uniform(recipe, len(sizes), generator)
+    return parameters_from_draws(recipe, sizes, *(to_device(draw, sizes.device) for draw in draws))
+
+
+def draw_uniform(recipe: ViewRecipe, images: int, generator: torch.Generator) -> list[Tensor]:
+    """The uniform numbers of one view of each image, on the generator's device, as `parameters_from_draws` takes them.
+
+    Args:
+        recipe: Where it has no defects, there is one tensor instead of two.
+        images: How many.
+        generator: Source of randomness.
+    """
+    counts = [_DRAWS] + [DEFECT_DRAWS] * recipe.has_defects + [DETAIL_DRAWS] * recipe.loses_detail
+    draws = [torch.rand(images, count, generator=generator, device=generator.device) for count in counts]
+    return [*draws[:1], torch.cat(draws[1:], dim=1)] if recipe.has_defects else draws
 
 
 def parameters_from_draws(
@@ -143,53 +139,6 @@ def parameters_from_draws(
         flip=flip < recipe.flip_probability,
         **defects._asdict(),
     )
-
-
-def draw_sample_parameters(recipe: ViewRecipe, size: tuple[int, int], generator: torch.Generator) -> Any:
-    """Draw the parameters of one view of one image, as `draw_parameters` does for a batch of one, in double precision.
-
-    Args:
-        recipe: Ranges and probabilities.
-        size: Height and width of the image, at least 1.
-        generator: Source of randomness, on the CPU.
-
-    Returns:
-        As `ViewParameters.of`.
-
-    Raises:
-        ValueError: If the image has no pixels.
-
-    Example:
-        >>> draw_sample_parameters(ViewRecipe(size=64), (120, 160), torch.Generator().manual_seed(0)).box
-        (6, 53, 112, 103)
-    """
-    if min(size) < 1:
-        raise ValueError(f"size must be a height and width of at least 1, got {size}")
-    return draw_parameters_of_each(recipe, [size], [generator]).of(0)
-
-
-def draw_parameters_of_each(
-    recipe: ViewRecipe, sizes: Sequence[tuple[int, int]], generators: Sequence[torch.Generator]
-) -> ViewParameters:
-    """Draw the parameters of images that have generators of their own; the others' presence changes no bit.
-
-    Args:
-        recipe: Ranges and probabilities.
-        sizes: Height and width of each image, at least 1.
-        generators: Of each image, on the CPU.
-    """
-    draws = torch.stack([torch.rand(_DRAWS, generator=generator) for generator in generators]).double()
-    defect_draws = [_defect_draws(recipe, 1, generator, draws.device) for generator in generators]
-    drawn = [draw for draw in defect_draws if draw is not None]
-    return parameters_from_draws(recipe, torch.tensor(sizes), draws, torch.cat(drawn) if drawn else None)
-
-
-def _defect_draws(recipe: ViewRecipe, images: int, generator: torch.Generator, device: torch.device) -> Tensor | None:
-    if not recipe.has_defects:
-        return None
-    counts = (DEFECT_DRAWS, DETAIL_DRAWS) if recipe.loses_detail else (DEFECT_DRAWS,)
-    parts = [torch.rand(images, count, generator=generator, device=generator.device) for count in counts]
-    return _to_device(torch.cat(parts, dim=1), device)
 
 
 def _factor_ranges(recipe: ViewRecipe) -> list[tuple[float, float]]:
@@ -228,9 +177,3 @@ def _boxes(recipe: ViewRecipe, sizes: Tensor, areas: Tensor, ratios: Tensor, pla
 
 def _uniform(draw: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * draw
-
-
-def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()  # a copy from pageable memory would wait
-    return tensor.to(device, non_blocking=True)

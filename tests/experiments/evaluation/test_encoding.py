@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.evaluation.encoding import (
-    ResidentViews,
-    StreamedViews,
+    RandomViews,
     center_view,
     displayed,
     embeddings,
@@ -21,10 +19,10 @@ from experiments.evaluation.encoding import (
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.evaluation import center_view as batched_center_view
 from experiments.images.augmentations.parameters import draw_parameters
-from experiments.images.augmentations.per_sample import SampleViews
 from experiments.images.device_images import DeviceImages
 from experiments.images.image_sets import ArraySource, ImageSet
-from experiments.images.randomness import Stream, derived_generator, derived_seed
+from experiments.images.randomness import Stream, derived_generator
+from experiments.images.streamed_images import StreamedImages
 from experiments.pretraining.export import Pretrained
 from inference.judging.representation import embed
 
@@ -78,38 +76,28 @@ def test_the_classifier_is_trained_on_crops_and_flips_alone(pretrained: Pretrain
     assert (recipe.size, recipe.mean, recipe.std) == (16, (0.5,) * 3, (0.25,) * 3)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_streamed_views_depend_on_seed_epoch_and_image_alone(
-    threads: int, pretrained: Pretrained, images: ImageSet
-) -> None:
-    found = list(StreamedViews(pretrained, images, seed=4, threads=threads)(3, BATCHES))
-    transform = SampleViews(training_recipe(pretrained.config))
-    for features, batch in zip(found, BATCHES, strict=True):
-        views = [
-            transform(images.read(index), derived_seed(4, Stream.SAMPLE_VIEWS, 3, index, 0)) for index in batch.tolist()
-        ]
-        torch.testing.assert_close(features, backbone(pretrained, torch.stack(views)), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("threads", [0, 2])
+def test_streamed_views_are_the_resident_ones(threads: int, pretrained: Pretrained, images: ImageSet) -> None:
+    streamed = StreamedImages(images, torch.device("cpu"), threads=threads)
+    found = list(RandomViews(pretrained, streamed, seed=4)(3, BATCHES))
+    expected = list(RandomViews(pretrained, DeviceImages.load(images), seed=4)(3, BATCHES))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_resident_views_are_those_of_the_batch(pretrained: Pretrained, images: ImageSet) -> None:
+def test_random_views_are_those_of_the_batch(pretrained: Pretrained, images: ImageSet) -> None:
     resident, recipe = DeviceImages.load(images), training_recipe(pretrained.config)
-    found = list(ResidentViews(pretrained, resident, seed=4)(3, BATCHES))
+    found = list(RandomViews(pretrained, resident, seed=4)(3, BATCHES))
     for number, (features, batch) in enumerate(zip(found, BATCHES, strict=True)):
         sizes = resident.sizes[batch]
-        parameters = draw_parameters(recipe, sizes, derived_generator(4, Stream.BATCHED_VIEWS, 3, number))
+        parameters = draw_parameters(recipe, sizes, derived_generator(4, Stream.VIEWS, 3, number))
         views = BatchedViews(recipe)(resident.canvas[batch], sizes, parameters)
         torch.testing.assert_close(features, backbone(pretrained, views), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["streamed", "resident"])
-def test_views_change_with_seed_and_epoch_and_come_again(kind: str, pretrained: Pretrained, images: ImageSet) -> None:
+def test_views_change_with_seed_and_epoch_and_come_again(pretrained: Pretrained, images: ImageSet) -> None:
     def features(seed: int, epoch: int) -> Tensor:
-        source: Any = (
-            StreamedViews(pretrained, images, seed, threads=1)
-            if kind == "streamed"
-            else ResidentViews(pretrained, DeviceImages.load(images), seed)
-        )
-        return torch.cat(list(source(epoch, BATCHES)))
+        return torch.cat(list(RandomViews(pretrained, DeviceImages.load(images), seed)(epoch, BATCHES)))
 
     assert torch.equal(features(0, 0), features(0, 0))
     assert not torch.allclose(features(0, 0), features(0, 1))

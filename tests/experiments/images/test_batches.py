@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import gc
-import multiprocessing
 import pickle
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from itertools import islice
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from torch import Tensor
 
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.parameters import draw_parameters
-from experiments.images.augmentations.per_sample import SampleViews
 from experiments.images.augmentations.recipe import ViewRecipe
-from experiments.images.batches import ResidentBatches, StreamedBatches
+from experiments.images.batches import ViewBatches
 from experiments.images.device_images import DeviceImages
 from experiments.images.errors import BrokenImageError
 from experiments.images.image_sets import ArraySource, FileSource, ImageSet
 from experiments.images.order import EpochOrder
-from experiments.images.randomness import Stream, derived_generator, derived_seed
+from experiments.images.randomness import Stream, derived_generator
+from experiments.images.streamed_images import StreamedImages
 
 Make = Callable[..., ImageSet]
 GLOBAL, LOCAL = ViewRecipe(size=8), ViewRecipe(size=5, crop_scale=(0.05, 0.2))
@@ -36,14 +35,21 @@ def images(make_set: Make) -> ImageSet:
     return make_set({"cat": 8, "dog": 6}, sizes=((12, 9), (7, 15), (1, 1), (10, 10)))
 
 
-def make_batches(images: ImageSet, path: str, **options: Any) -> ResidentBatches | StreamedBatches:
+def make_batches(images: ImageSet, path: str, **options: Any) -> ViewBatches:
     world = {name: options.pop(name) for name in ("world_size", "rank") if name in options}
     order = EpochOrder(len(images), BATCH, options.pop("seed", 7), **world)
     options = {"start": 0, "stop": 7} | options
     groups = options.pop("groups", GROUPS)
-    if path == "resident":
-        return ResidentBatches(DeviceImages.load(images), order, groups, **options)
-    return StreamedBatches(images, order, groups, workers=2 if path == "two workers" else 0, **options)
+    source: Any = DeviceImages.load(images)
+    if path != "resident":
+        source = StreamedImages(images, torch.device("cpu"), threads=2 if path == "two threads" else 0)
+    return ViewBatches(source, order, groups, **options)
+
+
+def step_of(batches: ViewBatches, step: int) -> list[Tensor]:
+    groups = [(recipe, 1) for recipe in batches.recipes]
+    (views,) = ViewBatches(batches.images, batches.order, groups, start=step, stop=step + 1)
+    return views
 
 
 def equal(first: Iterable[list[Tensor]], second: Iterable[list[Tensor]]) -> bool:
@@ -53,7 +59,7 @@ def equal(first: Iterable[list[Tensor]], second: Iterable[list[Tensor]]) -> bool
     )
 
 
-@pytest.mark.parametrize("path", ["resident", "no workers", "two workers"])
+@pytest.mark.parametrize("path", ["resident", "no threads", "two threads"])
 def test_each_step_yields_all_views_of_all_groups_in_order(images: ImageSet, path: str) -> None:
     batches = make_batches(images, path)
     steps = list(batches)
@@ -64,7 +70,7 @@ def test_each_step_yields_all_views_of_all_groups_in_order(images: ImageSet, pat
         assert all(bool(view.isfinite().all()) for view in views)
 
 
-@pytest.mark.parametrize("path", ["resident", "no workers", "two workers"])
+@pytest.mark.parametrize("path", ["resident", "no threads", "two threads"])
 @pytest.mark.parametrize("start", [1, 3, 5])
 def test_a_later_start_yields_the_same_from_there_on(images: ImageSet, path: str, start: int) -> None:
     whole = list(make_batches(images, path))
@@ -72,18 +78,11 @@ def test_a_later_start_yields_the_same_from_there_on(images: ImageSet, path: str
     assert equal(make_batches(images, path, start=start, stop=start), [])
 
 
-@pytest.mark.parametrize("path", ["resident", "no workers", "two workers"])
-def test_one_step_can_be_had_alone(images: ImageSet, path: str) -> None:
-    batches = make_batches(images, path)
-    whole = list(batches)
-    assert equal([batches.views(6), batches.views(2)], [whole[6], whole[2]])
+def test_the_number_of_threads_changes_no_bit(images: ImageSet) -> None:
+    assert equal(make_batches(images, "two threads"), make_batches(images, "no threads"))
 
 
-def test_the_number_of_workers_changes_no_bit(images: ImageSet) -> None:
-    assert equal(make_batches(images, "two workers"), make_batches(images, "no workers"))
-
-
-@pytest.mark.parametrize("path", ["resident", "no workers", "two workers"])
+@pytest.mark.parametrize("path", ["resident", "no threads", "two threads"])
 def test_no_global_generator_is_touched(images: ImageSet, path: str) -> None:
     ours, numpys = torch.get_rng_state(), pickle.dumps(np.random.get_state())  # noqa: NPY002 - the global state
     first = list(make_batches(images, path))
@@ -99,45 +98,35 @@ def test_resident_views_are_those_of_the_documented_seeds(images: ImageSet) -> N
     for step in (0, 6):
         indices = order.batch(step)
         for view, recipe in enumerate([GLOBAL, LOCAL, LOCAL]):
-            generator = derived_generator(7, Stream.BATCHED_VIEWS, step, 0, view)
+            generator = derived_generator(7, Stream.VIEWS, step, 0, view)
             sizes = resident.sizes[indices]
             parameters = draw_parameters(recipe, sizes, generator)
             expected = BatchedViews(recipe)(resident.canvas[indices], sizes, parameters)
-            assert torch.equal(batches.views(step)[view], expected)
+            assert torch.equal(step_of(batches, step)[view], expected)
 
 
-def test_streamed_views_are_those_of_the_documented_seeds(images: ImageSet) -> None:
+@pytest.mark.parametrize("storage_size", [None, 6])
+def test_streamed_views_are_the_resident_ones(images: ImageSet, storage_size: int | None) -> None:
     order = EpochOrder(IMAGES, BATCH, 7)
-    batches = make_batches(images, "no workers")
-    for step in (0, 6):
-        for row, index in enumerate(order.batch(step).tolist()):
-            for view, recipe in enumerate([GLOBAL, LOCAL, LOCAL]):
-                seed = derived_seed(7, Stream.SAMPLE_VIEWS, step // 3, index, view)
-                expected = SampleViews(recipe)(images.read(index), seed)
-                assert torch.equal(batches.views(step)[view][row], expected)
+    resident = DeviceImages.load(images, storage_size=storage_size)
+    streamed = StreamedImages(images, torch.device("cpu"), storage_size, threads=1)
+    paths = [ViewBatches(source, order, GROUPS, start=0, stop=6) for source in (resident, streamed)]
+    for views, others in zip(*paths, strict=True):
+        for view, other in zip(views, others, strict=True):
+            torch.testing.assert_close(view, other, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("path", ["resident", "no workers"])
+@pytest.mark.parametrize("path", ["resident", "no threads"])
 def test_views_steps_and_seeds_differ(images: ImageSet, path: str) -> None:
     batches = make_batches(images, path)
-    one, two = batches.views(0)[1:]
-    other_seed = make_batches(images, path, seed=8).views(0)[1]
+    one, two = step_of(batches, 0)[1:]
+    other_seed = step_of(make_batches(images, path, seed=8), 0)[1]
     assert not torch.equal(one, two)
-    assert not torch.equal(one, batches.views(3)[1])
+    assert not torch.equal(one, step_of(batches, 3)[1])
     assert not torch.equal(one, other_seed)
 
 
-def test_streamed_processes_share_the_views_of_one(images: ImageSet) -> None:
-    whole = make_batches(images, "no workers")
-    ranks = [make_batches(images, "no workers", world_size=2, rank=rank) for rank in range(2)]
-    for step in (0, 6):
-        parts = [rank.views(step) for rank in ranks]
-        for view, expected in enumerate(whole.views(step)):
-            shared = torch.stack([part[view] for part in parts], dim=1).flatten(0, 1)
-            assert torch.equal(shared, expected)
-
-
-def test_resident_processes_share_the_images_and_draw_views_of_their_own() -> None:
+def test_processes_share_the_images_and_draw_views_of_their_own() -> None:
     # A recipe that only resizes square images shows which images a process has; one that draws shows its draws.
     still = ViewRecipe(
         size=8, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), jitter_probability=0, grey_probability=0,
@@ -147,16 +136,16 @@ def test_resident_processes_share_the_images_and_draw_views_of_their_own() -> No
     square = ImageSet("square", ArraySource(pixels), torch.zeros(IMAGES).long(), ("a",))
     for recipe, shared in ((still, True), (GLOBAL, False)):
         groups = ((recipe, 1),)
-        (whole,) = make_batches(square, "resident", groups=groups).views(1)
+        (whole,) = step_of(make_batches(square, "resident", groups=groups), 1)
         ranks = [make_batches(square, "resident", groups=groups, world_size=2, rank=rank) for rank in range(2)]
-        parts = torch.stack([rank.views(1)[0] for rank in ranks], dim=1).flatten(0, 1)
+        parts = torch.stack([step_of(rank, 1)[0] for rank in ranks], dim=1).flatten(0, 1)
         assert torch.equal(parts, whole) == shared
     alike = ImageSet("alike", ArraySource(pixels[:1].repeat(IMAGES, axis=0)), square.labels, ("a",))
-    one, two = (make_batches(alike, "resident", world_size=2, rank=rank).views(1)[0] for rank in range(2))
+    one, two = (step_of(make_batches(alike, "resident", world_size=2, rank=rank), 1)[0] for rank in range(2))
     assert not torch.equal(one, two)
 
 
-@pytest.mark.parametrize("path", ["resident", "two workers"])
+@pytest.mark.parametrize("path", ["resident", "two threads"])
 def test_grey_images_keep_one_channel(path: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 1), dtype=np.uint8)
     images = ImageSet("grey", ArraySource(pixels), torch.zeros(8).long(), ("a",))
@@ -165,17 +154,27 @@ def test_grey_images_keep_one_channel(path: str) -> None:
         assert [view.shape for view in views] == [(BATCH, 1, 4, 4)] * 2
 
 
-def test_no_worker_outlives_its_loop(images: ImageSet) -> None:
-    batches = make_batches(images, "two workers", stop=200)
-    for _ in islice(batches, 3):
-        assert len(multiprocessing.active_children()) == 2
-    gc.collect()  # where the loop's iterator is not counted by references
-    assert multiprocessing.active_children() == [], "leaving the loop early ends the workers"
-    list(make_batches(images, "two workers"))
-    assert multiprocessing.active_children() == [], "the last batch ends the workers"
+def test_no_more_than_a_few_batches_are_decoded_ahead_and_no_thread_outlives_its_loop(images: ImageSet) -> None:
+    before = threading.active_count()
+    asked: list[int] = []
+
+    def without_end() -> Iterator[Tensor]:
+        for step in count():
+            asked.append(step)
+            yield torch.tensor([step % IMAGES])
+
+    streamed = StreamedImages(images, torch.device("cpu"), threads=2)
+    with closing(streamed.canvases(without_end())) as canvases:
+        for _ in islice(canvases, 20):
+            assert threading.active_count() <= before + 2
+        assert 20 <= len(asked) <= 20 + 5
+    assert threading.active_count() == before, "leaving the loop early ends the threads"
+    for _ in make_batches(images, "two threads"):
+        pass
+    assert threading.active_count() == before, "the last batch ends the threads"
 
 
-@pytest.mark.parametrize("path", ["no workers", "two workers"])
+@pytest.mark.parametrize("path", ["no threads", "two threads"])
 def test_a_file_that_breaks_while_training_is_named(images: ImageSet, path: str) -> None:
     batches = make_batches(images, path)
     assert isinstance(images.source, FileSource)
@@ -183,10 +182,9 @@ def test_a_file_that_breaks_while_training_is_named(images: ImageSet, path: str)
     file.write_bytes(b"")
     with pytest.raises(BrokenImageError, match=r"003\.png: the file is empty"):
         list(batches)
-    assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("path", ["resident", "no workers"])
+@pytest.mark.parametrize("path", ["resident", "no threads"])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -202,30 +200,35 @@ def test_bad_arguments_are_refused(images: ImageSet, path: str, options: dict[st
         make_batches(images, path, **options)
 
 
-def test_bad_arguments_of_streams_are_refused(images: ImageSet) -> None:
-    order = EpochOrder(IMAGES, BATCH, 0)
-    with pytest.raises(ValueError, match="workers must be at least 0, got -1"):
-        StreamedBatches(images, order, GROUPS, start=0, stop=1, workers=-1)
+def test_an_order_of_another_set_is_refused(images: ImageSet) -> None:
     with pytest.raises(ValueError, match="order must be of the 14 images of the set, got one of 13"):
-        StreamedBatches(images, EpochOrder(13, BATCH, 0), GROUPS, start=0, stop=1)
+        ViewBatches(DeviceImages.load(images), EpochOrder(13, BATCH, 0), GROUPS, start=0, stop=1)
+
+
+@pytest.mark.parametrize(("source", "wanted"), [(1, 3), (3, 1)])
+def test_streamed_images_take_the_channels_that_are_wanted(source: int, wanted: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 6, 6, source), dtype=np.uint8)
+    images = ImageSet("set", ArraySource(pixels), torch.zeros(2).long(), ("a",))
+    streamed = StreamedImages(images, torch.device("cpu"), threads=0, as_channels=wanted)
+    ((canvas, _),) = streamed.canvases([torch.arange(2)])
+    expected = [np.asarray(images.read(n).convert("L" if wanted == 1 else "RGB")).reshape(6, 6, wanted) for n in (0, 1)]
+    assert streamed.channels == wanted
+    assert np.array_equal(canvas.permute(0, 2, 3, 1).numpy(), np.stack(expected))
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("threads", [0, 2])
 def test_views_on_a_gpu_are_those_on_the_cpu(
-    images: ImageSet, workers: int, never_waiting: Callable[[], AbstractContextManager[None]]
+    images: ImageSet, threads: int, never_waiting: Callable[[], AbstractContextManager[None]]
 ) -> None:
     order = EpochOrder(IMAGES, BATCH, 7)
-    streamed = StreamedBatches(images, order, GROUPS, start=2, stop=6, workers=workers, device="cuda")
-    expected = StreamedBatches(images, order, GROUPS, start=2, stop=6)
-    for views, others in zip(streamed, expected, strict=True):
-        for view, other in zip(views, others, strict=True):
-            assert view.device.type == "cuda"
-            assert torch.equal(view.cpu(), other)
-    on_gpu = ResidentBatches(DeviceImages.load(images, "cuda"), order, GROUPS, start=2, stop=6)
-    on_cpu = ResidentBatches(DeviceImages.load(images), order, GROUPS, start=2, stop=6)
+    on_cpu = ViewBatches(DeviceImages.load(images), order, GROUPS, start=2, stop=6)
+    on_gpu = ViewBatches(DeviceImages.load(images, "cuda"), order, GROUPS, start=2, stop=6)
+    streamed = StreamedImages(images, torch.device("cuda"), threads=threads)
     with never_waiting():
         steps = list(on_gpu)
-    for views, others in zip(steps, on_cpu, strict=True):
-        for view, other in zip(views, others, strict=True):
-            assert torch.allclose(view.cpu(), other, atol=1e-4)
+    for made in (steps, ViewBatches(streamed, order, GROUPS, start=2, stop=6)):
+        for views, others in zip(made, on_cpu, strict=True):
+            for view, other in zip(views, others, strict=True):
+                assert view.device.type == "cuda"
+                assert torch.allclose(view.cpu(), other, atol=1e-4)

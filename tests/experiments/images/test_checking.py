@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,9 +36,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-def test_a_set_without_faults_passes_unchanged(make_set: Make) -> None:
-    images = make_set({"cat": 3, "dog": 2})
-    assert check_images(images).source is images.source
+def test_a_set_without_faults_passes_unchanged_and_is_measured(make_set: Make) -> None:
+    images = make_set({"cat": 3, "dog": 2}, sizes=((8, 6), (5, 9)))
+    checked = check_images(images)
+    assert checked.source is images.source
+    assert checked.sizes is not None and checked.sizes.tolist() == [[8, 6], [5, 9], [8, 6], [5, 9], [8, 6]]  # noqa: PT018
 
 
 def test_one_error_lists_every_broken_file(make_set: Make) -> None:
@@ -124,20 +125,22 @@ def test_a_remembered_fault_is_tried_again(
     assert check_images(images, cache_folder=tmp_path / "cache").source is images.source
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 2, "images": 3, "broken": 7}'])
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04"], ids=str)
 def test_a_damaged_cache_is_replaced_with_a_word(
-    make_set: Make, tmp_path: Path, reads: list[int], content: str, capsys: pytest.CaptureFixture[str]
+    make_set: Make, tmp_path: Path, reads: list[int], content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = make_set({"cat": 3})
     check_images(images, cache_folder=tmp_path / "cache")
-    (file,) = (tmp_path / "cache").iterdir()
-    file.write_text(content)
+    (folder,) = (tmp_path / "cache").iterdir()
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(content)
     reads.clear()
     check_images(images, cache_folder=tmp_path / "cache")
     assert sorted(reads) == [0, 1, 2]
-    assert f"{file} is damaged; the images are checked again" in capsys.readouterr().err
-    assert json.loads(file.read_text())["images"] == 3
-    assert list((tmp_path / "cache").iterdir()) == [file]
+    assert f"checkpoint {file} is damaged" in capsys.readouterr().err
+    assert file.read_bytes() == whole
+    assert list(folder.iterdir()) == [file]
 
 
 def test_a_cache_folder_that_cannot_be_made_is_no_obstacle(

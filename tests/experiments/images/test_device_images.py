@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.images import canvas_cache, device_images
+from experiments.images import cache as caching
+from experiments.images import device_images
+from experiments.images.checking import check_images
 from experiments.images.device_images import DeviceImages, stored_size
 from experiments.images.errors import BrokenImageError, ImageSetError
 from experiments.images.image_sets import ArraySource, FileSource, ImageSet
@@ -103,6 +105,7 @@ def test_a_photograph_is_reduced_as_pillow_does(photograph: Path, tmp_path: Path
 def test_a_second_start_decodes_nothing_and_gives_the_same(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    images = check_images(images)
     plain = DeviceImages.load(images)
     first = DeviceImages.load(images, cache_folder=tmp_path / "cache")
     (folder,) = (tmp_path / "cache").iterdir()
@@ -130,12 +133,12 @@ def test_another_storage_size_or_a_changed_file_has_a_cache_of_its_own(images: I
 def test_of_a_damaged_cache_the_damaged_part_is_made_anew_with_a_word(
     images: ImageSet, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "cache"
+    cache, images = tmp_path / "cache", check_images(images)
     expected = DeviceImages.load(images, cache_folder=cache)
     (folder,) = cache.iterdir()
     files = sorted(folder.iterdir())
     whole = bytearray(files[2].read_bytes())
-    pixels = load_checkpoint(files[2], canvas_cache._FORMAT)["pixels"].numpy().tobytes()
+    pixels = load_checkpoint(files[2], caching.FORMAT)["pixels"].numpy().tobytes()
     place = whole.index(pixels) + 7
     contents: dict[str, bytes | bytearray] = {
         "cut": whole[:-100],
@@ -179,6 +182,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
 
 @pytest.mark.usefixtures("small_chunks")
 def test_an_interrupted_start_has_cached_what_it_decoded(images: ImageSet, tmp_path: Path) -> None:
+    images = check_images(images)
     assert isinstance(images.source, FileSource)
     file = images.source.path(69)
     file.write_bytes(file.read_bytes()[:-30])  # the header is whole
@@ -191,6 +195,7 @@ def test_too_little_memory_is_refused_before_anything_is_decoded(
     images: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device_images, "_free_memory", lambda _: 10_000)
+    images = check_images(images)
     monkeypatch.setattr(FileSource, "read", None)
     with pytest.raises(
         ImageSetError,
@@ -212,11 +217,10 @@ def test_an_empty_set_and_a_storage_size_of_zero_are_refused(images: ImageSet) -
         DeviceImages.load(images, storage_size=0)
 
 
-def test_an_image_that_changes_between_header_and_pixels_is_named(
-    images: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_that_changes_after_the_check_is_named(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = check_images(images)
     monkeypatch.setattr(FileSource, "read", lambda *_: Image.new("RGB", (3, 3)))
-    with pytest.raises(BrokenImageError, match=r"000\.png: the image is 3 × 3, its header said otherwise"):
+    with pytest.raises(BrokenImageError, match=r"000\.png: the image is 3 × 3, not as when it was checked"):
         DeviceImages.load(images)
 
 

@@ -16,7 +16,7 @@ Save = Callable[..., Path]
 
 def paths(images: ImageSet) -> list[str]:
     assert isinstance(images.source, FileSource)
-    return [images.source.relative_path(index) for index in range(len(images))]
+    return list(images.source.paths)
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -27,7 +27,7 @@ def test_no_two_keys_share_a_seed_when_one_extends_another_or_splits_its_numbers
 
 
 def test_neighbouring_keys_give_seeds_that_are_uniform_and_uncorrelated() -> None:
-    seeds = np.array([derived_seed(7, Stream.SAMPLE_VIEWS, 0, image, 0) for image in range(4000)])
+    seeds = np.array([derived_seed(7, Stream.VIEWS, step, 0, 0) for step in range(4000)])
     lower = (seeds & 0xFFFFFFFF) / 2**32  # all that PyTorch's generator on the CPU looks at
     assert stats.kstest(lower, "uniform").pvalue > 1e-3
     assert stats.kstest(seeds / 2**63, "uniform").pvalue > 1e-3

@@ -15,7 +15,7 @@ from experiments.pretraining.configuration import EngineConfig, PretrainConfig
 from experiments.pretraining.export import load_pretrained
 from experiments.pretraining.metrics import read_rows
 from experiments.pretraining.run_folder import RunFolder
-from experiments.pretraining.training import TrainingFailedError, pretrain
+from experiments.pretraining.training import TrainingFailedError, build_learner, pretrain
 from inference.fitting.cuda_graphs import RecordingError
 from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.stepwise import StepwiseLearner
@@ -34,7 +34,7 @@ def test_it_asks_for_the_learner_that_records(
     asked: bool, kind: type[StepwiseLearner], configuration: Make, tmp_path: Path
 ) -> None:
     config = configuration(tmp_path / "run", engine=EngineConfig(cuda_graphs=asked))
-    assert type(training._learner(config, build_pair(config), steps=24, steps_per_epoch=3)) is kind
+    assert type(build_learner(training._kind(config.engine), config, build_pair(config), 24, 3)) is kind
 
 
 @pytest.mark.parametrize("method", ["byol", "vi_simsiam"])

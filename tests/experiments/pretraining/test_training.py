@@ -204,8 +204,8 @@ def test_the_first_bad_step_stops_the_run_and_the_last_good_checkpoint_stays(
     )
     batches = TrainingImages.batches
 
-    def with_a_bad_image(self: TrainingImages, order: Any, start: int, stop: int) -> Any:
-        for step, views in enumerate(batches(self, order, start, stop), start=start):
+    def with_a_bad_image(self: TrainingImages, order: Any, start: int, stop: int, **options: Any) -> Any:
+        for step, views in enumerate(batches(self, order, start, stop, **options), start=start):
             if step == 7:
                 views[1][3] = math.inf
             yield views

@@ -220,7 +220,7 @@ def test_weights_stay_finite_where_the_concentration_vanishes_or_the_atom_is_opp
         ),
         pytest.param(
             lambda: _learner(unit_pull, "dimension"),
-            'nats_per must be "image" with the weights unit_pull, whose loss is in no nats, got "dimension"',
+            'nats_per must be "image" with the weights unit_pull, whose loss is not in nats, got "dimension"',
             id="no nats for a dimension",
         ),
     ],

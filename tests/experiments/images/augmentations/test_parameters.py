@@ -19,7 +19,6 @@ from torchvision.transforms import ColorJitter, GaussianBlur, RandomResizedCrop
 from experiments.images.augmentations.parameters import (
     ViewParameters,
     draw_parameters,
-    draw_sample_parameters,
     parameters_from_draws,
 )
 from experiments.images.augmentations.recipe import ViewRecipe
@@ -214,26 +213,6 @@ def test_the_parameters_of_a_view_and_of_neighbouring_images_are_uncorrelated() 
     np.fill_diagonal(correlation, 0)
     limit = stats.norm.isf(SIGNIFICANCE / correlation.size) / math.sqrt(DRAWN)
     assert np.abs(correlation).max() < limit
-
-
-@pytest.mark.parametrize(
-    "recipe",
-    [RECIPE, ViewRecipe(size=8, crop_ratio=(0.05, 0.1), brightness=1.5), ViewRecipe(size=8, crop_ratio=(8.0, 9.0))],
-    ids=["published", "slim", "wide"],
-)
-def test_one_image_alone_draws_what_a_batch_of_one_draws(recipe: ViewRecipe) -> None:
-    sizes = torch.randint(1, 300, (300, 2))
-    sizes[:40, 0], sizes[40:80, 1] = 1, 1
-    for seed, size in enumerate(sizes):
-        alone = draw_sample_parameters(recipe, (int(size[0]), int(size[1])), torch.Generator().manual_seed(seed))
-        batch = draw_parameters(recipe, size[None], torch.Generator().manual_seed(seed)).of(0)
-        assert alone._replace(factors=(), sigma=0.0) == batch._replace(factors=(), sigma=0.0)
-        assert (*alone.factors, alone.sigma) == pytest.approx((*batch.factors, batch.sigma), abs=1e-6)
-
-
-def test_an_image_without_pixels_is_refused() -> None:
-    with pytest.raises(ValueError, match="size must be a height and width of at least 1"):
-        draw_sample_parameters(RECIPE, (0, 5), torch.Generator())
 
 
 def test_the_same_generator_state_gives_the_same_parameters_and_another_gives_others() -> None:

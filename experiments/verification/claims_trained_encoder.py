@@ -1,0 +1,96 @@
+"""What the graphical model assumes of an encoder, checked on encoders that were trained on digits."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import update_bn
+
+from experiments.command_line.progress import quiet_lightning_on_one_thread
+from experiments.images.digits import DigitViews, load
+from experiments.studies.digits import RECIPES, train_and_measure
+from experiments.verification.aggregate import angle_of_pulls, bingham, rayleigh
+from experiments.verification.claim import Z_SCORE, Outcome, claim
+from experiments.verification.lab import Lab
+from inference.judging.collapse import effective_rank
+from ssl_as_inference.distributions import SphericalUniform
+from ssl_as_inference.graphical_model import MultiViewPair
+
+_EPOCHS = 20
+_FAR, _LEAST_ANGLE = 100.0, 10.0
+_METHODS = tuple(RECIPES)
+
+
+@cache
+@quiet_lightning_on_one_thread()
+def _pairs(method: str, seed: int, epochs: int) -> dict[str, MultiViewPair]:
+    """The pair with the weights that it begins with, and trained on the digits."""
+    train, test = load()
+    torch.manual_seed(seed)
+    untrained = RECIPES[method].build()
+    update_bn([train.images], untrained.model.encoder)
+    trained = train_and_measure(method, RECIPES[method], train, test, epochs=epochs, seed=seed, watched=False).pair
+    return {"untrained": untrained.eval(), "trained": trained.eval()}
+
+
+def _views(seed: int) -> list[Tensor]:
+    """Two views of each of the 1,797 digits."""
+    train, test = load()
+    draw = DigitViews(torch.Generator().manual_seed(seed))
+    return [draw(torch.cat([train.images, test.images])) for _ in range(2)]
+
+
+def _departure(z: Tensor) -> tuple[float, str]:
+    """How far draws are from uniform, in standard deviations of two tests, and what they are."""
+    z = z.double()
+    tests = rayleigh(z), bingham(z)
+    size = f"mean of length {z.mean(0).norm():.3f}, effective rank {effective_rank(z):.1f} of {z.size(1)}"
+    return max(map(abs, tests)), f"{size}, Rayleigh {tests[0]:.1f} and Bingham {tests[1]:.1f} standard deviations"
+
+
+def not_as_claimed(method: str, control: float, draws: float, directions: float) -> int:
+    """How many departures from uniform are not as C38 says: of uniform draws, of z, of mean directions."""
+    as_said = draws <= Z_SCORE if method == "SimSiam" else draws >= _FAR
+    return (not control <= Z_SCORE) + (not as_said) + (not directions >= _FAR)
+
+
+@claim("C38", "Eqs. (6), (10)", 0.0, kind="trajectory", long=True, method=_METHODS)
+def the_average_of_the_experts(lab: Lab, method: str, epochs: int = _EPOCHS) -> Outcome:
+    """Bayes' rule asks that the experts average to the uniform prior. VI-SimSiam trained on digits does not fulfil it.
+
+    A z drawn from the expert of a view of each image is more than 100 standard deviations from uniform in Rayleigh's or
+    Bingham's test, before and after training. Of SimSiam at its κ = 1 the tests see nothing (4 standard deviations),
+    because each of its experts is nearly uniform by itself; its mean directions are as far from uniform.
+
+    Correction: The paper takes the prior to be uniform and does not say that nothing in the loss enforces it.
+    """
+    pairs = _pairs(method, lab.seed, epochs)
+    torch.manual_seed(lab.seed)  # whether the pairs were trained now or before
+    control, measured = _departure(SphericalUniform(RECIPES[method].dim, dtype=torch.float64).sample((1797,)))
+    details, wrong = [f"{method}: uniform draws {measured}"], 0
+    for name, pair in pairs.items():
+        expert: Any = pair.model.expert(_views(lab.seed)[0])
+        of_draws, of_directions = (_departure(each.detach()) for each in (expert.sample(), expert.mean_direction))
+        details.append(f"{name}: z {of_draws[1]}; μ {of_directions[1]}; κ {_range(expert.concentration)}")
+        wrong += not_as_claimed(method, control, of_draws[0], of_directions[0])
+    return Outcome(float(wrong), ". ".join(details))
+
+
+@claim("C39", "Eqs. (5), (6)", 0.0, kind="trajectory", long=True, method=_METHODS)
+def two_objectives_pull_apart(lab: Lab, method: str, epochs: int = _EPOCHS) -> Outcome:
+    """What SimSiam and VI-SimSiam minimise is not the divergence from the model's posterior.
+
+    It is a sum of one divergence for each expert, over the pairs of different views. On encoders trained on digits, and
+    on untrained ones, the two pull a view's mean direction along the sphere more than 10° apart.
+    """
+    views = [view[:256] for view in _views(lab.seed)]
+    angles = {name: angle_of_pulls(pair, views) for name, pair in _pairs(method, lab.seed, epochs).items()}
+    said = ", ".join(f"{name} {angle:.1f}°" for name, angle in angles.items())
+    return Outcome(float(sum(not angle > _LEAST_ANGLE for angle in angles.values())), f"{method}: {said}")
+
+
+def _range(values: Tensor) -> str:
+    return f"{values.min():.3g} … {values.max():.3g}"
