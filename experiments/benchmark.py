@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         part.add_argument(
             "--quick", action="store_true", help="tiny sizes, to see that it works; the times mean nothing"
         )
-    part.add_argument("--parts", choices=("step", "jobs"), nargs="+", default=["step", "jobs"], help="what to measure")
+    things = ("step", "jobs", "embed")
+    part.add_argument("--parts", choices=things, nargs="+", default=[*things], help="what to measure")
     part.add_argument(
         "--images",
         type=existing_folder,

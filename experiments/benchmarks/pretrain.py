@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from experiments.benchmarks import jobs, steps
@@ -17,6 +18,9 @@ from experiments.benchmarks.timing import Stopwatch
 from experiments.records.environment import PACKAGES, describe_device, installed_versions
 from experiments.records.record import Cell, Record, Table
 from inference.fitting.memory import keep_freed_memory
+from inference.judging.representation import embed
+from models.frozen_encoder import FrozenEncoderPair
+from models.networks import resnet18_backbone
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
             tables += _jobs(
                 options, sizes, _stopwatch(device, sizes.job_repeats, bar, alone=alone and not options.workers)
             )
+        if "embed" in options.parts:
+            tables.append(_embedding(sizes, _stopwatch(device, sizes.repeats, bar, alone=alone)))
     clock = "elapsed" if not alone else "the steps in processor" if options.workers else "processor"
     quick = ("Tiny sizes (--quick): the times mean nothing.",) if options.quick else ()
     return Record(
@@ -94,6 +100,28 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
 def _stopwatch(device: torch.device, repeats: int, bar: Any, *, alone: bool) -> Stopwatch:
     stopwatch = Stopwatch(device, repeats, bar.update)
     return replace(stopwatch, clock=time.thread_time) if alone else stopwatch
+
+
+def _embedding(sizes: Sizes, stopwatch: Stopwatch) -> Table:
+    """Features of a frozen ResNet-18, and the same with κ by an added head."""
+    backbone = resnet18_backbone()
+    pair = FrozenEncoderPair(512).with_encoder(backbone).to(stopwatch.device)
+    views = torch.randn(sizes.batch, 3, sizes.view, sizes.view, device=stopwatch.device)
+    without, with_kappa = "features alone", "features and κ"
+    entrants = {without: lambda: lambda: _features(backbone, views), with_kappa: lambda: lambda: embed(pair, views)}
+    times, _ = stopwatch.measure_in_turns(entrants)
+    rows = {
+        name: {"ms (quartiles)": taken.cell(quartiles=True), "ratio": Cell(taken.ratio_to(times[without]), form=".3f")}
+        for name, taken in times.items()
+    }
+    note = f"{sizes.batch} views of {sizes.view} pixels, head of 512 hidden units. Required: ratio ≤ 1.05."
+    return Table("Embedding with an added κ", ("ms (quartiles)", "ratio"), rows, note, "what is computed")
+
+
+@torch.no_grad()
+def _features(backbone: nn.Module, views: Tensor) -> Tensor:
+    found: Tensor = backbone(views)
+    return found
 
 
 def _jobs(options: argparse.Namespace, sizes: Sizes, stopwatch: Stopwatch) -> list[Table]:

@@ -119,7 +119,10 @@ def test_the_command_prints_and_saves_and_says_that_lightly_is_missing(
     assert "| VI-SimSiam | no backbone |" in page
     assert f"| {jobs.OURS_LOADED} |" in page
     record = Record.load(tmp_path / "benchmark_pretrain.json")
-    assert [table.title for table in record.tables] == ["One training step", "SimSiam with ResNet-18", "Left out"]
+    assert [table.title for table in record.tables] == [
+        "One training step", "SimSiam with ResNet-18", "Left out", "Embedding with an added κ",
+    ]  # fmt: skip
+    assert list(record.tables[3].rows) == ["features alone", "features and κ"]
     assert set(record.tables[1].rows) == {jobs.OURS_LOADED, jobs.OURS_RESIDENT, jobs.BARE}
     assert all((cells["images/s"].value or 0) > 0 for cells in record.tables[1].rows.values())
     (milliseconds,) = record.tables[0].rows["SimSiam | no backbone"]["plain, ms (quartiles)"].each

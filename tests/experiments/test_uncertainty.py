@@ -42,6 +42,7 @@ from ssl_as_inference.sphere import normalize
 
 CPU = torch.device("cpu")
 SIZE = 16
+FEATURES = 128  # of the small convolutional network
 
 
 def write_images(folder: Path, count: int, *, seed: int, labelled: bool = True) -> None:
@@ -343,11 +344,15 @@ def test_a_view_is_compared_with_another_one(
 ) -> None:
     def view(canvas: Tensor, _: Tensor, subject: Subject, generator: torch.Generator) -> Embedding:
         """Predicts itself without an error, and another view not at all."""
-        direction = normalize(torch.randn(len(canvas), subject.pair.dim, generator=generator))
-        return Embedding(direction, direction, direction, torch.ones(len(canvas)))
+        return selfish(subject.pair, torch.randn(len(canvas), FEATURES, generator=generator))
+
+    def selfish(pair: MultiViewPair, features: Tensor) -> Embedding:
+        direction = normalize(features[:, : pair.dim])
+        return Embedding(features, direction, direction, torch.ones(len(features)))
 
     for module in ("observations", "rivals"):
         monkeypatch.setattr(f"experiments.evaluation.uncertainty.{module}.random_view", view)
+    monkeypatch.setattr("experiments.evaluation.uncertainty.observations.embed_features", selfish)
     train, test = (opened(config, split) for split in ("train", "val"))
     seen = observe(subject, train, test, {}, images=100, progress=False)
     for cosine in (seen.fresh.cosine, -seen.clean[TWO_VIEWS]):

@@ -723,8 +723,8 @@ MUTANTS = (
     # the study of uncertainty
     Mutant(
         _STUDY + "observations.py",
-        "linear_probe(bank, train.labels, features, there)",
-        "linear_probe(features, there, features, there)",
+        "test.class_names == rivals.class_names",
+        "test.class_names != rivals.class_names",
         "",
         _LOOK_TESTS,
     ),
@@ -735,7 +735,7 @@ MUTANTS = (
         "",
         _LOOK_TESTS,
     ),
-    Mutant(_STUDY + "observations.py", "cosines(first, second))", "cosines(first, first))", "", _LOOK_TESTS),
+    Mutant(_STUDY + "observations.py", "cosines(asked, answer)", "cosines(asked, asked)", "", _LOOK_TESTS),
     Mutant(
         _STUDY + "observations.py", "look, seed, same_class=False)", "look, seed, same_class=True)", "", _LOOK_TESTS
     ),
