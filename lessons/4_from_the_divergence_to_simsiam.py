@@ -424,7 +424,7 @@ assert max(shifts) - min(shifts) < 1e-12
 assert abs(shifts[0] - constant.item()) < 1e-10  # at cosine 0 the density is C(1)
 
 # %% [markdown]
-# SimSiam *is* variational inference with this model, this guide and $\kappa = 1$. (BYOL
+# SimSiam's loss *is* that sum of divergences, one an expert, with $\kappa = 1$. (BYOL's
 # is the same with a guide that has a network of its own.) `python -m
 # experiments.recover simsiam` runs this comparison with the full networks.
 #
