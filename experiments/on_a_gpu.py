@@ -1,10 +1,10 @@
-"""Everything that wants a GPU, in one command: its tests, a pretraining, the benchmark of pretraining, Table 1.
+"""Everything that needs a GPU, in one command: its tests, a pretraining, the benchmark of pretraining, Table 1.
 
-What is worth most comes first: a machine may be taken away at any time. Each part is a command of its own in a session
-of its own, which is ended as a whole when its time is over; one that fails or is stopped does not keep the others from
-running. After each part a summary says what ran, for how long, on which device, from which commit, and one archive
-holds what fits of logs, metrics, tables and weights, the smallest files first.
-With --tiny the same parts run on a CPU with tiny settings, to see that the command works before a GPU is taken.
+The most valuable part comes first, because a machine may be taken away at any time. Each part is a command in a session
+of its own, which is ended as a whole when its time is over. The others run even if one fails or is stopped. After each
+part a summary says what ran, for how long, on which device, from which commit, and one archive holds what fits of logs,
+metrics, tables and weights, the smallest files first. With --tiny the same parts run on a CPU with tiny settings, to
+see that the command works before a GPU is taken.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run, in this order")
     parser.add_argument("--images", type=existing_folder, help="images in folders of classes, for the benchmark")
     parser.add_argument("--workers", type=whole_number(0), default=16, help="loading processes of the benchmark")
-    parser.add_argument("--config", help="of the pretraining; without it VI-SimSiam on ImageNette")
+    parser.add_argument("--config", help="configuration of the pretraining; without it VI-SimSiam on ImageNette")
     parser.add_argument(
         "--run-options",
         nargs="+",

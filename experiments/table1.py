@@ -1,10 +1,10 @@
 """Table 1 of the paper with the controls that separate causes: SimSiam and VI-SimSiam under linear evaluation.
 
 Each method takes the learning rate that does best on held-out training images; every row is trained with several seeds
-and judged once, after its last epoch, on the validation images. The folder --out holds every run: a command that was
-stopped goes on where it was when it is given again, and rows, sets and seeds can be added. --scale full is the size of
-the paper and wants a GPU; --scale two_cores trains a ResNet-18 on photographs of 64 pixels in some ten hours of a CPU;
---scale small gives a small table in an hour.
+and judged once, after its last epoch, on the validation images. The folder --out holds every run: a stopped command
+goes on when it is given again, and rows, sets and seeds can be added. --scale full is the size of the paper and needs a
+GPU; --scale two_cores trains a ResNet-18 on photographs of 64 pixels in some ten hours of a CPU; --scale small gives a
+small table in an hour.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_training_options("full")
     parser.add_argument("--data", nargs="+", metavar="SET", help="names or folders of sets; default: the scale's")
     parser.add_argument("--rates", nargs="+", type=positive_number, help="learning rates to choose among")
-    parser.add_argument("--tuning-epochs", type=whole_number(1), help="of the trainings that choose")
+    parser.add_argument("--tuning-epochs", type=whole_number(1), help="epochs of the trainings that choose the rates")
     parser.add_argument("--tune-on", metavar="SET", help="choose the rates on this set for all; default: on each")
     options = parser.parse_args(given)
 
