@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from experiments.studies.training import trainings  # noqa: PLC0415
 
         questions = looking.Questions(options.images, tuple(options.foreign))
-        plan, workers = planned(options, tuned=False)
+        plan, workers = planned(options, "recipes", tuned=False)
         carry_out = partial(looking.carry_out, questions=questions)
         study = trainings(plan, carry_out, partial(looking.finished, questions=questions))
         carry_through(study, options, partial(looking.prepare, questions=questions), **workers)
