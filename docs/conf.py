@@ -18,6 +18,8 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS / "_extensions")]
 
+from turnable_figures import of_a_lesson  # noqa: E402
+
 import ssl_as_inference  # noqa: E402
 from experiments.verification.report import errata_page  # noqa: E402
 
@@ -90,7 +92,8 @@ if (ROOT / "lessons").is_dir():
             )
             if lesson.name == "README.md":
                 text += "\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\n```\n"
-            (LESSONS / ("index.md" if lesson.name == "README.md" else lesson.name)).write_text(text, encoding="utf-8")
+            place = LESSONS / ("index.md" if lesson.name == "README.md" else lesson.name)
+            place.write_text(of_a_lesson(text), encoding="utf-8")
 
 # The page of results is written by `python -m experiments.results` where a reader of the repository finds it.
 results = re.sub(r"\]\((?!https?://|#)", "](../", (ROOT / "RESULTS.md").read_text(encoding="utf-8"))

@@ -2,10 +2,10 @@
 
 ENCODER is an encoder of experiments.pretrain (folder of a run, .safetensors or .ckpt), or timm:NAME or torchvision:NAME
 with --weights FILE, its state dict; nothing is downloaded. FOLDER holds images. The features of several random views of
-each image are computed once, and kept on disk: a stopped run goes on. A head is then fitted to them, in seconds, and
-judged on images that were held out: what κ gains over one κ for all, whether it has the right value, and how it falls
-under degradations. With --features FILE (npz or Parquet: item, view, vector; a row a view) neither ENCODER nor FOLDER
-is needed: texts, sounds, anything. What is written works with embed, evaluate, uncertainty and figure4.
+each image are computed once and kept on disk, so a stopped run can go on. Then a head is fitted to them, in seconds,
+and judged on held-out images: the gain of κ over one κ for all images, whether κ has the right value, and how it falls
+under degradations. With --features FILE (npz or Parquet: item, view, vector; one row for each view) neither ENCODER nor
+FOLDER is needed, so the items can be texts or sounds. The output works with embed, evaluate, uncertainty and figure4.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("encoder", metavar="ENCODER", nargs="?", help="a run, a file, timm:NAME or torchvision:NAME")
     parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="folder of images")
     parser.add_argument(
-        "--out", type=Path, required=True, help="file to write: ….safetensors; the report lies beside it"
+        "--out", type=Path, required=True, help="file to write: ….safetensors; the report is written beside it"
     )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of timm:NAME or torchvision:NAME, tensors alone")
-    parser.add_argument("--features", type=Path, metavar="FILE", help="views' features that are computed already")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the encoder, tensors only")
+    parser.add_argument("--features", type=Path, metavar="FILE", help="file of features that are computed already")
     parser.add_argument("--views", type=whole_number(2), default=4, help="random views of each image")
-    parser.add_argument("--size", type=whole_number(1), help="of a view in pixels (default: the encoder's own, or 128)")
+    parser.add_argument("--size", type=whole_number(1), help="pixels of a view (default: the encoder's own, or 128)")
     parser.add_argument("--dim", type=whole_number(2), default=32, help="dimension of the sphere")
     parser.add_argument("--hidden", type=whole_number(1), default=512, help="width of the head's hidden layer")
     parser.add_argument(
-        "--family", choices=("power_spherical", "von_mises_fisher"), default="power_spherical", help="of the experts"
+        "--family", choices=("power_spherical", "von_mises_fisher"), default="power_spherical", help="kind of expert"
     )
-    parser.add_argument("--epochs", type=whole_number(1), help="of the head (default: 10, more for few items)")
-    parser.add_argument("--learning-rate", type=positive_number, default=1e-3, help="of AdamW")
+    parser.add_argument("--epochs", type=whole_number(1), help="epochs of the head (default: 10, more for few items)")
+    parser.add_argument("--learning-rate", type=positive_number, default=1e-3, help="learning rate of AdamW")
     parser.add_argument(
-        "--hold-out", type=fraction, default=0.2, help="of the items, where FOLDER has no validation images"
+        "--hold-out", type=fraction, default=0.2, help="held-out fraction, if FOLDER has no validation images"
     )
     parser.add_argument(
-        "--judged", type=whole_number(2), default=500, help="held-out images for the figure and to degrade, at most"
+        "--judged", type=whole_number(2), default=500, help="images in the figure and degradations, at most"
     )
     add_seed(parser, "of views, head and held-out items")
     add_options(parser, named_sets=False)

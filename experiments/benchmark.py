@@ -1,4 +1,4 @@
-"""Measure what this project computes beside other implementations of the same: time and accuracy, in one process.
+"""Compare this project with other implementations of the same methods: time and accuracy, in one process.
 
 Each sub-command compares one part of the project and has its own --help. It prints Markdown tables and saves them with
 everything needed to judge them: device, versions, seed, settings and every single measurement.
@@ -57,14 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="threads of every library, by default as many as PyTorch takes; 1 gives the steadiest times on a CPU",
         )
         part.add_argument(
-            "--repeats", type=whole_number(1), default=repeats, help="rounds; for pretraining each part has its number"
+            "--repeats", type=whole_number(1), default=repeats, help="rounds; by default each part has its own number"
         )
         part.add_argument(
-            "--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="of weights, inputs, order and samplers"
+            "--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of all that is random"
         )
         part.add_argument("--out", type=writable_folder, default="runs/benchmark", help="folder for the results")
         part.add_argument(
-            "--quick", action="store_true", help="tiny sizes, to see that it works; the times mean nothing"
+            "--quick", action="store_true", help="tiny sizes, to test the command; the times mean nothing"
         )
     things = ("step", "jobs", "embed")
     part.add_argument("--parts", choices=things, nargs="+", default=[*things], help="what to measure")

@@ -2,7 +2,7 @@
 
 Without options: five seeds of each method at its recipe. --tune compares learning rates on images held out from the
 training set, never on the test images. --ablate trains VI-SimSiam without the pieces of its recipe, one at a time.
-Every training has its folder in --out; one that is finished there is not run again.
+Every training has its folder in --out; finished ones are not run again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = StudyParser("digits_sweep", __doc__, seeds=5)
     parser.add_argument("--epochs", type=whole_number(1), default=60, help="passes over the training images")
     parser.add_argument("--tune", action="store_true", help="compare learning rates on a part of the training images")
-    parser.add_argument("--ablate", action="store_true", help="take VI-SimSiam's recipe apart")
+    parser.add_argument("--ablate", action="store_true", help="leave out pieces of VI-SimSiam's recipe, one by one")
     options = parser.parse_args(arguments)
     if options.tune and options.ablate:
         parser.error("--tune and --ablate are two different sweeps: give one of them")

@@ -3,9 +3,9 @@
 CHECKPOINT is the folder of a run, an exported encoder (.safetensors) or a checkpoint (.ckpt). FOLDER may hold images in
 any folders. The ending of --out chooses the format, .parquet or .npz; its columns are the file's name relative to
 FOLDER, the features (output of the backbone, for use downstream), the mean direction (a unit vector) and κ, which is
-low where the network is uncertain. Images are read and written as they come, so that memory does not grow with their
-number, and the file appears under its name only when it is complete. Beside it comes a picture of the images with the
-lowest and the highest κ, as the network sees them: their middle.
+low where the network is uncertain. Images are read and written one batch at a time, so memory does not grow with their
+number. The file gets its name only when it is complete. Beside it the command writes a picture of the images of lowest
+and of highest κ, cropped to their middle as the network sees them.
 
 With --features FILE (npz or Parquet: item, view, vector; a row a view) a result of experiments.add_uncertainty is
 applied to features that are there already; the columns are then item, view, κ and ρ, the cosine that κ promises.

@@ -1,9 +1,9 @@
 """Judge a pretrained network on a labelled set of images: linear evaluation as in the paper, and nearest neighbours.
 
 CHECKPOINT is the folder of a run, an exported encoder (.safetensors) or a checkpoint (.ckpt). The backbone stays as it
-is. Features of the training images train the classifiers, the held-out images judge them, once: they choose neither
-learning rate nor epoch. The command also says whether the outputs have collapsed and how κ is distributed. It prints
-tables and writes the numbers, with how they were made, to a JSON file.
+is. The classifiers are trained on features of the training images and judged once on the held-out images, which choose
+neither learning rate nor epoch. The command also says whether the outputs have collapsed and how κ is distributed. It
+prints tables and writes the numbers, with how they were made, to a JSON file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def parser() -> CommandLineParser:
         "--hold-out",
         type=fraction,
         metavar="FRACTION",
-        help="of the images of each class, for a set without a validation part (default: refuse such a set)",
+        help="held-out fraction of each class, for a set without a validation part (default: refuse such a set)",
     )
     made.add_argument(
         "--views",
@@ -33,14 +33,14 @@ def parser() -> CommandLineParser:
         help="what the linear classifier is trained on: the middle of each image, encoded once; or, as in SimSiam, "
         "random crops and flips, encoded anew in every epoch",
     )
-    made.add_argument("--epochs", type=whole_number(1), default=90, help="of the linear classifier")
-    made.add_argument("--batch-size", type=whole_number(1), default=512, help="of the linear classifier")
+    made.add_argument("--epochs", type=whole_number(1), default=90, help="epochs of the linear classifier")
+    made.add_argument("--batch-size", type=whole_number(1), default=512, help="batch size of the linear classifier")
     made.add_argument(
         "--learning-rates",
         type=positive_number,
         nargs="+",
         metavar="RATE",
-        help="of LARS; the best on a fifth of the training images is taken (default: ten from 0.4 to 204.8)",
+        help="learning rates of LARS; a fifth of the training images chooses (default: ten from 0.4 to 204.8)",
     )
     made.add_argument("--k", type=whole_number(1), default=20, help="neighbours that vote")
     add_seed(made, "of all that is random here")

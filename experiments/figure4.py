@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help=CHECKPOINT)
     add_options(parser)
     parser.add_argument("--split", choices=("train", "val", "all"), default="val", help="part of the set")
-    parser.add_argument("--rows", type=whole_number(1), default=2, help="rows of images for each of the two")
+    parser.add_argument("--rows", type=whole_number(1), default=2, help="rows of images at each end of κ")
     parser.add_argument("--columns", type=whole_number(1), default=6, help="images in a row")
     parser.add_argument("--out", type=writable_folder, default="runs/figures", help="folder for figure4.png")
     options = parser.parse_args(arguments)

@@ -1,10 +1,11 @@
-"""Everything that wants a GPU, in one command: its tests, a pretraining, the benchmark of pretraining, Table 1.
+"""Everything that needs a GPU, in one command: its tests, pairs trained side by side, the benchmark of pretraining.
 
-What is worth most comes first: a machine may be taken away at any time. Each part is a command of its own in a session
-of its own, which is ended as a whole when its time is over; one that fails or is stopped does not keep the others from
-running. After each part a summary says what ran, for how long, on which device, from which commit, and one archive
-holds what fits of logs, metrics, tables and weights, the smallest files first.
-With --tiny the same parts run on a CPU with tiny settings, to see that the command works before a GPU is taken.
+The most valuable part comes first, because a machine may be taken away at any time. Each part is a command in a session
+of its own, which is ended as a whole when its time is over. The others run even if one fails or is stopped. Every
+minute and after each part, archives of at most 16 MiB are written anew. They hold what fits of logs, metrics, tables,
+features and weights, the smallest files first. A summary says what ran, for how long, on which device, from which
+commit. With --tiny the same parts run on a CPU with tiny settings, to see that the command works before a GPU is taken.
+--wheels fetches what such a machine lacks, if it has no network.
 """
 
 from __future__ import annotations
@@ -17,19 +18,28 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from experiments.command_line.parser import CommandLineParser, existing_folder, whole_number, writable_folder
 
-PARTS = ("tests", "run", "benchmark", "table 1")
-ARCHIVE_BYTES = 16 * 2**20
+PARTS = ("tests", "pairs", "benchmark")
+ARCHIVE_BYTES, MOST_ARCHIVES = 16 * 2**20, 8
+WHEELS = (
+    "pyro-ppl", "pyro-api", "opt-einsum", "psutil", "jsonargparse", "docstring-parser", "typeshed-client",
+    "importlib-resources",
+)  # fmt: skip
+"""What the parts import beside torch, torchvision, lightning, timm, torchmetrics, scikit-learn and matplotlib."""
+
+_FOR_WHICH_PYTHON = ("--python-version", "3.12", "--platform", "manylinux_2_28_x86_64")
 _MOST_MINUTES = {"tests": 2}  # the rest of a short loan is for what only a GPU can measure
+_SHARE_FOR_TRAINING = 0.7  # of the time of the pairs; the rest is for decoding and judging
 _SECONDS_TO_SAVE = 20.0  # from the request to end until the end
+_BETWEEN_ARCHIVES = 60.0  # seconds
 _NO_PLUGINS = "--import-mode=importlib"  # instead of options that only pytest's plugins understand
-_SETTINGS = {"accelerator": "gpu", "precision": "bf16-mixed", "channels_last": "true", "compile": "true"}
 
 
 @dataclass(frozen=True)
@@ -51,31 +61,43 @@ class Done:
     log: str
 
 
-def commands(options: argparse.Namespace) -> dict[str, list[list[str]]]:
-    """Modules and arguments of each part, of which the next is tried where one fails."""
+def commands(options: argparse.Namespace, seconds: float) -> dict[str, list[list[str]]]:
+    """Modules and arguments of each part, which has so many seconds, and of which the next is tried where one fails."""
     out, tiny = options.out, options.tiny
     tests = sorted(str(path) for path in Path("tests").rglob("test_*.py") if "mark.gpu" in path.read_text("utf-8"))
-    run = ["experiments.pretrain", "--config", options.config, "--monitor.progress", "false"]
-    run += [f"--{entry}" for entry in options.run_options]
-    fast = [argument for name, value in _SETTINGS.items() for argument in (f"--engine.{name}", value)]
-    runs = [[*run, *([] if tiny else fast), "--out", f"{out}/run"]]
-    if not tiny:  # after a recording that fails, the GPU is of no use to the same process
-        runs.insert(0, [*run, *fast, "--engine.cuda_graphs", "true", "--out", f"{out}/run_recorded"])
-    device = ["--device", "cpu" if tiny else "cuda", "--workers", "0" if tiny else str(options.workers)]
     images = ["--images", str(options.images)] if options.images else []
-    quick = ["--quick"] if tiny else []
-    place = ["--device", "cpu" if tiny else "gpu", "--out", f"{out}/table1"]
-    scale = ["--scale", "tiny", "--seeds", "1"] if tiny else ["--scale", "full"]
+    pairs = ["experiments.table1", "--rows", "simsiam", "vi_simsiam", "--device", "cpu" if tiny else "gpu"]
+    pairs += ["--scale", "tiny" if tiny else "one_gpu", "--minutes", f"{_SHARE_FOR_TRAINING * seconds / 60:.2f}"]
+    pairs += options.table_options
+    benchmark = [
+        "experiments.benchmark",
+        "pretrain",
+        "--device",
+        "cpu" if tiny else "cuda",
+        "--out",
+        f"{out}/benchmark",
+    ]
+    benchmark += ["--workers", "0" if tiny else str(options.workers), *images, *(["--quick"] if tiny else [])]
     return {
         "tests": [["pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-o", f"addopts={_NO_PLUGINS}", *tests]],
-        "run": runs,
-        "benchmark": [["experiments.benchmark", "pretrain", *device, *images, *quick, "--out", f"{out}/benchmark"]],
-        "table 1": [["experiments.table1", *scale, *place, *options.table_options]],
+        # After a recording that fails, the GPU is of no use to the same process.
+        "pairs": [[*pairs, "--out", f"{out}/pairs"], [*pairs, "--eager", "--out", f"{out}/pairs_eager"]],
+        "benchmark": [benchmark],
     }
 
 
-def run_command(part: str, command: Sequence[str], log: Path, limit: float) -> Done:
-    """Run a command in a session of its own, keep its output, and end whatever is left of the session."""
+def run_command(
+    part: str, command: Sequence[str], log: Path, limit: float, meanwhile: Callable[[], object] = lambda: None
+) -> Done:
+    """Run a command in a session of its own, keep its output, and end whatever is left of the session.
+
+    Args:
+        part: What it belongs to.
+        command: A module and its arguments.
+        log: Receives what it prints.
+        limit: Seconds after which it is stopped.
+        meanwhile: Called every minute.
+    """
     begin = time.monotonic()
     typed = " ".join(["python", "-m", *command])
     if limit <= 0:
@@ -85,12 +107,18 @@ def run_command(part: str, command: Sequence[str], log: Path, limit: float) -> D
             [sys.executable, "-m", *command], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            status: int | None = running.wait(limit)
-        except subprocess.TimeoutExpired:
-            status = None
+            status = _wait(running, begin + limit, meanwhile)
         finally:
             _end(running)
     return Done(part, typed, round(time.monotonic() - begin, 1), status, log.name)
+
+
+def _wait(running: subprocess.Popen[bytes], until: float, meanwhile: Callable[[], object]) -> int | None:
+    while (left := until - time.monotonic()) > 0:
+        with suppress(subprocess.TimeoutExpired):
+            return running.wait(min(left, _BETWEEN_ARCHIVES))
+        meanwhile()
+    return None
 
 
 def _end(running: subprocess.Popen[bytes]) -> None:
@@ -106,36 +134,49 @@ def _end(running: subprocess.Popen[bytes]) -> None:
     running.wait()
 
 
-def write_archive(folder: Path, limit: int = ARCHIVE_BYTES) -> list[str]:
-    """Pack a folder into `results.tar.gz` beneath it, anew each time: the smallest files first, as many as fit.
+def write_archives(folder: Path, into: Path, limit: int = ARCHIVE_BYTES, most: int = MOST_ARCHIVES) -> list[str]:
+    """Pack a folder into `results_1.tar.gz` and so on, anew each time: the smallest files first, as many as fit.
 
     Args:
         folder: What is packed.
-        limit: Bytes of the files together, which are more than those of the archive.
+        into: Where the archives are written; archives there are not packed.
+        limit: Bytes of the files of an archive together, which are more than its own.
+        most: Archives.
 
     Returns:
         The files that are left out.
     """
-    archive = folder / "results.tar.gz"
-    writing = archive.with_suffix(".writing")
-    files = [path for path in folder.rglob("*") if path.is_file() and path not in {archive, writing}]
+    names = [f"results_{number}.tar.gz" for number in range(1, most + 1)]
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("results_")]
+    parts: list[list[Path]] = [[]]
     left_out, total = [], 0
-    with tarfile.open(writing, "w:gz") as packed:
-        for path in sorted(files, key=lambda one: (one.stat().st_size, one)):
-            total += path.stat().st_size + 1536  # a header, and the rest of the last block
-            name = path.relative_to(folder).as_posix()
-            if total > limit:
-                left_out.append(name)
-            else:
-                packed.add(path, name)
-    writing.replace(archive)
+    for path in sorted(files, key=lambda one: (one.stat().st_size, one)):
+        size = path.stat().st_size + 1536  # a header, and the rest of the last block
+        if parts[-1] and total + size > limit and len(parts) < most:
+            parts.append([])
+            total = 0
+        if total + size > limit:
+            left_out.append(path.relative_to(folder).as_posix())
+        else:
+            parts[-1].append(path)
+            total += size
+    for name, part in zip(names, parts, strict=False):
+        writing = into / f"{name}.writing"
+        with tarfile.open(writing, "w:gz") as packed:
+            for path in part:
+                with suppress(FileNotFoundError):  # a part that runs has replaced it
+                    packed.add(path, path.relative_to(folder).as_posix())
+        writing.replace(into / name)
     return left_out
 
 
-def _key_and_value(text: str) -> str:
-    if "=" not in text.strip("="):
-        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
-    return text
+def fetch_wheels(folder: Path) -> int:
+    """Download `WHEELS` for a machine that has no network; returns the exit status of pip."""
+    command = ["-m", "pip", "download", "--only-binary=:all:", "--no-deps", *_FOR_WHICH_PYTHON, "--dest", str(folder)]
+    status = subprocess.run([sys.executable, *command, *WHEELS], check=False).returncode  # noqa: S603  # pip
+    size = sum(path.stat().st_size for path in folder.glob("*.whl"))
+    print(f"{size / 2**20:.1f} MiB; install them there with: pip install --no-index --no-deps {folder}/*.whl")
+    return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,31 +186,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run, in this order")
     parser.add_argument("--images", type=existing_folder, help="images in folders of classes, for the benchmark")
     parser.add_argument("--workers", type=whole_number(0), default=16, help="loading processes of the benchmark")
-    parser.add_argument("--config", help="of the pretraining; without it VI-SimSiam on ImageNette")
-    parser.add_argument(
-        "--run-options",
-        nargs="+",
-        default=[],
-        type=_key_and_value,
-        metavar="KEY=VALUE",
-        help="of the pretraining, such as data.root=path/of/sets data.name=imagenette-160",
-    )
+    parser.add_argument("--archives", type=writable_folder, help="folder for the archives; default: that of --out")
+    parser.add_argument("--wheels", type=writable_folder, help="only fetch what such a machine lacks, into this folder")
     parser.add_argument(
         "--table-options",
         nargs=argparse.REMAINDER,
         default=[],
         metavar="OPTION",
-        help="of experiments.table1: everything from here on, such as --root path/of/sets; it goes on where it stopped",
+        help="of experiments.table1, for the pairs: everything from here on, such as --root path/of/sets --seeds 3",
     )
-    parser.add_argument("--minutes", type=whole_number(1), default=10, help="longest time for one command")
+    parser.add_argument("--minutes", type=whole_number(1), default=8, help="longest time for one command")
     parser.add_argument("--total-minutes", type=whole_number(1), default=12, help="longest time for all together")
     parser.add_argument("--tiny", action="store_true", help="on a CPU with tiny settings, to try the command")
     options = parser.parse_args(arguments)
-    if options.config is None:
-        name = "digits" if options.tiny else "imagenette"
-        options.config = f"experiments/configs/{name}_vi_simsiam.yaml"
-    if options.tiny:
-        options.run_options = [*options.run_options, "training.epochs=1"]
+    if options.wheels is not None:
+        return fetch_wheels(options.wheels)
 
     import torch  # noqa: PLC0415  # slow
 
@@ -190,19 +221,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "versions": installed_versions(),
     }
     done: list[Done] = []
+    pack = partial(write_archives, options.out, options.archives or options.out)
     for part in options.parts:
-        for command in commands(options)[part]:
-            log = options.out / f"{len(done)}_{part.replace(' ', '_')}.log"
-            minutes = min(options.minutes, _MOST_MINUTES.get(part, options.minutes))
-            done.append(run_command(part, command, log, min(60.0 * minutes, until - time.monotonic())))
+        minutes = min(options.minutes, _MOST_MINUTES.get(part, options.minutes))
+        for number in range(len(commands(options, 0)[part])):
+            limit = min(60.0 * minutes, until - time.monotonic())
+            log = options.out / f"{len(done)}_{part}.log"
+            done.append(run_command(part, commands(options, limit)[part][number], log, limit, pack))
             state = {0: "ended well", None: "was stopped for its time"}.get(done[-1].status, "FAILED")
             print(f"{part}: {state} after {done[-1].seconds:.0f} s, see {log}", flush=True)
             content = {**summary, "parts": [asdict(one) for one in done]}
             (options.out / "summary.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-            left_out = write_archive(options.out)
+            left_out = pack()
             if done[-1].status in {0, None}:
                 break  # what follows is for the case that this failed
-    print(f"Results: {options.out / 'results.tar.gz'}; too large for it: {', '.join(left_out) or 'nothing'}")
+    print(f"Results: {options.archives or options.out}/results_*.tar.gz; too large: {', '.join(left_out) or 'nothing'}")
     return 0 if {one.part for one in done if one.status == 0} == set(options.parts) else 1
 
 

@@ -1,8 +1,8 @@
 """Train SimSiam and VI-SimSiam by variational inference on real digits, in about three minutes on two cores.
 
-SimSiam has von Mises–Fisher experts of constant concentration, VI-SimSiam Power Spherical experts whose concentration κ
-is predicted and says how uncertain an image is. Both are fitted through their Pyro model/guide pair with the KL
-objective. The command prints one table and saves the figures, the numbers and the weights.
+SimSiam has von Mises–Fisher experts of constant concentration. VI-SimSiam has Power Spherical experts and predicts
+their concentration κ, which is small for an uncertain image. Both are fitted through their Pyro model/guide pair with
+the KL objective. The command prints one table and saves the figures, the numbers and the weights.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """What makes κ trustworthy, and what does not: recipes of VI-SimSiam, each with its accuracy and the tests of its κ.
 
-Every recipe changes one thing of VI-SimSiam: how κ is made positive, the unit of the loss, what weighs the terms, how
-κ's own row learns, which defects are among the views. Each is trained with several seeds as a row of table 1 is, and
-judged twice: by linear evaluation, and by the tests U1 to U8 of `experiments.uncertainty` on the frozen encoder.
-Nothing is tuned: --rates are what `experiments.table1` has chosen. The folder --out holds every run: a command that was
-stopped goes on where it was, rows and seeds can be added, and runs of `experiments.table1` of the same settings that
-lie there are taken as they are.
+Every recipe changes one thing of VI-SimSiam: how κ is made positive, the unit of the loss, the weights of the terms,
+the learning rate of κ's own row, the defects among the views. Each is trained with several seeds as a row of table 1
+is, and judged twice: by linear evaluation, and by the tests U1 to U8 of `experiments.uncertainty` on the frozen
+encoder. Nothing is tuned: --rates are those that `experiments.table1` chose. The folder --out holds every run: a
+stopped command goes on when it is given again, and rows and seeds can be added. Runs of `experiments.table1` with the
+same settings in that folder are reused.
 
   first, in seconds:      python -m experiments.recipes --scale tiny --rows simsiam vi_simsiam defects --out runs/tiny
   the whole study:        python -m experiments.recipes --foreign data/imagenette2-160 data/imagewoof2-160 --publish
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar=("SIMSIAM", "VI_SIMSIAM"),
         help="learning rate of each method; default: what table 1 chose at the small scale",
     )
-    add("--images", type=whole_number(2), default=1000, help="validation and foreign images, each, for U1 to U8")
+    add("--images", type=whole_number(2), default=1000, help="images of each set for U1 to U8, at most")
     add("--foreign", nargs="+", default=[], metavar="SET", help="other sets, for U5")
     options = parser.parse_args(given)
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from experiments.studies.training import trainings  # noqa: PLC0415
 
         questions = looking.Questions(options.images, tuple(options.foreign))
-        plan, workers = planned(options, tuned=False)
+        plan, workers = planned(options, "recipes", tuned=False)
         carry_out = partial(looking.carry_out, questions=questions)
         study = trainings(plan, carry_out, partial(looking.finished, questions=questions))
         carry_through(study, options, partial(looking.prepare, questions=questions), **workers)

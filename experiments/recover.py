@@ -1,9 +1,9 @@
 """Recover SimSiam, BYOL or VI-SimSiam from its model/guide pair: the training as published, number for number.
 
 The pair under the KL objective, and the method in plain PyTorch, start from the same weights and see the same views of
-the same digits, in float64. Losses, gradients, weights and buffers are compared after each step. Then follows what the
-theory says of the method's limits: for SimSiam another family of constant κ, no stop-gradient and no predictor, for
-BYOL the two ends of the moving average.
+the same digits, in float64. Losses, gradients, weights and buffers are compared after each step. Then the limits that
+the theory predicts are tested: for SimSiam another family of constant κ, no stop-gradient and no predictor; for BYOL
+the two ends of the moving average.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("method", choices=["simsiam", "byol", "vi_simsiam"])
     parser.add_argument("--backbone", choices=["small", "resnet18"], default="small", help="resnet18 takes minutes")
     parser.add_argument("--steps", type=whole_number(1), default=100, help="steps of momentum SGD")
-    parser.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="of weights and views")
+    parser.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of weights and views")
     parser.add_argument(
         "--learning-rate",
         type=positive_number,
-        help="of momentum SGD; without it 0.05 for the small network and SimSiam's 0.05 × batch / 256 for resnet18",
+        help="learning rate; default: 0.05 for the small network and SimSiam's 0.05 × batch / 256 for resnet18",
     )
     parser.add_argument("--out", type=writable_folder, default="runs/recover", help="folder for what is saved")
     options = parser.parse_args(arguments)

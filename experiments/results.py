@@ -1,7 +1,7 @@
 """Write docs/results/ and the marked tables of README and RESULTS.md from the records in experiments/results/.
 
-A record's page in docs/results/ has its tables and, for what they mean, the text beside it (table1.md beside
-table1.json). Edit those and run this command again; a test checks that pages and records agree.
+A record's page in docs/results/ has its tables and the text beside the record, which explains them (table1.md beside
+table1.json). To change a page, edit that text and run this command again. A test checks that pages and records agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from experiments.command_line.parser import CommandLineParser
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = CommandLineParser(prog="python -m experiments.results", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is not what it should be")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page would change")
     options = parser.parse_args(arguments)
     from experiments.records import pages  # noqa: PLC0415  # slow
 

@@ -1,16 +1,17 @@
 """Table 1 of the paper with the controls that separate causes: SimSiam and VI-SimSiam under linear evaluation.
 
 Each method takes the learning rate that does best on held-out training images; every row is trained with several seeds
-and judged once, after its last epoch, on the validation images. The folder --out holds every run: a command that was
-stopped goes on where it was when it is given again, and rows, sets and seeds can be added. --scale full is the size of
-the paper and wants a GPU; --scale two_cores trains a ResNet-18 on photographs of 64 pixels in some ten hours of a CPU;
---scale small gives a small table in an hour.
+and judged once, after its last epoch, on the validation images. The folder --out holds every run: a stopped command
+goes on when it is given again, and rows, sets and seeds can be added. --scale full is the size of the paper and needs a
+GPU; --scale two_cores trains a ResNet-18 on photographs of 64 pixels in some ten hours of a CPU; --scale small gives a
+small table in an hour. --scale one_gpu with --minutes is for a GPU that is lent for minutes.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from experiments.command_line.parser import positive_number, whole_number
 from experiments.studies.options import StudyParser
@@ -23,19 +24,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_training_options("full")
     parser.add_argument("--data", nargs="+", metavar="SET", help="names or folders of sets; default: the scale's")
     parser.add_argument("--rates", nargs="+", type=positive_number, help="learning rates to choose among")
-    parser.add_argument("--tuning-epochs", type=whole_number(1), help="of the trainings that choose")
+    parser.add_argument("--tuning-epochs", type=whole_number(1), help="epochs of the trainings that choose the rates")
     parser.add_argument("--tune-on", metavar="SET", help="choose the rates on this set for all; default: on each")
+    parser.add_argument(
+        "--minutes",
+        type=positive_number,
+        help="choose no rates, which --rates gives, one a method; train in this process, all side by side on one GPU, "
+        "as many epochs as take so long; judge after",
+    )
+    parser.add_argument("--eager", action="store_true", help="with --minutes: record no steps on the GPU")
     options = parser.parse_args(given)
 
     def work() -> dict[str, str]:
         from experiments.records.environment import typed_command  # noqa: PLC0415  # slow, as are the others
         from experiments.studies.conducting import carry_through, planned, save  # noqa: PLC0415
+        from experiments.studies.side_by_side import train_side_by_side  # noqa: PLC0415
         from experiments.studies.tables import table1  # noqa: PLC0415
         from experiments.studies.training import prepare, trainings  # noqa: PLC0415
 
-        plan, workers = planned(options)
-        study = trainings(plan)
-        carry_through(study, options, prepare, **workers)
+        plan, workers = planned(options, tuned=options.minutes is None)
+        if options.minutes is None:
+            study = trainings(plan)
+            carry_through(study, options, prepare, **workers)
+        else:
+            # Compiling would take more of the time than it saves, and so would a cache on the disk.
+            alone = replace(plan, machine={**plan.machine, "engine.compile": False, "data.cache": None})
+            plan, study = train_side_by_side(alone, options.minutes, record=not options.eager)
+            options.note = f"{options.note} The learning rates were given.".strip()
         record, figure = table1(options.record, plan, study, typed_command("experiments.table1", given), options.note)
         save(record, figure, options, (None, None))
         return study.failures

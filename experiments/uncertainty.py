@@ -1,10 +1,10 @@
-"""Is κ an uncertainty? Measure a pretrained encoder's κ, and what competes with it, on images that are new to it.
+"""Is κ an uncertainty? Measure a pretrained encoder's κ and its rivals on images that are new to it.
 
 U1 severity of degradations, U2 crops, U3 errors of nearest neighbours (R-AUROC), U4 abstention of a linear probe, U5
 foreign images, U6 calibration, U7 likelihood, U8 known ambiguity; with bootstrap intervals, and beside κ: edge energy,
 JPEG size, pixel entropy, norm of the features, distance to the nearest training image and to all of them
 (Mahalanobis), cosine of two views, and the probe's maximum softmax. Give the checkpoints of several seeds of one
-configuration to see what depends on the seed, and their ensemble as one more rival.
+configuration for intervals over seeds, and for their ensemble as one more rival.
 
 With --heads a result of experiments.add_uncertainty is judged instead, over the features that lie beside it: heads of
 several seeds, and on the same features heads of MCInfoNCE, of von Mises-Fisher experts, and one that predicts the loss
@@ -43,15 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> CommandLineParser:
     parser = CommandLineParser(prog="python -m experiments.uncertainty", description=__doc__)
-    parser.add_argument("checkpoints", nargs="+", type=Path, help=f"{CHECKPOINT}; one a seed")
+    parser.add_argument("checkpoints", nargs="+", type=Path, help=f"{CHECKPOINT}; one for each seed")
     add_options(parser)
     parser.add_argument(
         "--foreign", nargs="+", default=[], metavar="SET", help="other sets, below the same root, for U5"
     )
     parser.add_argument(
-        "--compare", type=Path, metavar="CHECKPOINT", help="another encoder whose cosine of two views competes"
+        "--compare", type=Path, metavar="CHECKPOINT", help="another encoder, whose cosine of two views is a rival of κ"
     )
-    parser.add_argument("--images", type=whole_number(2), default=2000, help="images of each set, at most")
+    parser.add_argument("--images", type=whole_number(2), default=2000, help="largest number of images of each set")
     parser.add_argument(
         "--heads",
         type=whole_number(1),
@@ -63,7 +63,7 @@ def _parser() -> CommandLineParser:
     parser.add_argument("--jobs", type=whole_number(1), default=1, help="seeds whose heads are fitted at a time")
     parser.add_argument("--resamples", type=whole_number(1), default=1000, help="resamples of the bootstrap")
     add_seed(parser, "of images, degradations and resamples")
-    parser.add_argument("--name", type=_name, default="uncertainty", help="of the record and its figures")
+    parser.add_argument("--name", type=_name, default="uncertainty", help="name of the record and its figures")
     parser.add_argument(
         "--out",
         type=writable_folder,

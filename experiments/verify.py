@@ -29,7 +29,7 @@ def parser() -> CommandLineParser:
     made = CommandLineParser(prog="python -m experiments.verify", description=__doc__.split("\n\n")[0])
     made.add_argument("--all", action="store_true", help="also run the claims that take long, such as trainings")
     made.add_argument(
-        "--only", type=claim_id, nargs="+", metavar="ID", help="run these claims alone, long ones too, such as C12"
+        "--only", type=claim_id, nargs="+", metavar="ID", help="run only these claims, such as C12, long ones included"
     )
     made.add_argument("--device", default="cpu", help="where the shipped code computes: cpu, cuda, cuda:1, …")
     made.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of all random draws")

@@ -80,7 +80,8 @@ assert abs(mean - 1.6) < 1e-3
 # The posterior lies between prior and measurement, and it is narrower than both.
 #
 # Here we could add up strips because $z$ is one number. With $z$ in 2,048 dimensions
-# nobody can. Variational inference replaces the sum by a *search*.
+# nobody can: the strips would be too many. Variational inference replaces the sum by a
+# *search*.
 #
 # ## A guide, and how far it is from the posterior
 #
@@ -103,11 +104,11 @@ def draw_divergence(axis: plt.Axes, guide: Normal, title: str) -> float:
     axis.plot(z, q, color=BLUE, label="guide q")
     axis.fill_between(z, 0, integrand, color=GREEN, alpha=0.4, label="q log(q/p)")
     area = float(integrand.sum() * step)
-    axis.set(title=f"{title}: KL = {abs(area):.2f}", xlabel="z")
-    axis.set(xlim=(-2, 4), ylim=(-0.7, 2.8))
+    axis.set(title=f"{title}: KL = {abs(area):.2f}", xlim=(-2, 4), ylim=(-0.7, 2.8))
     return area
 
 
+# %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), layout="constrained")
 areas = [
     draw_divergence(axes[0], Normal(0.7, 0.4), "too far left"),
@@ -194,8 +195,8 @@ by_hand = Normal(0.0, 1.0).log_prob(drawn) + Normal(drawn, 0.5).log_prob(x)
 assert abs(trace.log_prob_sum() - by_hand) < 1e-6
 
 # %% [markdown]
-# What you see is a **trace**: one run of the story, with every choice and its log
-# density. Their sum is $\log p(x, z)$. An objective such as `Trace_ELBO` runs the
+# What you see is a **trace**: one run of the story, with every random choice and its
+# log density. Their sum is $\log p(x, z)$. An objective such as `Trace_ELBO` runs the
 # guide, replays its choices in the model, and takes the difference of the two sums.
 # `SVI` follows the gradient of that.
 
@@ -253,48 +254,50 @@ assert trace.nodes["z"]["value"].shape == (100,)
 #
 # In these lessons the latent is a unit vector, the measurements are views of an image,
 # and the guide is a *point* on the sphere, or several. For a guide that is a point at
-# $a$ the divergence has one term that can be computed, $-\log p(a\mid x)$; the entropy
-# of a point is a constant, if an infinite one. So fitting the model to such a guide is
-# maximum likelihood. That is all the machinery that you need.
+# $a$, the divergence has one term that can be computed, $-\log p(a\mid x)$. The other
+# term, the entropy of a point, is infinite, but it does not depend on the model. So
+# fitting the model to such a guide means making $\log p(a\mid x)$ large: maximum
+# likelihood. That is all the machinery that you need.
 #
 # ## Exercises
 #
+# Each exercise has a cell to start from. The solutions stand folded at the end.
+#
 # **Exercise 1.** (easy) The divergence is not symmetric. Compute
 # $\mathrm{KL}(p\,\|\,q)$ for the guide that is too wide, and compare it with
-# $\mathrm{KL}(q\,\|\,p)$. Which of the two punishes a wide guide more? Start from:
-#
-# ```python
-# q = Normal(1.6, 0.9).log_prob(z)
-# backwards = ...
-# ```
+# $\mathrm{KL}(q\,\|\,p)$. Which of the two punishes a wide guide more?
 
-# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. KL(q‖p) punishes mass of q where p has none, which a wide guide has;
-# KL(p‖q) punishes missing mass, which it has not.
-q = Normal(1.6, 0.9).log_prob(z)
-backwards = float((posterior * (posterior.log() - q)).sum() * step)
-print(f"KL(q‖p) = {areas[1]:.3f}, KL(p‖q) = {backwards:.3f}")
-assert areas[1] > backwards > 0
+# %% tags=["starter"]
+wide = Normal(1.6, 0.9).log_prob(z)  # log q, at the points z
+# Your turn: backwards, the area under p log(p/q). `posterior` is p, `step` a strip.
 
 # %% [markdown]
 # **Exercise 2.** (medium) The thermometer may also be read upside down: $x$ is $+z$ or
 # $-z$ with equal chance, so the posterior has two hills. Draw $\mathrm{KL}(q\,\|\,p)$
 # over the mean of a guide of width 0.45. Where are its minima, and what does the guide
-# do with the other hill? Start from the two hills:
-#
-# ```python
-# left, right = Normal(-1.6, 0.45), Normal(1.6, 0.45)
-# hills = (left.log_prob(z2).exp() + right.log_prob(z2).exp()) / 2
-# ```
+# do with the other hill?
+
+# %% tags=["starter"]
+z2 = torch.linspace(-5, 5, 2001)
+left, right = Normal(-1.6, 0.45), Normal(1.6, 0.45)
+hills = (left.log_prob(z2).exp() + right.log_prob(z2).exp()) / 2
+places = torch.linspace(-2.5, 2.5, 101)  # of the guide's mean
+# Your turn: the divergence for each place, and a figure.
+
+# %% [markdown]
+# ## Solutions
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 1. KL(q‖p) punishes mass of q where p has none, which a wide guide has;
+# KL(p‖q) punishes missing mass, which it has not.
+backwards = float((posterior * (posterior.log() - wide)).sum() * step)
+print(f"KL(q‖p) = {areas[1]:.3f}, KL(p‖q) = {backwards:.3f}")
+assert areas[1] > backwards > 0
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 2. Two minima, one at each hill: KL(q‖p) chooses a hill and ignores the
 # other, because mass between the hills costs more than a hill that is missed (log 2).
-z2 = torch.linspace(-5, 5, 2001)
-left, right = Normal(-1.6, 0.45), Normal(1.6, 0.45)
-hills = (left.log_prob(z2).exp() + right.log_prob(z2).exp()) / 2
 width = float(z2[1] - z2[0])
-places = torch.linspace(-2.5, 2.5, 101)
 divergences = []
 for place in places:
     log_q = Normal(place, 0.45).log_prob(z2)

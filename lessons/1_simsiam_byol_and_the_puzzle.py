@@ -95,6 +95,7 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     )
 
 
+# %%
 class SimSiam(nn.Module):
     """SimSiam, small: 16 × 16 pixels to a sphere in 8 dimensions."""
 
@@ -167,6 +168,11 @@ judge = DigitViews(torch.Generator().manual_seed(1))
 train_views, test_views = judge(train.images), judge(test.images)
 
 
+def accuracy_of(seen: Tensor, new: Tensor) -> float:
+    """How often the neighbours of held-out views vote for the right digit."""
+    return knn_accuracy(seen, train.labels, new, test.labels)
+
+
 def held_out(model: SimSiam) -> dict[str, float]:
     """What the encoder makes of views of images that it was not trained on."""
     model.eval()
@@ -176,16 +182,13 @@ def held_out(model: SimSiam) -> dict[str, float]:
     return {
         "standard deviation": standard_deviation(new),
         "effective rank": effective_rank(new),
-        "accuracy": knn_accuracy(seen, train.labels, new, test.labels),
+        "accuracy": accuracy_of(seen, new),
     }
 
 
-of_pixels = knn_accuracy(
-    train_views.flatten(1), train.labels, test_views.flatten(1), test.labels
-)
-of_whole_digits = knn_accuracy(
-    train.images.flatten(1), train.labels, test.images.flatten(1), test.labels
-)
+# %%
+of_pixels = accuracy_of(train_views.flatten(1), test_views.flatten(1))
+of_whole_digits = accuracy_of(train.images.flatten(1), test.images.flatten(1))
 print("accuracy of raw pixels:")
 print(f"{of_pixels:.2f} of views, {of_whole_digits:.2f} of whole digits")
 
@@ -223,6 +226,7 @@ for name, stop_gradient in {"with stop-gradient": True, "without": False}.items(
     torch.manual_seed(0)
     runs[name] = fit(SimSiam(stop_gradient=stop_gradient), steps)
 
+# %%
 quantities = ["loss", "standard deviation", "effective rank", "accuracy"]
 figure, axes = plt.subplots(1, 4, figsize=(11, 2.6), layout="constrained")
 for axis, quantity in zip(axes, quantities, strict=True):
@@ -234,28 +238,32 @@ axes[3].axhline(of_pixels, color="gray", linestyle=":", label="raw pixels")
 axes[3].legend()
 plt.show()
 
+# %%
 end = {name: {q: run[q][-1] for q in quantities} for name, run in runs.items()}
 for name, values in end.items():
     row = ", ".join(f"{quantity} {value:.3f}" for quantity, value in values.items())
     print(f"{name:>18}: {row}")
 untrained = runs["with stop-gradient"]["accuracy"][0]
-print(f"accuracy: raw pixels {of_pixels:.2f}, untrained {untrained:.2f}")
+trained = end["with stop-gradient"]["accuracy"]
+print(f"accuracy: raw pixels {of_pixels:.2f}, untrained {untrained:.2f}, ", end="")
+print(f"trained {trained:.2f}")
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert end["without"]["loss"] < -0.99 < end["with stop-gradient"]["loss"]
 assert end["without"]["standard deviation"] < 0.05
 assert end["with stop-gradient"]["standard deviation"] > 0.5
-assert end["with stop-gradient"]["accuracy"] > untrained + 0.2
-assert end["with stop-gradient"]["accuracy"] > end["without"]["accuracy"] + 0.1
+assert trained > untrained + 0.2
+assert trained > end["without"]["accuracy"] + 0.1
 
 # %% [markdown]
-# Look at the two curves of the loss. The training that *wins* is the one whose outputs
-# have become one point: all that is left of the images are the last decimals of a
-# nearly constant vector, from which neighbours still guess some. The training with the
-# worse loss has learned: with eight numbers a digit it recognises views about as well
-# as their 256 pixels do, and far better than the same network before the training. On
-# digits, do not expect more: their pixels are a strong opponent, and an accuracy says
-# little until you know what pixels and an untrained network reach.
+# Look at the two curves of the loss. The training with the *better* loss is the one
+# whose outputs have become one point. All that is left of the images are the last
+# decimals of a nearly constant vector, and neighbours still guess some digits from
+# them. The training with the worse loss has learned. With eight numbers a digit it
+# recognises views about as well as their 256 pixels do, and far better than the same
+# network before the training. On digits, do not expect more, because their pixels are a
+# strong opponent. An accuracy says little until you know what pixels and an untrained
+# network reach.
 #
 # The effective rank did not notice. It asks in how many directions the outputs vary,
 # not how far, so it is the measure for another failure (outputs spread along a few
@@ -294,32 +302,26 @@ BYOL_IS_AFFINE_IN_SSL
 # %%
 from itertools import pairwise
 
+generator = torch.Generator().manual_seed(0)
+x1, x2 = 1 + 0.05 * torch.randn(2, 32, 2, dtype=torch.float64, generator=generator)
+
+
+# %%
+
 
 def contrived_descent(*, stopped: bool) -> list[float]:
     """The loss along gradient descent; the predictor turns by nearly 90°."""
-    generator = torch.Generator().manual_seed(0)
-    x1, x2 = (
-        1 + 0.05 * torch.randn(32, 2, dtype=torch.float64, generator=generator)
-        for _ in range(2)
-    )
-    encoder = torch.eye(2, dtype=torch.float64, requires_grad=True)
-    predictor = torch.tensor(
-        [[-1.0, -4.0], [4.0, 1.0]], dtype=torch.float64, requires_grad=True
-    )
+    encoder = torch.eye(2).double().requires_grad_()
+    predictor = torch.tensor([[-1.0, -4.0], [4.0, 1.0]]).double().requires_grad_()
     losses = []
     for _ in range(100):
-        f1, f2 = normalize(x1 @ encoder.T), normalize(x2 @ encoder.T)
-        g1, g2 = (
-            normalize(x1 @ encoder.T @ predictor.T),
-            normalize(x2 @ encoder.T @ predictor.T),
-        )
-        if stopped:
-            f1, f2 = f1.detach(), f2.detach()
+        z1, z2 = x1 @ encoder.T, x2 @ encoder.T
+        g1, g2 = normalize(z1 @ predictor.T), normalize(z2 @ predictor.T)
+        f1, f2 = (normalize(z.detach() if stopped else z) for z in (z1, z2))
         loss = -((g1 * f2).sum(1) + (g2 * f1).sum(1)).mean()
         gradients = torch.autograd.grad(loss, [encoder, predictor])
-        with torch.no_grad():
-            for matrix, gradient in zip([encoder, predictor], gradients, strict=True):
-                matrix.sub_(0.01 * gradient)
+        for matrix, gradient in zip([encoder, predictor], gradients, strict=True):
+            matrix.data -= 0.01 * gradient
         losses.append(loss.item())
     return losses
 
@@ -359,26 +361,46 @@ assert rises["with stop-gradient"] > 50
 #
 # ## Exercises
 #
-# Each solution is hidden until you open its cell (in the `.py` file: look away). Try
+# Each exercise has a cell to start from. The solutions stand folded at the end. Try
 # first; they are short.
 #
 # **Exercise 1.** (easy) Keep the stop-gradient but replace the predictor by the
 # identity. Predict what happens to the standard deviation, then train.
-#
-# Start from:
-#
-# ```python
-# no_predictor = SimSiam()
-# no_predictor.predictor = ...
-# solution = fit(no_predictor, steps)
-# ```
+
+# %% tags=["starter"]
+torch.manual_seed(0)
+no_predictor = SimSiam()
+# Your turn: put nn.Identity() in the place of the predictor, then `fit` it.
+
+# %% [markdown]
+# **Exercise 2.** (medium) Collapse is not the only global minimum. Describe an encoder
+# that reaches a loss of exactly $-1$ with the identity as predictor, and whose outputs
+# have a standard deviation of about 1. What does it tell you about the loss as a
+# measure of what was learned?
+
+# %% tags=["starter"]
+torch.manual_seed(0)
+look_up = torch.zeros(1000, 8)  # row n: the answer to every view of image n
+# Your turn: fill it so that −(look_up * look_up).sum(1).mean() is −1.
+
+# %% [markdown]
+# **Exercise 3.** (medium) Check the identity for BYOL with numbers: for random unit
+# vectors compare the *gradients* in $g(x_1)$ of BYOL's loss and of Eq. (1). They are
+# not exactly proportional as vectors in $\mathbb{R}^8$. Why does it not matter?
+
+# %% tags=["starter"]
+torch.manual_seed(0)
+raw = torch.randn(8, dtype=torch.float64, requires_grad=True)
+g1, f2 = normalize(raw, dim=0), normalize(torch.randn(8, dtype=torch.float64), dim=0)
+# Your turn: torch.autograd.grad of both losses in `raw`, of which g1 is made.
+
+# %% [markdown]
+# ## Solutions
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 1. It collapses as well. Guess and target are now the same function of two
 # views, so each is pulled towards the other's old position: taking turns does not keep
 # them apart. The stop-gradient is not enough; it takes both.
-torch.manual_seed(0)
-no_predictor = SimSiam()
 no_predictor.predictor = nn.Identity()
 solution = fit(no_predictor, steps)
 spread, last_loss = solution["standard deviation"][-1], solution["loss"][-1]
@@ -386,27 +408,12 @@ print(f"no predictor: standard deviation {spread:.4f}, loss {last_loss:.4f}")
 assert spread < 0.05
 assert last_loss < -0.99
 
-# %% [markdown]
-# **Exercise 2.** (medium) Collapse is not the only global minimum. Describe an encoder
-# that reaches a loss of exactly $-1$ with the identity as predictor, and whose outputs
-# have a standard deviation of about 1. What does it tell you about the loss as a
-# measure of what was learned?
-#
-# Start from:
-#
-# ```python
-# look_up = ...  # row n: the answer to every view of image n
-# loss_of_look_up = -(look_up * look_up).sum(1).mean().item()
-# print(loss_of_look_up, standard_deviation(look_up))
-# ```
-
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 2. Any encoder that gives all views of one image the same answer, for example
 # a random direction for each image. So −1 means "invariant to the augmentations", and
 # says nothing on whether images can be told apart. The loss alone cannot rank encoders;
 # that is why we watch other quantities beside it.
-torch.manual_seed(0)
-look_up = normalize(torch.randn(1000, 8))  # row n: the answer to every view of image n
+look_up = normalize(torch.randn(1000, 8))
 loss_of_look_up = -(look_up * look_up).sum(1).mean().item()
 print(
     f"loss {loss_of_look_up:.6f}, standard deviation {standard_deviation(look_up):.3f}"
@@ -414,28 +421,13 @@ print(
 assert abs(loss_of_look_up + 1) < 1e-6
 assert abs(standard_deviation(look_up) - 1) < 0.02
 
-# %% [markdown]
-# **Exercise 3.** (medium) Check the identity for BYOL with numbers: for random unit
-# vectors compare the *gradients* in $g(x_1)$ of BYOL's loss and of Eq. (1). They are
-# not exactly proportional as vectors in $\mathbb{R}^8$. Why does it not matter?
-#
-# Start from:
-#
-# ```python
-# raw = torch.randn(8, dtype=torch.float64, requires_grad=True)  # g = normalize(raw)
-# f2 = normalize(torch.randn(8, dtype=torch.float64), dim=0)
-# (byol_gradient,) = torch.autograd.grad(..., raw)
-# ```
-
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 3. d‖g − f‖²/dg = 2(g − f), while d(−gᵀf)/dg = −f. The difference to twice
 # the latter is 2g, which points away from the sphere. As g = normalize(…), only the
 # part along the sphere reaches the weights, and it is the same.
-torch.manual_seed(0)
-raw = torch.randn(8, dtype=torch.float64, requires_grad=True)
-f2 = normalize(torch.randn(8, dtype=torch.float64), dim=0)
-(byol_gradient,) = torch.autograd.grad((normalize(raw, dim=0) - f2).square().sum(), raw)
-(ssl_gradient,) = torch.autograd.grad(-normalize(raw, dim=0) @ f2, raw)
+byol, ssl = (g1 - f2).square().sum(), -g1 @ f2
+(byol_gradient,) = torch.autograd.grad(byol, raw, retain_graph=True)
+(ssl_gradient,) = torch.autograd.grad(ssl, raw)
 difference = (byol_gradient - 2 * ssl_gradient).abs().max().item()
 print(f"BYOL's gradient less twice that of Eq. (1): {difference:.1e}")
 assert difference < 1e-14

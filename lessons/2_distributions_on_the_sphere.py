@@ -15,14 +15,14 @@
 #
 # In [lesson 1](1_simsiam_byol_and_the_puzzle.py) everything that mattered was a unit
 # vector, and the loss was a cosine. Here you meet the probability distributions that
-# live on the sphere, learn to read their one knob, the **concentration** $\kappa$, and
-# unlearn what three dimensions taught you about it. At the end the loss of SimSiam
-# turns out to be a negative log-likelihood.
+# live on the sphere, and you learn to read their one parameter of width, the
+# **concentration** $\kappa$. In many dimensions it does not mean what three dimensions
+# suggest. At the end the loss of SimSiam turns out to be a negative log-likelihood.
 #
 # *You need:* densities and expectations. *Time:* 15 minutes to read, a few seconds to
 # run.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 import math
 import os
 
@@ -33,22 +33,25 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from experiments.figures.style import INK, MUTED, PALETTE, SETTINGS
-from ssl_as_inference.distributions import (
-    PowerSpherical,
-    SphericalUniform,
-    VonMisesFisher,
-)
-from ssl_as_inference.distributions import RotationallySymmetric as Law
-from ssl_as_inference.special import (
-    von_mises_fisher_log_normalizer,
-    von_mises_fisher_mean_resultant_length,
-)
-from ssl_as_inference.sphere import log_surface_area, normalize
 
 FAST = os.environ.get("LESSONS_FAST") == "1"
 torch.manual_seed(0)
 plt.rcParams.update(SETTINGS)
 BLUE, ORANGE, GREEN = PALETTE[:3]
+
+# %%
+from experiments.figures.interactive import density_on_the_sphere
+from ssl_as_inference.distributions import (
+    PowerSpherical,
+    RotationallySymmetric,
+    SphericalUniform,
+    VonMisesFisher,
+)
+from ssl_as_inference.special import (
+    von_mises_fisher_log_normalizer,
+    von_mises_fisher_mean_resultant_length,
+)
+from ssl_as_inference.sphere import log_surface_area, normalize
 
 
 def pole(dim: int) -> Tensor:
@@ -65,9 +68,9 @@ def pole(dim: int) -> Tensor:
 #
 # $$\mathrm{vMF}(z;\mu,\kappa) = C(\kappa)\, e^{\kappa\,\mu^\top z}.$$
 #
-# It is the normal distribution's cousin: among all distributions with a given mean, it
-# has the largest entropy. Here is the sphere of $d = 3$, seen from the front, its shade
-# the density, with 300 draws.
+# It is what the normal distribution is in flat space: among all distributions on the
+# sphere with a given mean, it has the largest entropy. Here is the sphere of $d = 3$,
+# seen from the front, its shade the density, with 300 draws.
 
 
 # %%
@@ -81,24 +84,18 @@ def front_of_the_sphere(pixels: int = 200) -> tuple[Tensor, Tensor]:
     return normalize(z), inside
 
 
+# %%
 mu = normalize(torch.tensor([0.45, 0.35, 0.82], dtype=torch.float64))
 points, inside = front_of_the_sphere()
+look = {"origin": "lower", "extent": (-1, 1, -1, 1), "cmap": "Blues", "vmin": 0}
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.9), layout="constrained")
 for axis, kappa in zip(axes, (0.0, 3.0, 30.0, 300.0), strict=True):
-    law = VonMisesFisher(mu, kappa)
-    density = law.log_prob(points).exp().where(inside, math.nan)
-    top = max(
-        4 * math.exp(-log_surface_area(3)), law.log_prob(mu).exp().item()
-    )  # the uniform law is not dark
-    axis.imshow(
-        density.numpy(),
-        origin="lower",
-        extent=(-1, 1, -1, 1),
-        cmap="Blues",
-        vmin=0,
-        vmax=top,
-    )
-    seen = [z for z in law.sample((300,)) if z[2] > 0]
+    distribution = VonMisesFisher(mu, kappa)
+    density = distribution.log_prob(points).exp().where(inside, math.nan)
+    peak = distribution.log_prob(mu).exp().item()
+    top = max(4 * math.exp(-log_surface_area(3)), peak)  # the uniform one is not dark
+    axis.imshow(density.numpy(), vmax=top, **look)
+    seen = [z for z in distribution.sample((300,)) if z[2] > 0]
     axis.scatter([z[0] for z in seen], [z[1] for z in seen], s=3, color=ORANGE)
     axis.add_patch(plt.Circle((0, 0), 1, fill=False, color=INK, linewidth=0.8))
     axis.set(title=rf"$\kappa = {kappa:g}$", xticks=[], yticks=[])
@@ -122,25 +119,25 @@ def at_cosine(cosine: Tensor, dim: int) -> Tensor:
     return cosine[..., None] * pole(dim) + (1 - cosine**2).sqrt()[..., None] * second
 
 
-def log_density_of_the_cosine(law: Law, cosine: Tensor) -> Tensor:
+def log_density_of_the_cosine(p: RotationallySymmetric, cosine: Tensor) -> Tensor:
     """Logarithm of the density of t = μᵀz, the integrand above; μ is the pole."""
-    ring = log_surface_area(law.dim - 1) + (law.dim - 3) / 2 * torch.log1p(-(cosine**2))
-    return law.log_prob(at_cosine(cosine, law.dim)) + ring
+    ring = log_surface_area(p.dim - 1) + (p.dim - 3) / 2 * torch.log1p(-(cosine**2))
+    return p.log_prob(at_cosine(cosine, p.dim)) + ring
 
 
-def integral(law: Law) -> float:
+# %%
+def integral(p: RotationallySymmetric) -> float:
     """Over the whole sphere."""
 
     def integrand(t: float) -> float:
         cosine = torch.tensor(t, dtype=torch.float64)
-        return float(log_density_of_the_cosine(law, cosine).exp())
+        return float(log_density_of_the_cosine(p, cosine).exp())
 
-    peak = float(law.mean_resultant_length)
+    peak = float(p.mean_resultant_length)
     total, _ = quad(integrand, -1, 1, points=[peak], epsabs=1e-11)
     return float(total)
 
 
-# %%
 totals = []
 for dim, kappa in ((3, 5.0), (8, 40.0), (128, 200.0)):
     totals.append(integral(VonMisesFisher(pole(dim), kappa)))
@@ -197,15 +194,16 @@ assert abs(expected - 10 / 2048) < 1e-6  # the last of them, d = 2048
 #
 # Why? Because a sphere of high dimension has hardly any room near a pole. The cosine of
 # a *uniform* draw with any fixed direction has variance $1/d$: random directions are
-# nearly orthogonal. A concentration has to fight this crowd.
+# nearly orthogonal. Nearly all of the sphere is at a cosine near 0, and a peak at $\mu$
+# has to outweigh all that room.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharey=True)
 cosine = torch.linspace(-0.9999, 0.9999, 4001, dtype=torch.float64)
 for axis, ratio in zip(axes, (0.0, 1.0), strict=True):
     for dim, shade in zip(dims, shades, strict=True):
-        law = VonMisesFisher(pole(dim), ratio * dim)
-        density = log_density_of_the_cosine(law, cosine).exp()
+        distribution = VonMisesFisher(pole(dim), ratio * dim)
+        density = log_density_of_the_cosine(distribution, cosine).exp()
         axis.plot(cosine, density, color=shade, label=f"d = {dim}")
 axes[0].set(title="uniform", xlabel=r"cosine with $\mu$")
 axes[0].set(ylabel="density of the cosine", ylim=(0, 34))
@@ -229,10 +227,10 @@ assert cosines.max() < 0.7
 assert abs(variance * 2048 - 1) < 1e-5
 
 # %% [markdown]
-# Read the right picture twice. The density on the sphere is *largest* at $\mu$, yet no
-# draw ever comes near $\mu$: all of them sit in a thin ring at cosine 0.618. A
-# high-dimensional "peak" is a ring around an empty centre. When somebody says that two
-# embeddings in $d = 2048$ have a cosine of 0.6, that is an enormous agreement.
+# Read the right picture twice. The density on the sphere is *largest* at $\mu$. Yet no
+# draw comes near $\mu$: all of them lie in a thin ring at cosine 0.618, because there
+# is so much more room in the ring. So a cosine of 0.6 between two embeddings in
+# $d = 2048$ is an enormous agreement.
 #
 # ## The Power Spherical distribution
 #
@@ -242,8 +240,8 @@ assert abs(variance * 2048 - 1) < 1e-5
 #
 # $$\mathrm{PS}(z;\mu,\kappa) = C(\kappa)\,(1+\mu^\top z)^{\kappa}.$$
 #
-# All that one wants to know of it is elementary. Its mean resultant length, for one, is
-# $\kappa/(\kappa+d-1)$: the relative concentration in one fraction. Compare the
+# Its normaliser, entropy and moments need no Bessel function. Its mean resultant length
+# is $\kappa/(\kappa+d-1)$: again only $\kappa$ relative to $d$ counts. Compare the
 # families at the same mean resultant length:
 
 # %%
@@ -252,29 +250,23 @@ power = PowerSpherical(pole(dim), (dim - 1) * resultant / (1 - resultant))
 samples = power.sample((draws,))
 fisher = VonMisesFisher(pole(dim), VonMisesFisher.fit(samples).concentration)
 
+# %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
-for law, name, colour in ((fisher, "vMF", BLUE), (power, "Power Spherical", ORANGE)):
-    label = rf"{name}, $\kappa$ = {law.concentration:.0f}"
-    left.plot(
-        cosine, log_density_of_the_cosine(law, cosine).exp(), color=colour, label=label
-    )
-    right.plot(cosine, -law.log_prob(at_cosine(cosine, dim)), color=colour)
-left.set(
-    title=f"density of the cosine, d = {dim}",
-    xlabel=r"cosine with $\mu$",
-    xlim=(0.6, 0.95),
-)
-right.set(
-    title="negative log density on the sphere",
-    xlabel=r"cosine with $\mu$",
-    ylim=(-300, 1500),
-)
+for family, name, colour in ((fisher, "vMF", BLUE), (power, "Power Spherical", ORANGE)):
+    label = rf"{name}, $\kappa$ = {family.concentration:.0f}"
+    density = log_density_of_the_cosine(family, cosine).exp()
+    left.plot(cosine, density, color=colour, label=label)
+    right.plot(cosine, -family.log_prob(at_cosine(cosine, dim)), color=colour)
+left.set(xlabel=r"cosine with $\mu$", xlim=(0.6, 0.95))
+left.set(title=f"density of the cosine, d = {dim}")
+right.set(xlabel=r"cosine with $\mu$", ylim=(-300, 1500))
+right.set(title="negative log density on the sphere")
 left.legend()
 plt.show()
 
-for name, law in {"Power Spherical": power, "vMF, fitted to its draws": fisher}.items():
-    print(f"{name}: κ = {law.concentration:.0f}, ", end="")
-    print(f"mean resultant length {law.mean_resultant_length:.4f}")
+for name, p in {"Power Spherical": power, "vMF, fitted to its draws": fisher}.items():
+    print(f"{name}: κ = {p.concentration:.0f}, ", end="")
+    print(f"mean resultant length {p.mean_resultant_length:.4f}")
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 assert abs(integral(power) - 1) < 1e-8
@@ -303,7 +295,15 @@ for kappa, expected in {1e2: 2.4e-4, 1e3: 2.5e-6, 1e4: 2.5e-8}.items():
     assert abs(divergences[kappa] / expected - 1) < 0.05
 
 # %% [markdown]
-# ## The door
+# Turn the two families yourself, and move $\kappa$. At small $\kappa$ both are nearly
+# uniform, at large $\kappa$ the two spheres look alike. In between, where do they
+# differ most?
+
+# %% tags=["turnable-figure", "remove-cell"]
+density_on_the_sphere()
+
+# %% [markdown]
+# ## The cosine is a log-likelihood
 #
 # Take the logarithm of Eq. (7), change the sign, and insert the guess $g$ for $\mu$ and
 # the target $f$ for $z$:
@@ -316,18 +316,12 @@ for kappa, expected in {1e2: 2.4e-4, 1e3: 2.5e-6, 1e4: 2.5e-8}.items():
 # we may say: it outputs a *distribution* over where the target will be.
 
 # %%
-g, f = normalize(
-    torch.randn(2, 5, 64, dtype=torch.float64)
-)  # five guesses, five targets
+# five guesses, five targets
+g, f = normalize(torch.randn(2, 5, 64, dtype=torch.float64))
 kappa = torch.tensor(7.0, dtype=torch.float64)
 likelihood = -VonMisesFisher(g, kappa).log_prob(f)
-cosine_loss = -(g * f).sum(-1)
-difference = (
-    (likelihood - kappa * cosine_loss + von_mises_fisher_log_normalizer(64, kappa))
-    .abs()
-    .max()
-    .item()
-)
+right_side = -kappa * (g * f).sum(-1) - von_mises_fisher_log_normalizer(64, kappa)
+difference = (likelihood - right_side).abs().max().item()
 print(f"largest difference between the two sides: {difference:.1e}")
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
@@ -339,29 +333,47 @@ assert difference < 1e-12
 #
 # ## Exercises
 #
+# Each exercise has a cell to start from. The solutions stand folded at the end.
+#
 # **Exercise 1.** (easy) Compute $\log C(\kappa) = \nu\log\kappa - \frac d2 \log 2\pi -
 # \log I_\nu(\kappa)$, $\nu = \frac d2 - 1$, with `scipy.special.iv` for $d = 2048$ and
 # $\kappa = 10$. What goes wrong, and does `von_mises_fisher_log_normalizer` get it
 # right? (Ask `mpmath.besseli`, which computes with as many digits as you like.)
-#
-# Start from:
-#
-# ```python
-# import mpmath
-# from scipy.special import iv
-#
-# naive, bessel = iv(1023, 10.0), mpmath.besseli(1023, 10)
-# ```
+
+# %% tags=["starter"]
+import mpmath
+from scipy.special import iv
+
+naive, bessel = iv(1023, 10.0), mpmath.besseli(1023, 10)  # I_ν(κ), twice
+# Your turn: log C from `bessel`, and from von_mises_fisher_log_normalizer(2048, ten).
+
+# %% [markdown]
+# **Exercise 2.** (medium) Draw from a vMF with $d = 64$ and $\kappa = 50$. Maximum
+# likelihood asks for the $\hat\kappa$ with $A_d(\hat\kappa) = \lVert\bar z\rVert$. Why?
+# Solve it by bisection and compare with `VonMisesFisher.fit`.
+
+# %% tags=["starter"]
+data = VonMisesFisher(pole(64), 50.0).sample((20_000,))
+low, high = torch.tensor([0.0, 1e4], dtype=torch.float64)
+# Your turn: halve the interval 60 times. On which side of A is ‖z̄‖?
+
+# %% [markdown]
+# **Exercise 3.** (easy) Two views scatter independently around the same $z$: $f_1, f_2
+# \sim \mathrm{vMF}(z, \kappa)$. What is the expected cosine between them, in terms of
+# $A_d(\kappa)$? Check it by sampling.
+
+# %% tags=["starter"]
+around = VonMisesFisher(pole(64), 100.0)
+first, second = around.sample((20_000,)), around.sample((20_000,))
+# Your turn: their mean cosine, and your formula in around.mean_resultant_length.
+
+# %% [markdown]
+# ## Solutions
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 1. I_ν(κ) is about (κ/2)^ν/Γ(ν+1), here 10^−1922: zero in float64, whose
 # smallest number is 5 · 10^−324. Its logarithm is −∞. A normaliser for large d has to
 # be computed in logarithms from the start.
-import mpmath
-from scipy.special import iv
-
-naive = iv(1023, 10.0)
-bessel = mpmath.besseli(1023, 10)
 powers = 1023 * mpmath.log(10) - 1024 * mpmath.log(2 * mpmath.pi)
 exact = float(powers - mpmath.log(bessel))
 ours = von_mises_fisher_log_normalizer(2048, ten).item()
@@ -371,28 +383,11 @@ assert naive == 0.0
 assert round(float(mpmath.log10(bessel))) == -1922
 assert abs(ours / exact - 1) < 1e-12
 
-# %% [markdown]
-# **Exercise 2.** (medium) Draw from a vMF with $d = 64$ and $\kappa = 50$. Maximum
-# likelihood asks for the $\hat\kappa$ with $A_d(\hat\kappa) = \lVert\bar z\rVert$. Why?
-# Solve it by bisection and compare with `VonMisesFisher.fit`.
-#
-# Start from:
-#
-# ```python
-# data = VonMisesFisher(pole(64), 50.0).sample((20_000,))
-# low, high = torch.tensor([0.0, 1e4], dtype=torch.float64)
-# for _ in range(60):
-#     middle = (low + high) / 2
-#     ...
-# ```
-
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 2. The mean log-likelihood is κ μᵀz̄ + log C(κ). Its derivative in κ is μᵀz̄
 # − A(κ), since (log C)′ = −A; and the best μ is z̄/‖z̄‖. Moment matching: the fitted
 # distribution has the mean of the data. Lesson 8 meets this equation again.
-data = VonMisesFisher(pole(64), 50.0).sample((20_000,))
 length = data.mean(0).norm()
-low, high = torch.tensor([0.0, 1e4], dtype=torch.float64)
 for _ in range(60):
     middle = (low + high) / 2
     below = von_mises_fisher_mean_resultant_length(64, middle) < length
@@ -402,28 +397,13 @@ print(f"κ by bisection {low:.4f}, by fit {fitted:.4f}; the truth is 50")
 assert abs(low - fitted) < 1e-6
 assert abs(fitted - 50) < 1
 
-# %% [markdown]
-# **Exercise 3.** (easy) Two views scatter independently around the same $z$: $f_1, f_2
-# \sim \mathrm{vMF}(z, \kappa)$. What is the expected cosine between them, in terms of
-# $A_d(\kappa)$? Check it by sampling.
-#
-# Start from:
-#
-# ```python
-# law = VonMisesFisher(pole(64), 100.0)
-# first, second = law.sample((20_000,)), law.sample((20_000,))
-# ```
-
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 3. E[f₁ᵀf₂] = E[f₁]ᵀE[f₂] = A². Views whose cosine is 0.8 each have a cosine
 # of only √0.8 ≈ 0.89 with the z that they share: the truth is closer to either than
 # they are to each other.
-law = VonMisesFisher(pole(64), 100.0)
-agreement = (law.sample((20_000,)) * law.sample((20_000,))).sum(-1).mean()
-print(
-    f"mean cosine of two draws {agreement:.4f}, A² = {law.mean_resultant_length**2:.4f}"
-)
-assert abs(agreement - law.mean_resultant_length**2) < 5e-3
+agreement, length = (first * second).sum(-1).mean(), around.mean_resultant_length
+print(f"mean cosine of two draws {agreement:.4f}, A² = {length**2:.4f}")
+assert abs(agreement - length**2) < 5e-3
 
 # %% [markdown]
 # **Next:** a probabilistic program for a thing seen several times. → [Lesson 3: a

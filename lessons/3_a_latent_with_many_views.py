@@ -22,9 +22,8 @@
 # *You need:* [lesson 2](2_distributions_on_the_sphere.py) and Bayes' rule. *Time:* 15
 # minutes to read, seconds to run.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 import math
-import os
 
 import matplotlib.pyplot as plt
 import pyro
@@ -34,6 +33,13 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
 from experiments.figures.style import MUTED, PALETTE, SETTINGS
+
+plt.rcParams.update(SETTINGS)
+BLUE, ORANGE, GREEN = PALETTE[:3]
+pyro.set_rng_seed(0)
+
+# %%
+from experiments.figures.interactive import product_of_experts
 from inference.fitting.kl_objective import KLObjective
 from models.networks import VonMisesFisherHead
 from ssl_as_inference import cross_entropy
@@ -47,11 +53,6 @@ from ssl_as_inference.distributions import (
 )
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel
 from ssl_as_inference.sphere import normalize
-
-FAST = os.environ.get("LESSONS_FAST") == "1"
-plt.rcParams.update(SETTINGS)
-BLUE, ORANGE, GREEN = PALETTE[:3]
-pyro.set_rng_seed(0)
 
 # %% [markdown]
 # ## A model is a program that tells a story
@@ -71,18 +72,13 @@ pyro.set_rng_seed(0)
 def story(directions: Tensor, kappas: Tensor) -> Tensor:
     """Draw z, observe M directions around it: shapes (M, 3) and (M,)."""
     z = pyro.sample("z", SphericalUniform(3, dtype=torch.float64))
-    for i, (direction, kappa) in enumerate(
-        zip(directions, kappas, strict=True), start=1
-    ):
-        pyro.sample(f"m_{i}", VonMisesFisher(z, kappa), obs=direction)
+    for i, direction in enumerate(directions):
+        pyro.sample(f"m_{i + 1}", VonMisesFisher(z, kappas[i]), obs=direction)
     return z
 
 
-directions = normalize(
-    torch.tensor(
-        [[1.0, 0.2, 0.3], [0.1, 1.0, 0.2], [0.6, 0.3, 1.0]], dtype=torch.float64
-    )
-)
+towards = [[1.0, 0.2, 0.3], [0.1, 1.0, 0.2], [0.6, 0.3, 1.0]]
+directions = normalize(torch.tensor(towards, dtype=torch.float64))
 kappas = torch.tensor([4.0, 8.0, 2.0], dtype=torch.float64)
 
 trace = pyro.poutine.trace(story).get_trace(directions, kappas)
@@ -103,9 +99,9 @@ assert names == ["z", "m_1", "m_2", "m_3"]
 # \;\propto\; \prod_i \mathrm{vMF}(m_i; z, \kappa_i)
 # \;=\; \prod_i \mathrm{vMF}(z; m_i, \kappa_i).$$
 #
-# The last step is a small wonder: the density depends on $m^\top z$ alone, so $z$ and
-# $m$ may change places. Each view becomes an **expert** with an opinion on $z$, and the
-# posterior multiplies the opinions. The exponents add up,
+# The last step holds because the density depends on $m^\top z$ alone, so $z$ and $m$
+# may change places. Each view becomes an **expert**: a distribution over $z$. The
+# posterior multiplies them. The exponents add up,
 #
 # $$\sum_i \kappa_i m_i^\top z = \eta^\top z,
 # \qquad \eta = \sum_i \kappa_i m_i, \qquad R = \lVert\eta\rVert,$$
@@ -155,41 +151,40 @@ assert posterior.concentration < kappas.sum()
 # %%
 theta = torch.linspace(-math.pi, math.pi, 801, dtype=torch.float64)
 circle = torch.stack([theta.cos(), theta.sin()], dim=-1)
+half_angles = {"agreeing": 0.3, "at odds": 1.0, "opposed": math.pi / 2}
+resultants = {}
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), layout="constrained", sharey=True)
-resultants = []
-for axis, half_angle, title in zip(
-    axes, (0.3, 1.0, math.pi / 2), ("agreeing", "at odds", "opposed"), strict=True
-):
+for axis, (title, half_angle) in zip(axes, half_angles.items(), strict=True):
     centres = torch.tensor([-half_angle, half_angle], dtype=torch.float64)
     experts = VonMisesFisher(torch.stack([centres.cos(), centres.sin()], dim=-1), 8.0)
     each = experts.log_prob(circle[:, None]).exp()
-    combined = ProductOfExperts(experts).normalized()
-    resultants.append(combined.concentration.item())
-    axis.plot(
-        theta, each[:, 0], color=MUTED, linewidth=1, linestyle="dashed", label="experts"
-    )
-    axis.plot(theta, each[:, 1], color=MUTED, linewidth=1, linestyle="dashed")
-    axis.plot(theta, combined.log_prob(circle).exp(), color=BLUE, label="product")
+    both = ProductOfExperts(experts).normalized()
+    resultants[title] = both.concentration.item()
+    axis.plot(theta, each, color=MUTED, linewidth=1, linestyle="dashed")
+    axis.plot(theta, both.log_prob(circle).exp(), color=BLUE, label="product")
     axis.plot(theta, each.mean(1), color=ORANGE, label="mixture")
-    axis.set(
-        title=f"{title}: R = {resultants[-1]:.1f}",
-        xlabel="angle of z",
-        xticks=[-math.pi, 0, math.pi],
-    )
-    axis.set_xticklabels(["−π", "0", "π"])
+    axis.set(title=f"{title}: R = {resultants[title]:.1f}", xlabel="angle of z")
+    axis.set_xticks([-math.pi, 0, math.pi], ["−π", "0", "π"])
+axes[0].set_ylabel("density (dashed: experts)")
 axes[0].legend(loc="upper left")
-axes[0].set_ylabel("density")
 plt.show()
 
-print(
-    "R =",
-    [round(value, 3) for value in resultants],
-    "= 16 cos of half the angle between the experts",
-)
+# %%
+for title, resultant in resultants.items():
+    by_hand = 16 * math.cos(half_angles[title])
+    print(f"{title}: R = {resultant:.3f}, 16 cos of half the angle {by_hand:.3f}")
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
-for resultant, half_angle in zip(resultants, (0.3, 1.0, math.pi / 2), strict=True):
-    assert abs(resultant - 16 * math.cos(half_angle)) < 1e-6
+for title, resultant in resultants.items():
+    assert abs(resultant - 16 * math.cos(half_angles[title])) < 1e-6
+
+# %% [markdown]
+# Move the angle between two experts yourself. The arrows are $\kappa_1 m_1$ and
+# $\kappa_2 m_2$, and their sum is $\eta$. At which angle is the product no more
+# certain than the better expert alone?
+
+# %% tags=["turnable-figure", "remove-cell"]
+product_of_experts()
 
 # %% [markdown]
 # A product says **and**: every expert must approve. A mixture says **or**: any of them
@@ -199,15 +194,15 @@ for resultant, half_angle in zip(resultants, (0.3, 1.0, math.pi / 2), strict=Tru
 #
 # ## The guide: a mixture of points
 #
-# A variational *guide* is a tractable distribution over the latent that we choose and
-# hold against the posterior. The paper's is as sharp as can be: all its mass sits on
+# A *guide* is a distribution over the latent that we can handle, and that we compare
+# with the posterior (lesson 0). The paper's is as sharp as can be: all its mass sits on
 # the target's outputs $f_j$, one **atom** a view,
 #
 # $$q(z \mid \mathbb{X}) = \frac1M \sum_j \delta(z - f_j) \quad\Longrightarrow\quad
 # \mathbb{E}_q[h(z)] = \frac1M \sum_j h(f_j).$$
 #
-# Expectations under it are finite sums. No sampling, no reparametrisation: just
-# enumerate the atoms.
+# Expectations under it are finite sums. Nothing has to be sampled: one goes through the
+# atoms.
 
 # %%
 atoms = normalize(torch.tensor([[0.9, 0.5, 0.2], [0.4, 0.9, 0.5]], dtype=torch.float64))
@@ -224,8 +219,8 @@ assert abs(by_hand - by_library) < 1e-12
 #
 # Now the real thing. The views are images $x_i$, and we have no program that draws
 # images from $z$: that would be a generative model of pixels, which is what
-# self-supervised learning wants to avoid. The trick of the paper is to turn the arrow
-# around. Bayes' rule says $p(x_i \mid z) \propto p(z \mid x_i)$ as a function of $z$,
+# self-supervised learning wants to avoid. The paper turns the arrow around instead.
+# Bayes' rule says $p(x_i \mid z) \propto p(z \mid x_i)$ as a function of $z$,
 # the prior being uniform. So parametrise the **expert** $p_\psi(z\mid x_i)$ directly by
 # a network: encoder, then predictor, then a vMF around the predictor's output.
 # `MultiViewModel` is this program and `MultiViewGuide` the mixture of atoms.
@@ -234,9 +229,8 @@ assert abs(by_hand - by_library) < 1e-12
 encoder = nn.Linear(5, 3).double()  # stands for backbone and projector
 predictor = VonMisesFisherHead(nn.Linear(3, 3).double(), concentration=4.0)
 model, guide = MultiViewModel(encoder, predictor), MultiViewGuide(encoder)
-views = [
-    torch.randn(6, 5, dtype=torch.float64) for _ in range(2)
-]  # two views of six images of five pixels
+# two views of six images of five pixels
+views = [torch.randn(6, 5, dtype=torch.float64) for _ in range(2)]
 
 expert: TorchDistribution = model.expert(views[0])
 print(f"{type(expert).__name__}, one for each image: {tuple(expert.batch_shape)}")
@@ -300,67 +294,58 @@ assert encoder.weight.grad.abs().max() > 0
 # %% [markdown]
 # ## Exercises
 #
+# Each exercise has a cell to start from. The solutions stand folded at the end.
+#
 # **Exercise 1.** (medium) The product of densities is not a density: it lacks $1/Z$,
 # where the paper prints "=". For von Mises–Fisher experts, derive $\log Z = \sum_i \log
 # C(\kappa_i) - \log C(R)$ and check `product.log_normalizer()` by the grid.
-#
-# Start from:
-#
-# ```python
-# log_z_by_grid = (product.log_prob(grid).logsumexp(0) + math.log(cell)).item()
-# by_hand = ...  # VonMisesFisher(…).log_prob at a right angle is log C(κ)
-# ```
 
-# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. Π C(κ_i) exp(κ_i m_iᵀz) = Π C(κ_i) · exp(ηᵀz), and ∫exp(ηᵀz)dz = 1/C(R),
-# for that is what C is.
+# %% tags=["starter"]
 log_z_by_grid = (product.log_prob(grid).logsumexp(0) + math.log(cell)).item()
-print(f"log Z: {product.log_normalizer():.6f}, by the grid {log_z_by_grid:.6f}")
-assert abs(product.log_normalizer() - log_z_by_grid) < 1e-4
-assert abs(log_z_by_grid) > 0.1  # the printed "=" would be 0
+# Your turn: Σ log C(κ_i) − log C(R). At a right angle, VonMisesFisher(m, κ).log_prob
+# is log C(κ).
 
 # %% [markdown]
 # **Exercise 2.** (easy) Show the product the *same* view ten times. What is $R$? Is
 # that a reasonable certainty? Which assumption of the story has been broken?
-#
-# Start from:
-#
-# ```python
-# copies = VonMisesFisher(directions[:1].expand(10, 3), kappas[:1].expand(10))
-# ```
 
-# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 2. R = 10 κ: ten times the certainty from one observation. The story says
-# that views are independent given z; copies are not. Augmentations of one photograph
-# are not quite either, so a product of many of them is too sure.
+# %% tags=["starter"]
 copies = VonMisesFisher(directions[:1].expand(10, 3), kappas[:1].expand(10))
-tenfold = ProductOfExperts(copies).normalized().concentration.item()
-print(f"one view κ = {kappas[0]:.0f}, ten copies R = {tenfold:.1f}")
-assert abs(tenfold - 40) < 1e-9
+# Your turn: the concentration of their product.
 
 # %% [markdown]
 # **Exercise 3.** (hard) Multiply two Power Spherical experts, $\kappa_1 = 5$, $\kappa_2
 # = 9$, at an angle of 60°. Is the product again Power Spherical? Find $\log Z$ in three
 # ways: `log_normalizer`, `monte_carlo_log_normalizer`, the grid.
-#
-# Start from:
-#
-# ```python
-# corner = torch.tensor([[1.0, 0.0, 0.0], [0.5, math.sqrt(0.75), 0.0]]).double()
-# concentrations = torch.tensor([5.0, 9.0], dtype=torch.float64)
-# powers = ProductOfExperts(PowerSpherical(normalize(corner), concentrations))
-# ```
+
+# %% tags=["starter"]
+corner = torch.tensor([[1.0, 0.0, 0.0], [0.5, math.sqrt(0.75), 0.0]]).double()
+concentrations = torch.tensor([5.0, 9.0], dtype=torch.float64)
+powers = ProductOfExperts(PowerSpherical(normalize(corner), concentrations))
+# Your turn: log Z, three times.
+
+# %% [markdown]
+# ## Solutions
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 1. Π C(κ_i) exp(κ_i m_iᵀz) = Π C(κ_i) · exp(ηᵀz), and ∫exp(ηᵀz)dz = 1/C(R),
+# because C makes the density integrate to one.
+print(f"log Z: {product.log_normalizer():.6f}, by the grid {log_z_by_grid:.6f}")
+assert abs(product.log_normalizer() - log_z_by_grid) < 1e-4
+assert abs(log_z_by_grid) > 0.1  # the printed "=" would be 0
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 2. R = 10 κ: ten times the certainty from one observation. The story says
+# that views are independent given z; copies are not. Augmentations of one photograph
+# are not quite either, so a product of many of them is too sure.
+tenfold = ProductOfExperts(copies).normalized().concentration.item()
+print(f"one view κ = {kappas[0]:.0f}, ten copies R = {tenfold:.1f}")
+assert abs(tenfold - 40) < 1e-9
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 3. (1 + m₁ᵀz)^κ₁ (1 + m₂ᵀz)^κ₂ is not a power of one linear function: the
 # family is not closed, and `normalized` has no answer. For two experts Z has a closed
 # form (a hypergeometric function); for more one samples.
-pair = normalize(
-    torch.tensor([[1.0, 0.0, 0.0], [0.5, math.sqrt(0.75), 0.0]], dtype=torch.float64)
-)
-powers = ProductOfExperts(
-    PowerSpherical(pair, torch.tensor([5.0, 9.0], dtype=torch.float64))
-)
 estimate, standard_error = monte_carlo_log_normalizer(powers, 20_000)
 by_grid = (powers.log_prob(grid).logsumexp(0) + math.log(cell)).item()
 print(f"log Z: {powers.log_normalizer():.5f}, by the grid {by_grid:.5f}")

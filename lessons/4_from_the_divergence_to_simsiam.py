@@ -23,7 +23,7 @@
 #
 # *You need:* lessons 2 and 3. *Time:* 20 minutes to read, seconds to run.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 import copy
 import os
 from itertools import pairwise
@@ -35,6 +35,13 @@ from torch.distributions import kl_divergence
 from torch.nn.functional import normalize
 
 from experiments.figures.style import MUTED, PALETTE, SETTINGS
+
+FAST = os.environ.get("LESSONS_FAST") == "1"
+torch.manual_seed(0)
+plt.rcParams.update(SETTINGS)
+BLUE, ORANGE, GREEN = PALETTE[:3]
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 from experiments.images.digits import DigitViews, load
 from experiments.special_cases.stop_gradient import turning_pair
 from inference.fitting.kl_objective import KLObjective
@@ -48,6 +55,8 @@ from ssl_as_inference.derivations import (
 )
 from ssl_as_inference.derivations.evaluation import compile_loss
 from ssl_as_inference.derivations.step import Derivation, DerivationError, Step
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 from ssl_as_inference.distributions import (
     DeltaMixture,
     ProductOfExperts,
@@ -56,11 +65,6 @@ from ssl_as_inference.distributions import (
     VonMisesFisher,
 )
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel
-
-FAST = os.environ.get("LESSONS_FAST") == "1"
-torch.manual_seed(0)
-plt.rcParams.update(SETTINGS)
-BLUE, ORANGE, GREEN = PALETTE[:3]
 
 # %% [markdown]
 # ## Step 1. What variational inference minimises
@@ -158,10 +162,9 @@ multimodal_vi.KL_IS_CROSS_ENTROPY_MINUS_ENTROPY.verify()
 multimodal_vi.KL_IS_CROSS_ENTROPY_MINUS_ENTROPY
 
 # %% [markdown]
-# It looks harmless, and it is where collapse comes in. Nothing ties $p_\psi$ to the
-# data any more: the evidence is gone. Let $q_\phi$ and $p_\psi$ be *the same
-# distribution for all images*, any one you like. *Then the two terms are equal, with
-# opposite signs:*
+# Here collapse comes in. Nothing ties $p_\psi$ to the data any more: the evidence is
+# gone. Let $q_\phi$ and $p_\psi$ be *the same distribution for all images*, any one you
+# like. *Then the two terms are equal, with opposite signs:*
 #
 # $$-\,\mathbb{E}_{q_\phi}[\log p_\psi] - \mathrm{H}(q_\phi)
 # = -\,\mathbb{E}_{q_\phi}[\log q_\phi] + \mathbb{E}_{q_\phi}[\log q_\phi] = 0.$$
@@ -177,7 +180,7 @@ multimodal_vi.COLLAPSE_IS_OPTIMAL.verify()
 multimodal_vi.COLLAPSE_IS_OPTIMAL
 
 # %% [markdown]
-# So a collapsed pair is at the minimum. This is the theory's honest word on the
+# So a collapsed pair is at the minimum. That is what the theory has to say about the
 # puzzle's second half: **the objective does not forbid collapse, it invites it.**
 # Whatever saves SimSiam is not in Eq. (5).
 #
@@ -329,9 +332,9 @@ plt.show()
 #
 # ## The same formula, three times
 #
-# A derivation could be right and the code wrong. So: compile the SymPy result into a
-# function of numbers, run the Pyro pair through the objective, and compare, for one
-# image in four views. And compute the divergence from the joint posterior beside it.
+# A derivation could be right and the code wrong. So compile the SymPy result into a
+# function of numbers, compute the objective of the Pyro pair, and compare the two, for
+# one image in four views. Then compute the divergence from the joint posterior as well.
 
 # %%
 encoder = nn.Linear(6, 3).double()
@@ -403,6 +406,7 @@ for step in range(20 if FAST else 100):
     simsiam_losses.append(simsiam_loss.item())
     kl_losses.append(kl_loss.item())
 
+# %%
 figure, axis = plt.subplots(figsize=(5.5, 2.6), layout="constrained")
 axis.plot(simsiam_losses, color=BLUE, label="SimSiam")
 axis.plot(kl_losses, color=ORANGE, label="KL objective / 2")
@@ -424,7 +428,7 @@ assert max(shifts) - min(shifts) < 1e-12
 assert abs(shifts[0] - constant.item()) < 1e-10  # at cosine 0 the density is C(1)
 
 # %% [markdown]
-# SimSiam *is* variational inference with this model, this guide and $\kappa = 1$. (BYOL
+# SimSiam's loss *is* that sum of divergences, one an expert, with $\kappa = 1$. (BYOL's
 # is the same with a guide that has a network of its own.) `python -m
 # experiments.recover simsiam` runs this comparison with the full networks.
 #
@@ -456,6 +460,7 @@ for step in range(100):
     loss.backward()
     optimizer.step()
 
+# %%
 figure, axis = plt.subplots(figsize=(5.5, 2.6), layout="constrained")
 for start in range(0, 100, 25):
     steps = range(start, start + 25)
@@ -498,22 +503,49 @@ assert min(renewals) > 0
 #
 # ## Exercises
 #
+# Each exercise has a cell to start from. The solutions stand folded at the end.
+#
 # **Exercise 1.** (easy) Does `verify` notice anything? Take the last step of
 # `simsiam.LOSS`, change the sign of its right-hand side, and verify. A `Step` is a
-# frozen dataclass. Start from:
-#
-# ```python
-# from dataclasses import replace
-#
-# last = simsiam.LOSS.steps[-1]
-# wrong = replace(last, right=...)
-# ```
+# frozen dataclass.
 
-# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. The residual is shown: twice the right-hand side, not 0.
+# %% tags=["starter"]
 from dataclasses import replace
 
 last = simsiam.LOSS.steps[-1]
+# Your turn: replace(last, right=…) makes a changed copy. What does its verify() say?
+
+# %% [markdown]
+# **Exercise 2.** (hard) Write a derivation of your own. With the bilinearity of
+# `Inner`, show that for two views the sum over *all* pairs in Eq. (9) is the inner
+# product of sums, $\sum_{ij}\mu_i^\top f_j = (\mu_1+\mu_2)^\top(f_1+f_2)$. What does it
+# say about what the loss with $i = j$ compares?
+
+# %% tags=["starter"]
+from sympy import Sum
+
+from ssl_as_inference.derivations.notation import Inner, M, f, i, j, mu
+
+all_pairs = Sum(Inner(mu[i], f[j]), (i, 1, M), (j, 1, M)).subs(M, 2).doit()
+# Your turn: a Step(reason, all_pairs, …), and a Derivation of it.
+
+# %% [markdown]
+# **Exercise 3.** (medium) "The second term in Eq. (5) is constant", says the paper of
+# the guide's entropy. Give the atoms a finite concentration $\tau = 100$ and estimate
+# the entropy by sampling, for three orthogonal atoms and for three equal ones. When is
+# it a constant, then?
+
+# %% tags=["starter"]
+orthogonal = torch.eye(3, dtype=torch.float64)
+mixture = SphericalMixture(VonMisesFisher(orthogonal, 100.0))
+draws = mixture.sample((20_000,))
+# Your turn: the entropy, −E log q. Then the same for three equal atoms.
+
+# %% [markdown]
+# ## Solutions
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 1. The residual is shown: twice the right-hand side, not 0.
 wrong = replace(last, right=-last.right)
 try:
     wrong.verify()
@@ -523,30 +555,10 @@ print(noticed[:90], "…")
 assert "not 0" in noticed
 last.verify()
 
-# %% [markdown]
-# **Exercise 2.** (hard) Write a derivation of your own. With the bilinearity of
-# `Inner`, show that for two views the sum over *all* pairs in Eq. (9) is the inner
-# product of sums, $\sum_{ij}\mu_i^\top f_j = (\mu_1+\mu_2)^\top(f_1+f_2)$. What does it
-# say about what the loss with $i = j$ compares? Start from:
-#
-# ```python
-# from sympy import Sum
-#
-# from ssl_as_inference.derivations.notation import Inner, M, f, i, j, mu
-#
-# all_pairs = Sum(Inner(mu[i], f[j]), (i, 1, M), (j, 1, M)).subs(M, 2).doit()
-# mine = Derivation("Eq. (9)", "all pairs", (Step("bilinearity", all_pairs, ...),))
-# ```
-
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 2. All pairs together compare the mean guess with the mean target: what the
 # views have in common, wherever the single guesses are. The cross pairs ask more: each
 # guess must predict the other view's target.
-from sympy import Sum
-
-from ssl_as_inference.derivations.notation import Inner, M, f, i, j, mu
-
-all_pairs = Sum(Inner(mu[i], f[j]), (i, 1, M), (j, 1, M)).subs(M, 2).doit()
 of_sums = Inner(mu[1] + mu[2], f[1] + f[2])
 step_of_mine = Step("bilinearity", all_pairs, of_sums)
 mine = Derivation("Eq. (9)", "all pairs compare sums", (step_of_mine,))
@@ -554,32 +566,15 @@ mine.verify()
 assert mine.steps[0].residual() == 0
 mine
 
-# %% [markdown]
-# **Exercise 3.** (medium) "The second term in Eq. (5) is constant", says the paper of
-# the guide's entropy. Give the atoms a finite concentration $\tau = 100$ and estimate
-# the entropy by sampling, for three orthogonal atoms and for three equal ones. When is
-# it a constant, then? Start from:
-#
-# ```python
-# atoms = torch.eye(3, dtype=torch.float64)
-# mixture = SphericalMixture(VonMisesFisher(atoms, 100.0))
-# draws = mixture.sample((20_000,))
-# ```
-
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 3. H(q) = h(τ) + I with 0 ≤ I ≤ log M: here I is log 3 for distinct atoms, 0
 # for equal ones. It is constant only while the atoms stay distinct compared with their
 # width (and h(τ) → −∞ as τ → ∞). It would reward atoms that keep apart. But behind the
 # stop-gradient it gives no gradient at all, and so does not keep them apart.
-axes_of_space = torch.eye(3, dtype=torch.float64)
-entropies = {}
-for name, atoms in {
-    "orthogonal": axes_of_space,
-    "equal": axes_of_space[[0, 0, 0]],
-}.items():
-    mixture = SphericalMixture(VonMisesFisher(atoms, 100.0))
-    entropies[name] = -mixture.log_prob(mixture.sample((20_000,))).mean().item()
-gap_of_entropies = entropies["orthogonal"] - entropies["equal"]
+equal = SphericalMixture(VonMisesFisher(orthogonal[[0, 0, 0]], 100.0))
+entropy = -mixture.log_prob(draws).mean()
+of_equal = -equal.log_prob(equal.sample((20_000,))).mean()
+gap_of_entropies = (entropy - of_equal).item()
 print(f"difference of the entropies {gap_of_entropies:.3f}, log 3 = 1.099")
 assert abs(gap_of_entropies - 1.0986) < 0.05
 

@@ -21,7 +21,7 @@
 #
 # *You need:* lessons 2 and 4. *Time:* 15 minutes to read, a minute or two to run.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 import math
 import os
 
@@ -31,6 +31,14 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from experiments.figures.style import INK, PALETTE, SETTINGS
+
+FAST = os.environ.get("LESSONS_FAST") == "1"
+torch.manual_seed(0)
+plt.rcParams.update(SETTINGS)
+BLUE, ORANGE, GREEN = PALETTE[:3]
+
+# %%
+from experiments.figures.interactive import loss_over_cosine
 from experiments.images.digits import DigitViews, load
 from experiments.verification.errata import ERRATA
 from experiments.verification.lab import Lab
@@ -46,11 +54,6 @@ from ssl_as_inference.special import (
     power_spherical_mean_log_height,
 )
 from ssl_as_inference.sphere import normalize
-
-FAST = os.environ.get("LESSONS_FAST") == "1"
-torch.manual_seed(0)
-plt.rcParams.update(SETTINGS)
-BLUE, ORANGE, GREEN = PALETTE[:3]
 
 # %% [markdown]
 # ## The loss
@@ -70,9 +73,8 @@ vi_simsiam.CORRECTED_LOSS
 #
 # $$\ell(c, \kappa) = -\log C(\kappa) - \kappa \log(1+c).$$
 #
-# Two forces pull on $\kappa$: a larger one pays off where the guess is good, and costs
-# where it is not. For each cosine there is a best $\kappa$, where the derivative
-# vanishes:
+# A larger $\kappa$ lowers this loss where the guess is good, and raises it where the
+# guess is bad. For each cosine there is a best $\kappa$, where the derivative vanishes:
 
 # %%
 vi_simsiam.OPTIMAL_CONCENTRATION.verify()
@@ -92,8 +94,11 @@ def pair_loss(cosine: Tensor | float, kappa: Tensor, dim: int) -> Tensor:
 # %%
 dim = 128
 kappa = torch.logspace(-1, 4, 500, dtype=torch.float64)
+cosines = torch.linspace(-0.9, 0.99, 200, dtype=torch.float64)
 shades = {0.0: "#9ecae1", 0.3: "#6baed6", 0.6: "#3182bd", 0.9: "#08306b"}
 best_kappa, rule = {}, {}
+
+# %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 for c, shade in shades.items():
     curve = pair_loss(c, kappa, dim)
@@ -103,14 +108,13 @@ for c, shade in shades.items():
     best_kappa[c], rule[c] = kappa[best].item(), (dim - 1) * c / (1 - c) + 0.5
 left.set(xscale="log", xlabel=r"$\kappa$", title=f"d = {dim}")
 left.set(ylabel="loss, nats per dimension", ylim=(-1, 1))
-left.legend()
-cosines = torch.linspace(-0.9, 0.99, 200, dtype=torch.float64)
 for ratio, colour in ((0.1, GREEN), (1.0, BLUE), (10.0, ORANGE)):
     concentration = torch.tensor(ratio * dim, dtype=torch.float64)
     curve = pair_loss(cosines, concentration, dim)
     right.plot(cosines, curve, color=colour, label=rf"$\kappa = {ratio:g}\,d$")
 right.axhline(0, color=INK, linewidth=0.8, linestyle="dashed")
 right.set(xlabel="cosine c of guess and target", ylim=(-2, 4))
+left.legend()
 right.legend()
 plt.show()
 
@@ -122,17 +126,26 @@ for c, found in best_kappa.items():
 
 # %% [markdown]
 # Left: the loss over $\kappa$ with its minimum (dots). Where guess and target are
-# unrelated, $c = 0$, the best is half a unit, which in $d = 128$ is as good as uniform:
-# say nothing. Right: the loss over the cosine, for three expert tempers. A modest
-# expert has a flat curve: it neither wins nor loses much, and *it does not pull on the
-# encoder*, as the slope in $c$ is $-\kappa/(1+c)$. A proud one wins a lot and is
-# punished hard. That is how VI-SimSiam weighs images: by their own certainty.
+# unrelated, $c = 0$, the best $\kappa$ is about 1/2. In $d = 128$ that is nearly the
+# uniform distribution. Right: the loss over the cosine, for three values of $\kappa$.
+# An expert of small $\kappa$ has a flat curve. It gains little and loses little, and
+# *it hardly pulls on the encoder*, because the slope in $c$ is $-\kappa/(1+c)$. An
+# expert of large $\kappa$ gains a lot where it is right, and pays a lot where it is
+# wrong. So VI-SimSiam weighs each image by the certainty that it predicts.
+#
+# Move $\kappa$ and $d$ yourself. A von Mises–Fisher expert gives a straight line:
+# SimSiam's loss.
+
+# %% tags=["turnable-figure", "remove-cell"]
+loss_over_cosine()
+
+# %% [markdown]
 #
 # ## Errata: run what is printed
 #
 # Eq. (12) is printed with a minus: $\log C(\kappa_i) - \kappa_i\log(1+\mu_i^\top f_j)$
-# under the leading minus sign. One need not argue. Put a guess and a target on the
-# circle and do gradient descent on either form:
+# under the leading minus sign. Which sign is right? Put a guess and a target on the
+# circle, do gradient descent on either form, and see:
 
 # %%
 final = {}
@@ -155,10 +168,10 @@ assert final["as printed"] < -0.999
 
 # %% [markdown]
 # As printed the loss teaches views to *disagree*. (The paper's Algorithm 1 has the
-# right sign, so its experiments are presumably not concerned; a reader who implements
-# the formula is.) The repository keeps a list of such places, the *errors* and the
-# *readings*: what holds only in a sense that the paper leaves to its reader. For each
-# it computes one quantity three times: as printed, as it should be by independent
+# right sign, so its experiments are presumably correct. A reader who implements the
+# formula gets it wrong.) The repository keeps a list of such places: the *errors*, and
+# the *readings*, which hold only in a sense that the paper leaves to its reader. For
+# each it computes one quantity three times: as printed, as it should be by independent
 # means, and as the library has it.
 
 # %%
@@ -173,8 +186,8 @@ for printed, correct, shipped in triples:
     assert abs(printed - correct) > 1e-2
 
 # %% [markdown]
-# None of them topples the paper's idea. It is a good habit all the same to read a
-# formula as a program, and run it.
+# None of them makes the paper's idea wrong. But it is a good habit to read a formula as
+# a program, and to run it.
 #
 # ## From a number to κ
 #
@@ -203,9 +216,9 @@ for d in (128, 2048):
 # %% [markdown]
 # ## Training
 #
-# The pair comes from `models`, the loss from `inference`. It is per dimension, for
-# $\kappa$ and with it the gradient grow with $d$. One line is the whole difference to a
-# training of SimSiam: `VISimSiam` in place of `SimSiam`.
+# The pair comes from `models`, the loss from `inference`. It is divided by $d - 1$,
+# because $\kappa$, and with it the gradient, grows with $d$. One line is the whole
+# difference to a training of SimSiam: `VISimSiam` in place of `SimSiam`.
 
 
 # %%
@@ -254,9 +267,7 @@ for step in range(steps):
 judge = DigitViews(torch.Generator().manual_seed(1))
 seen, new = judge(train.images), judge(test.images)
 before = VISimSiam(backbone(), features=128, dim=32)
-for _ in range(
-    30
-):  # its batch normalisation gets to know the images, no weight changes
+for _ in range(30):  # batch normalisation gets to know the images, no weight changes
     before.model.encoder(seen)
 pixels = seen.flatten(1), new.flatten(1)
 accuracy = {"raw pixels": knn_accuracy(pixels[0], train.labels, pixels[1], test.labels)}
@@ -270,12 +281,12 @@ for name, value in accuracy.items():
 assert accuracy["VI-SimSiam"] > accuracy["untrained"] + (0.05 if FAST else 0.2)
 
 # %% [markdown]
-# ## Does κ keep its word?
+# ## Is κ calibrated?
 #
-# An expert with concentration $\kappa$ makes a promise: *the target will be at a cosine
-# of about* $\rho = \kappa/(\kappa+d-1)$. One can check promises. Take fresh views of
-# held-out digits, sort them by $\rho$ into five groups, and compare with the cosines
-# that occurred.
+# An expert with concentration $\kappa$ predicts how far away the target will be: *its
+# mean cosine is* $\rho = \kappa/(\kappa+d-1)$. A prediction can be checked. Take fresh
+# views of held-out digits, sort them by $\rho$ into five groups, and compare with the
+# cosines that are observed. Where the two agree, $\kappa$ is called *calibrated*.
 
 # %%
 pair.eval()
@@ -283,11 +294,11 @@ fresh = DigitViews(torch.Generator().manual_seed(1))
 x1, x2 = (fresh(test.images.repeat(4, 1, 1, 1)) for _ in range(2))
 with torch.no_grad():
     expert = pair.model.expert(x1)
-    occurred = (expert.mean_direction * pair.guide.locations([x2])[:, 0]).sum(-1)
-    promised = expert.mean_resultant_length
-order = promised.argsort()
+    observed = (expert.mean_direction * pair.guide.locations([x2])[:, 0]).sum(-1)
+    predicted = expert.mean_resultant_length
+order = predicted.argsort()
 groups = [
-    (promised[rows].mean().item(), occurred[rows].mean().item())
+    (predicted[rows].mean().item(), observed[rows].mean().item())
     for rows in order.chunk(5)
 ]
 
@@ -299,23 +310,23 @@ left.plot(history["step"], history["50 %"], color=BLUE)
 left.set(xlabel="step", title=r"$\kappa/(d-1)$ of held-out digits (10, 50, 90 %)")
 right.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="dashed")
 right.plot(*zip(*groups, strict=True), "o-", color=ORANGE)
-right.set(xlabel=r"promised cosine $\rho$, by fifths", ylabel="cosine that occurred")
+right.set(xlabel=r"predicted cosine $\rho$, by fifths", ylabel="observed cosine")
 right.set(xlim=(0, 1), ylim=(0, 1))
 plt.show()
 
 gap = max(abs(a - b) for a, b in groups)
-print("promised → occurred:", ", ".join(f"{a:.2f} → {b:.2f}" for a, b in groups))
+print("predicted → observed:", ", ".join(f"{a:.2f} → {b:.2f}" for a, b in groups))
 print(f"largest gap {gap:.2f}")
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
-assert groups[-1][1] > groups[0][1] + 0.1  # views that promise more keep more
+assert groups[-1][1] > groups[0][1] + 0.1  # a larger prediction, a larger cosine
 assert FAST or gap < 0.1
 
 # %% [markdown]
-# In the full training the promise is kept to a few hundredths, on digits the network
-# has never seen. And which views promise little? Look at them. (Do not expect $\kappa$
-# to judge beauty: some noisy views are among the proudest, for it speaks of the
-# encoder's outputs, not of the eye.)
+# In the full training the prediction is right to a few hundredths, on digits that the
+# network has never seen. Which views have a small $\kappa$? Look at them. (Do not
+# expect $\kappa$ to agree with your eye. Some noisy views have a large $\kappa$,
+# because it is about the encoder's outputs.)
 
 # %%
 figure, axes = plt.subplots(2, 8, figsize=(8, 2.2), layout="constrained")
@@ -342,75 +353,64 @@ assert FAST or following > 0.3
 # %% [markdown]
 # ## Exercises
 #
+# Each exercise has a cell to start from. The solutions stand folded at the end.
+#
 # **Exercise 1.** (medium) Why $(d-1)\,c/(1-c)$? Hint: at the best $\kappa$ the expert's
 # expected cosine should be about the observed one. Check how the rule fares against the
 # exact condition $\log(1+c) = \mathbb{E}\log(1+\mu^\top z)$ for $d = 2048$
 # (`power_spherical_mean_log_height`).
-#
-# Start from:
-#
-# ```python
-# c = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
-# by_rule = 2047 * c / (1 - c) + 0.5
-# mean_log_height = power_spherical_mean_log_height(2048, by_rule)
-# ```
 
-# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. ρ(κ) = κ/(κ + d − 1) = c gives κ = (d − 1) c/(1 − c). The exact condition
-# matches E log(1+t), not E t; the distribution of t is narrow for large d (lesson 2),
-# so the two differ by half a unit only.
+# %% tags=["starter"]
 c = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
 by_rule = 2047 * c / (1 - c) + 0.5
-# the c at which this κ is exactly the best
-implied = power_spherical_mean_log_height(2048, by_rule).expm1()
-exact_at = [round(value, 6) for value in implied.tolist()]
-print(f"c = {c.tolist()}, the rule is exact at {exact_at}")
-assert (implied - c).abs().max() < 1e-4
+mean_log_height = power_spherical_mean_log_height(2048, by_rule)  # E log(1 + μᵀz)
+# Your turn: at which c is `by_rule` exactly the best κ?
 
 # %% [markdown]
 # **Exercise 2.** (easy) Let all guesses be perfect, $c = 1$. Follow $\ell(1, \kappa)$
 # as $\kappa$ grows. What does it mean for a training whose encoder has collapsed?
-#
-# Start from:
-#
-# ```python
-# large = torch.logspace(5, 7, 3, dtype=torch.float64)
-# perfect = dim * pair_loss(1.0, large, dim)
-# ```
 
-# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 2. It falls without bound, by (d − 1)/2 nats for each factor e of κ. So a
-# collapse would not only be a minimum: it would be an abyss, with κ running away. Hence
-# the bound on κ, which turns the abyss into a floor.
+# %% tags=["starter"]
 large = torch.logspace(5, 7, 3, dtype=torch.float64)
 perfect = dim * pair_loss(1.0, large, dim)
-per_e = (perfect[1] - perfect[0]).item() / math.log(10)
-print(f"change of the loss for each factor e of κ: {per_e:.2f} nats")
-print(f"−(d − 1)/2 = {-(dim - 1) / 2}")
-assert abs(per_e / (-(dim - 1) / 2) - 1) < 1e-2
+# Your turn: by how much does it change for each factor e of κ?
 
 # %% [markdown]
 # **Exercise 3.** (medium) Algorithm 1 of the paper is $-\log p_1(f_2) - \log p_2(f_1)$.
 # Show that the corrected Eq. (12) for $M = 2$ is half of it plus half of the diagonal:
 # with numbers, then find the derivation that says so.
-#
-# Start from:
-#
-# ```python
-# mu, f = normalize(torch.randn(2, 2, 5, dtype=torch.float64))
-# experts = PowerSpherical(mu, torch.tensor([3.0, 7.0], dtype=torch.float64))
-# losses = -experts.log_prob(f[:, None])  # row: atom j, column: expert i
-# ```
+
+# %% tags=["starter"]
+mu, f = normalize(torch.randn(2, 2, 5, dtype=torch.float64))
+experts = PowerSpherical(mu, torch.tensor([3.0, 7.0], dtype=torch.float64))
+losses = -experts.log_prob(f[:, None])  # row: atom j, column: expert i
+# Your turn: Algorithm 1, the diagonal and Eq. (12), as sums of `losses`.
+
+# %% [markdown]
+# ## Solutions
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 1. ρ(κ) = κ/(κ + d − 1) = c gives κ = (d − 1) c/(1 − c). The exact condition
+# matches E log(1+t), not E t; the distribution of t is narrow for large d (lesson 2),
+# so the two differ by half a unit only.
+implied = mean_log_height.expm1()
+exact_at = [round(value, 6) for value in implied.tolist()]
+print(f"c = {c.tolist()}, the rule is exact at {exact_at}")
+assert (implied - c).abs().max() < 1e-4
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 2. It falls without bound, by (d − 1)/2 nats for each factor e of κ. So a
+# collapse would have a loss of −∞, and κ would grow without end. Hence the bound on κ.
+per_e = (perfect[1] - perfect[0]).item() / math.log(10)
+print(f"change of the loss for each factor e of κ: {per_e:.2f} nats")
+print(f"−(d − 1)/2 = {-(dim - 1) / 2}")
+assert abs(per_e / (-(dim - 1) / 2) - 1) < 1e-2
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 3. `vi_simsiam.LEAVE_ONE_OUT`. Dropping the diagonal is exact under another
 # reading: each expert is compared with the guide over the *other* views, which is what
 # KLObjective("cross") computes.
 vi_simsiam.LEAVE_ONE_OUT.verify()
-mu = normalize(torch.randn(2, 5, dtype=torch.float64))
-f = normalize(torch.randn(2, 5, dtype=torch.float64))
-experts = PowerSpherical(mu, torch.tensor([3.0, 7.0], dtype=torch.float64))
-losses = -experts.log_prob(f[:, None])  # row: atom j, column: expert i
 everything, diagonal = losses.sum() / 2, losses.diagonal().sum()
 algorithm = losses.sum() - diagonal
 halves = (algorithm + diagonal) / 2

@@ -14,14 +14,14 @@
 # # 6 · The collapse laboratory
 #
 # The objective invites collapse ([lesson 4](4_from_the_divergence_to_simsiam.py)), and
-# still SimSiam works. Which part keeps it up? Here is the laboratory: three switches
-# (stop-gradient, predictor, batch normalisation of the output), eight trainings, all
-# curves. There will be *two* kinds of collapse, and one of them hides. At the end a
+# still SimSiam works. Which part prevents it? Here are three switches (stop-gradient,
+# predictor, batch normalisation of the output), eight trainings, and all their curves.
+# There will be *two* kinds of collapse, and one of them is easy to miss. At the end a
 # model with two numbers explains what you saw, and what the predictor is for.
 #
 # *You need:* lessons 1 and 4. *Time:* 15 minutes to read, one or two to run.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 import itertools
 import math
 import os
@@ -30,10 +30,16 @@ from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.figures.live import LiveFigure
 from experiments.figures.style import INK, PALETTE, SETTINGS
+
+FAST = os.environ.get("LESSONS_FAST") == "1"
+plt.rcParams.update(SETTINGS)
+BLUE, ORANGE, GREEN, PINK = PALETTE[:4]
+
+# %%
 from experiments.images.digits import DigitViews, load
 from inference.fitting.kl_objective import KLObjective
 from inference.fitting.targets import (
@@ -45,17 +51,9 @@ from inference.fitting.targets import (
 from inference.judging.collapse import effective_rank, standard_deviation
 from inference.judging.evaluation import knn_accuracy
 from models.networks import Encoder, VonMisesFisherHead, two_layer_mlp
-from ssl_as_inference.graphical_model import (
-    MultiViewGuide,
-    MultiViewModel,
-    MultiViewPair,
-)
+from ssl_as_inference import graphical_model as graph
 from ssl_as_inference.special import von_mises_fisher_concentration
 from ssl_as_inference.sphere import normalize
-
-FAST = os.environ.get("LESSONS_FAST") == "1"
-plt.rcParams.update(SETTINGS)
-BLUE, ORANGE, GREEN, PINK = PALETTE[:4]
 
 # %% [markdown]
 # ## The bench
@@ -82,6 +80,7 @@ class Training:
         return " + ".join(names) or "neither"
 
 
+# %%
 DIM = 8
 train, test = load()
 judge = DigitViews(torch.Generator().manual_seed(1))
@@ -93,7 +92,7 @@ of_pixels = knn_accuracy(
 
 
 # %%
-def build(*, predictor: bool, output_norm: bool) -> MultiViewPair:
+def build(*, predictor: bool, output_norm: bool) -> graph.MultiViewPair:
     """A small pair with von Mises–Fisher experts."""
     torch.manual_seed(0)
     backbone = nn.Sequential(
@@ -106,12 +105,13 @@ def build(*, predictor: bool, output_norm: bool) -> MultiViewPair:
     head = VonMisesFisherHead(
         two_layer_mlp(DIM, 16, DIM) if predictor else nn.Identity()
     )
-    return MultiViewPair(DIM, MultiViewModel(encoder, head), MultiViewGuide(encoder))
+    model, guide = graph.MultiViewModel(encoder, head), graph.MultiViewGuide(encoder)
+    return graph.MultiViewPair(DIM, model, guide)
 
 
 # %%
 @torch.no_grad()
-def measure(pair: MultiViewPair, augment: DigitViews) -> dict[str, float]:
+def measure(pair: graph.MultiViewPair, augment: DigitViews) -> dict[str, float]:
     """The collapse of the targets, and the κ that would describe the guesses best."""
     x1, x2 = augment(train.images[:400]), augment(train.images[:400])
     guesses = pair.model.expert(x1).mean_direction
@@ -130,32 +130,36 @@ def measure(pair: MultiViewPair, augment: DigitViews) -> dict[str, float]:
 
 
 # %%
+Pair = graph.MultiViewPair
 History = dict[str, list[float]]
+Watch = Callable[[History], None]
 
 
+def loss_of_a_batch(objective: nn.Module, augment: DigitViews) -> Tensor:
+    """Half the sum over the two cross pairs, as SimSiam publishes it."""
+    order = torch.randperm(len(train), generator=augment.generator)
+    batch = train.images[order[: 64 if FAST else 128]]
+    loss: Tensor = objective([augment(batch), augment(batch)]) / len(batch) / 2
+    return loss
+
+
+# %%
 def fit(
-    pair: MultiViewPair,
-    rule: TargetRule,
-    steps: int,
-    watch: Callable[[History], None] = lambda _: None,
+    pair: Pair, rule: TargetRule, steps: int, watch: Watch = lambda _: None
 ) -> History:
     """Train; ten measurements along the way, which `watch` is shown as they come."""
-    generator = torch.Generator().manual_seed(0)
-    augment = DigitViews(generator)
+    augment = DigitViews(torch.Generator().manual_seed(0))
     objective = KLObjective()(pair.model, rule.guide(pair))
     weights = [weight for weight in pair.parameters() if weight.requires_grad]
     optimizer = torch.optim.SGD(weights, lr=0.1, momentum=0.9, weight_decay=1e-3)
     history: History = {}
-    size = 64 if FAST else 128
     for step in range(steps + 1):
         if step % (steps // 10) == 0:
             for name, value in {"step": step, **measure(pair, augment)}.items():
                 history.setdefault(name, []).append(value)
             watch(history)
-        batch = train.images[torch.randperm(len(train), generator=generator)[:size]]
-        loss = objective([augment(batch), augment(batch)]) / len(batch) / 2
         optimizer.zero_grad()
-        loss.backward()
+        loss_of_a_batch(objective, augment).backward()
         optimizer.step()
         rule.update(pair)
     return history
@@ -192,6 +196,7 @@ axes[1, 0].set_ylabel("with output norm.")
 names = [plt.Line2D([], [], color=c, label=name) for name, c in colours.items()]
 figure.legend(handles=names, loc="outside upper center", ncols=4)
 
+# %%
 # In a notebook, or in a window, the curves grow as the trainings run.
 live = LiveFigure(figure)
 for training in trainings:
@@ -204,11 +209,13 @@ live.finish()
 
 # %%
 untrained = trainings[0].history["accuracy"][0]
-print(f"accuracy on views: raw pixels {of_pixels:.2f}, untrained {untrained:.2f}")
-print("stop-gradient + predictor, norm | " + " | ".join(quantities))
+best = max(training.history["accuracy"][-1] for training in trainings)
+print(f"accuracy on views: raw pixels {of_pixels:.2f}, ", end="")
+print(f"untrained {untrained:.2f}, best of the trained {best:.2f}")
+print(f"{'training':25} {'norm.':5} | " + " | ".join(quantities))
 for training in trainings:
     end = {quantity: training.history[quantity][-1] for quantity in quantities}
-    name = f"{training!s:25} {'norm' if training.output_norm else '':5}"
+    name = f"{training!s:25} {'yes' if training.output_norm else 'no':5}"
     print(name + " | " + " | ".join(f"{value:.3g}" for value in end.values()))
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
@@ -229,28 +236,29 @@ for training in trainings:
 # %% [markdown]
 # ## Reading the eight curves
 #
-# **Top row, no output normalisation.** Only the training with both parts stays up. The
-# other three are points within a few steps: standard deviation near 0, loss near $-1$,
-# and a $\kappa$ in the thousands. *Collapse is what certainty looks like when there is
-# nothing to be uncertain about*; a $\kappa$ that explodes is an alarm. The effective
-# rank sees nothing, since a point blown up looks like any cloud.
+# **Top row, no output normalisation.** Only the training with both parts does not
+# collapse. The other three become points within a few steps: standard deviation near 0,
+# loss near $-1$, and a $\kappa$ in the thousands. A collapsed encoder is easy to
+# predict, so *a $\kappa$ that explodes is an alarm*. The effective rank sees nothing.
+# It looks at the directions of the small differences that are left, and not at their
+# size.
 #
 # **Bottom row.** Batch normalisation forces each of the 8 outputs to vary over the
 # batch. A single point is impossible, and the standard deviation is high for all.
 # Solved? Look at the effective rank: without stop-gradient or predictor the outputs
-# crowd into about three directions. This is **dimensional collapse**, and now it is the
-# standard deviation that sees nothing. The accuracy pays for it.
+# vary along about three directions only. This is **dimensional collapse**, and now it
+# is the standard deviation that sees nothing. The accuracy is lower too.
 #
-# So the switches are not three safety belts of the same kind. *Normalisation changes
-# the form of the collapse; stop-gradient and predictor, together, prevent it* (in these
-# trainings: small network, easy images, one seed. Change the seed in `build` before you
-# believe it.)
+# So the three switches do different things. *Normalisation changes the form of the
+# collapse. Stop-gradient and predictor together prevent it.* This holds in these
+# trainings: a small network, easy images, one seed. Change the seed in `build` before
+# you believe it.
 #
 # ## One direction at a time
 #
-# Why these two, and why together? Strip the problem to its bones, after [Tian, Chen and
-# Ganguli (2021)](https://arxiv.org/abs/2102.06810): one number $x$ a view, two views
-# $x_1, x_2$ of the same $z$ with variance 1, each with its own noise of variance
+# Why these two, and why together? Make the problem as small as possible, after [Tian,
+# Chen and Ganguli (2021)](https://arxiv.org/abs/2102.06810): one number $x$ a view, two
+# views $x_1, x_2$ of the same $z$ with variance 1, each with its own noise of variance
 # $\sigma^2$. The encoder is $f = wx$, the predictor a factor $p$, the loss
 # $\frac12(p\,w x_1 - w x_2)^2$ without any normalisation. Write $s = w^2$ for the size
 # of the representation, $\eta$ for weight decay, and $g = 1 - (1+\sigma^2)\,p$ for how
@@ -266,7 +274,7 @@ for training in trainings:
 # negative whatever happens*: the representation shrinks to nothing. With both, the
 # first term is positive as long as $p < 1/(1+\sigma^2)$. That number is the best linear
 # prediction of one view from another: **a predictor that is a little behind makes the
-# representation grow.** But grow what? Let us integrate.
+# representation grow.** Which part of it grows? Let us integrate.
 
 
 # %%
@@ -324,55 +332,63 @@ assert flow(0.5, stop_gradient=False)[0][-1] < 1e-6
 
 # %% [markdown]
 # On the right is what an encoder with many directions would do, each with its own
-# noise. **Directions on which the views agree survive; directions that differ between
-# views die**, beyond a sharp threshold. So the taking of turns that we found in lesson
-# 4 is not only a way to avoid a point. It is what selects: the predictor measures how
-# predictable a direction is, the encoder keeps what is predictable, and the weight
-# decay clears away the rest.
+# noise. **Directions on which the views agree survive. Directions on which they differ
+# vanish**, beyond a sharp threshold. So taking turns, as in lesson 4, not only avoids a
+# point. It selects: the predictor measures how predictable a direction is, the encoder
+# keeps what is predictable, and the weight decay removes the rest.
 #
-# This is the best answer to the puzzle's second half that we can offer, and you should
-# know its limits: it is a linear caricature without the sphere, and it speaks of
-# gradient *dynamics*, of which the divergence of lesson 4 knows nothing. The
-# variational view tells what each turn minimises. It does not tell where taking turns
-# leads.
+# This is the best answer to the puzzle's second half that we can offer. It has limits.
+# The model is linear and has no sphere. And it is about the *dynamics* of the gradient,
+# about which the divergence of lesson 4 says nothing. The variational view tells what
+# each turn minimises. It does not tell where taking turns leads.
 #
 # ## Exercises
+#
+# Each exercise has a cell to start from. The solutions stand folded at the end.
 #
 # **Exercise 1.** (medium) The table claims the encoder's equation. Derive it, or check
 # it: draw many $(x_1, x_2)$, let autograd differentiate the loss with `detach` in $w$,
 # and compare $\dot s = -2w\,\partial_w$ with the formula at $\eta = 0$.
-#
-# Start from:
-#
-# ```python
-# z = torch.randn(1_000_000, dtype=torch.float64)
-# x1, x2 = (z + math.sqrt(0.5) * torch.randn_like(z) for _ in range(2))
-# w = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-# loss = ...  # with p = 0.4
-# ```
 
-# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. ∂w ½(p w x₁ − sg(w x₂))² = (p w x₁ − w x₂) p x₁, with the mean w p
-# [p(1+σ²) − 1]; times −2w.
+# %% tags=["starter"]
 torch.manual_seed(0)
 z = torch.randn(1_000_000, dtype=torch.float64)
 x1, x2 = (z + math.sqrt(0.5) * torch.randn_like(z) for _ in range(2))
 w = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+# Your turn: the loss with p = 0.4, and its slope in w.
+
+# %% [markdown]
+# **Exercise 2.** (hard) Where exactly is the threshold in the right figure, for weight
+# decay $\eta$? What happens *without* weight decay?
+
+# %% tags=["starter"]
+without_decay = flow(20.0, decay=0.0)  # the path of s, and the final p
+# Your turn: when does p [1 − (1+σ²) p] = η have a solution?
+
+# %% [markdown]
+# **Exercise 3.** (easy) BYOL says that a *slow* target prevents collapse. Take the pair
+# without a predictor, give it a target of its own and `ExponentialMovingAverage(0.9)`.
+# Does the slow target save it?
+
+# %% tags=["starter"]
+import copy
+
+alone = build(predictor=False, output_norm=False)
+target = copy.deepcopy(alone.model.encoder).requires_grad_(requires_grad=False)
+alone.guide = graph.MultiViewGuide(target)
+# Your turn: fit it, and follow the standard deviation.
+
+# %% [markdown]
+# ## Solutions
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 1. ∂w ½(p w x₁ − sg(w x₂))² = (p w x₁ − w x₂) p x₁, with the mean w p
+# [p(1+σ²) − 1]; times −2w.
 loss = 0.5 * (0.4 * w * x1 - (w * x2).detach()).square().mean()
 (slope,) = torch.autograd.grad(loss, w)
 by_autograd, by_formula = (-2 * w * slope).item(), 2 * 0.4 * 0.49 * (1 - 1.5 * 0.4)
 print(f"rate of s: {by_autograd:.4f} by autograd, {by_formula:.4f} by the formula")
 assert abs(by_autograd - by_formula) < 3e-3
-
-# %% [markdown]
-# **Exercise 2.** (hard) Where exactly is the threshold in the right figure, for weight
-# decay $\eta$? What happens *without* weight decay?
-#
-# Start from:
-#
-# ```python
-# path, predictor = flow(20.0, decay=0.0)
-# ```
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 2. A steady state with s > 0 needs p[1 − (1+σ²)p] = η, which has a real root
@@ -380,7 +396,6 @@ assert abs(by_autograd - by_formula) < 3e-3
 # decay every direction survives, with p = 1/(1+σ²): nothing is selected.
 threshold = 1 / (4 * 0.02) - 1
 below, above = flow(threshold - 1.5)[0][-1], flow(threshold + 1.5)[0][-1]
-without_decay = flow(20.0, decay=0.0)
 print(f"threshold σ² = {threshold}; size below {below:.2e}, above {above:.2e}")
 print("σ² = 20 without decay:")
 print(f"size {without_decay[0][-1]:.3f}, predictor {without_decay[1]:.4f}")
@@ -389,31 +404,10 @@ assert above < 1e-4
 assert without_decay[0][-1] > 0.05
 assert abs(without_decay[1] - 1 / 21) < 1e-3
 
-# %% [markdown]
-# **Exercise 3.** (easy) BYOL says that a *slow* target prevents collapse. Take the pair
-# without a predictor, give it a target of its own and `ExponentialMovingAverage(0.9)`.
-# Does the slow target save it?
-#
-# Start from:
-#
-# ```python
-# import copy
-#
-# alone = build(predictor=False, output_norm=False)
-# target = copy.deepcopy(alone.model.encoder).requires_grad_(requires_grad=False)
-# alone.guide = MultiViewGuide(target)
-# ```
-
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 3. No, not here: it delays. In the equations above p = 1 still gives a
 # negative rate. (With momentum 1 the target never moves and there is no collapse, but
 # nothing to learn except a random network.)
-import copy
-
-alone = build(predictor=False, output_norm=False)
-alone.guide = MultiViewGuide(
-    copy.deepcopy(alone.model.encoder).requires_grad_(requires_grad=False)
-)
 slow = fit(alone, ExponentialMovingAverage(0.9), steps)
 print(
     "standard deviation:",
@@ -422,5 +416,5 @@ print(
 assert slow["standard deviation"][-1] < 0.15
 
 # %% [markdown]
-# **Next:** a point is certain of everything. When is $\kappa$ worth being believed? →
-# [Lesson 7: is κ an uncertainty?](7_is_kappa_an_uncertainty.py)
+# **Next:** a collapsed encoder has a huge $\kappa$. When does $\kappa$ tell the truth?
+# → [Lesson 7: is κ an uncertainty?](7_is_kappa_an_uncertainty.py)

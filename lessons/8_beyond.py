@@ -13,17 +13,16 @@
 # %% [markdown]
 # # 8 · Beyond
 #
-# Once a method is a model and a guide, its parts can be exchanged. Three exchanges that
-# the paper did not make: normalise the product of experts, give the guide a width, and
-# write an expert of your own, in twenty lines, for views that are sometimes plainly
-# wrong. Then we close the account of the puzzle.
+# Once a method is a model and a guide, its parts can be exchanged. Here are three
+# exchanges that the paper did not make: normalise the product of experts, give the
+# guide a width, and write an expert of your own, in twenty lines, for views that are
+# sometimes wrong. At the end stands what we know about the puzzle.
 #
 # *You need:* lessons 3 and 4. *Time:* 15 minutes to read, seconds to run.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 import math
 import os
-from typing import ClassVar
 
 import matplotlib.pyplot as plt
 import torch
@@ -32,6 +31,14 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from experiments.figures.style import INK, PALETTE, SETTINGS
+
+FAST = os.environ.get("LESSONS_FAST") == "1"
+torch.manual_seed(0)
+plt.rcParams.update(SETTINGS)
+BLUE, ORANGE, GREEN = PALETTE[:3]
+
+# %%
+from experiments.figures.interactive import narrowing_guide
 from experiments.images.digits import DigitViews, load
 from inference.fitting.kl_objective import KLObjective
 from models.networks import two_layer_mlp
@@ -48,12 +55,8 @@ from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel
 from ssl_as_inference.special import von_mises_fisher_mean_resultant_length
 from ssl_as_inference.sphere import log_surface_area, normalize
 
-FAST = os.environ.get("LESSONS_FAST") == "1"
-torch.manual_seed(0)
-plt.rcParams.update(SETTINGS)
-BLUE, ORANGE, GREEN = PALETTE[:3]
 
-
+# %%
 def on_a_circle(angle: Tensor, dim: int = 3) -> Tensor:
     """Unit vectors at an angle from the first axis, towards the second."""
     zeros = torch.zeros(*angle.shape, dim - 2, dtype=torch.float64)
@@ -115,11 +118,11 @@ assert largest < 1e-6
 #
 # ## 2. A guide with a width
 #
-# The Dirac guide has no width, so $\mathrm{KL}(q\,\|\,p)$ is infinite and we tacitly
-# dropped the infinite part, its entropy. Give the atoms a width $1/\tau$: a mixture of
-# von Mises–Fisher distributions. The cross-entropy still has a closed form, and the
-# paper's loss appears as the limit $\tau\to\infty$, with an error that falls as
-# $1/\tau$:
+# The Dirac guide has no width, so $\mathrm{KL}(q\,\|\,p)$ is infinite. We dropped the
+# infinite part, its entropy, because it does not depend on the model. Give the atoms a
+# width $1/\tau$: a mixture of von Mises–Fisher distributions. The cross-entropy still
+# has a closed form, and the paper's loss appears as the limit $\tau\to\infty$, with an
+# error that falls as $1/\tau$:
 
 # %%
 atoms = normalize(torch.randn(2, 16, dtype=torch.float64))
@@ -159,57 +162,56 @@ print(f"slope at the end: {slope:.3f}")
 assert abs(slope + 1) < 0.01
 
 # %% [markdown]
-# A width is a new knob: a guide that says "the target network is only roughly right"
-# asks less of the experts. Nobody has shown that it helps; you have all the pieces to
+# Move $\tau$ yourself, and watch both the guide and its distance to the limit.
+
+# %% tags=["turnable-figure", "remove-cell"]
+narrowing_guide()
+
+# %% [markdown]
+# A width is a new setting: a guide that says "the target network is only roughly right"
+# asks less of the experts. Nobody has shown that it helps. You have all the pieces to
 # try.
 #
 # ## 3. Your own expert
 #
 # Sometimes a view is simply wrong: a crop that misses the object, a frame from another
-# film. A von Mises–Fisher expert believes every target. Here is one with a doubt: with
-# probability $\varepsilon$ the target has nothing to do with it,
+# film. A von Mises–Fisher expert takes every target seriously. Here is one with a
+# doubt: with probability $\varepsilon$ the target has nothing to do with it,
 #
 # $$p(z \mid x) = (1-\varepsilon)\,\mathrm{vMF}(z;\mu,\kappa)
 # + \varepsilon\,\frac{1}{\mathrm{area}}.$$
 #
-# An expert needs a `log_prob`, a shape and its parameters' names; nothing else.
+# An expert needs a `log_prob`, a shape, and the names of its parameters with what is
+# allowed for them. Nothing else.
+
+
+# %%
+PARAMETERS: dict[str, constraints.Constraint] = {
+    "mu": constraints.sphere,
+    "kappa": constraints.nonnegative,
+    "doubt": constraints.unit_interval,
+}
 
 
 # %%
 class Doubting(TorchDistribution):
     """A von Mises–Fisher expert that is mistaken with probability `doubt`."""
 
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
-        "mean_direction": constraints.sphere,
-        "concentration": constraints.nonnegative,
-        "doubt": constraints.unit_interval,
-    }
+    arg_constraints = PARAMETERS
     support = constraints.sphere
 
     def __init__(
-        self,
-        mean_direction: Tensor,
-        concentration: Tensor,
-        doubt: Tensor,
-        **options: bool,
+        self, mu: Tensor, kappa: Tensor, doubt: Tensor, **options: bool
     ) -> None:
-        self.mean_direction, self.concentration, self.doubt = (
-            mean_direction,
-            concentration,
-            doubt,
-        )
-        batch_shape = torch.broadcast_shapes(
-            mean_direction.shape[:-1], concentration.shape, doubt.shape
-        )
-        super().__init__(batch_shape, mean_direction.shape[-1:], **options)
+        self.mu, self.kappa, self.doubt = mu, kappa, doubt
+        self.expert = VonMisesFisher(mu, kappa, **options)
+        super().__init__(self.expert.batch_shape, mu.shape[-1:], **options)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log of the mixture, without leaving the logarithms."""
-        right = VonMisesFisher(self.mean_direction, self.concentration).log_prob(value)
-        return torch.logaddexp(
-            (-self.doubt).log1p() + right,
-            self.doubt.log() - log_surface_area(value.size(-1)),
-        )
+        right = (-self.doubt).log1p() + self.expert.log_prob(value)
+        wrong = self.doubt.log() - log_surface_area(value.size(-1))
+        return torch.logaddexp(right, wrong)
 
 
 # %%
@@ -222,12 +224,10 @@ believing = VonMisesFisher(target, 20.0)
 doubting = Doubting(target, number(20.0), number(0.1))
 angle = torch.linspace(0, math.pi, 300, dtype=torch.float64)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
-for law, name, colour in (
-    (believing, "vMF", BLUE),
-    (doubting, "with doubt 0.1", ORANGE),
-):
+both = ((believing, "vMF", BLUE), (doubting, "with doubt 0.1", ORANGE))
+for each, name, colour in both:
     at = angle.clone().requires_grad_()
-    loss = -law.log_prob(on_a_circle(at))
+    loss = -each.log_prob(on_a_circle(at))
     (pull,) = torch.autograd.grad(loss.sum(), at)
     left.plot(angle, loss.detach(), color=colour, label=name)
     right.plot(angle, pull, color=colour)
@@ -236,6 +236,7 @@ right.set(xlabel="angle of guess and target", title="pull")
 left.legend()
 plt.show()
 
+# %%
 z = normalize(torch.randn(400_000, 3, dtype=torch.float64))  # uniform on the sphere
 mass = (doubting.log_prob(z).exp() * 4 * math.pi).mean()
 print(f"integral of the density: {mass:.3f}")
@@ -251,20 +252,18 @@ assert abs(pull[200]) < 1e-3
 # place, and fit one guess by gradient descent on the mean loss:
 
 # %%
-around, elsewhere = normalize(
-    torch.tensor([[1.0, 0.0, 0.0], [-0.5, 1.0, 0.5]], dtype=torch.float64)
-)
-targets = torch.cat(
-    [
-        VonMisesFisher(around, 50.0).sample((60,)),
-        VonMisesFisher(elsewhere, 50.0).sample((40,)),
-    ]
-)
-off = {}
-for name, make in {
+places = torch.tensor([[1.0, 0.0, 0.0], [-0.5, 1.0, 0.5]], dtype=torch.float64)
+around, elsewhere = normalize(places)
+majority = VonMisesFisher(around, 50.0).sample((60,))
+targets = torch.cat([majority, VonMisesFisher(elsewhere, 50.0).sample((40,))])
+fitted = {
     "vMF": lambda mean: VonMisesFisher(mean, 20.0),
     "with doubt": lambda mean: Doubting(mean, number(20.0), number(0.4)),
-}.items():
+}
+
+# %%
+off = {}
+for name, make in fitted.items():
     raw = targets.mean(0).clone().requires_grad_()  # from the mean of all
     optimizer = torch.optim.SGD([raw], lr=0.02)
     for _ in range(300):
@@ -280,9 +279,9 @@ assert off["with doubt"] < 5
 
 
 # %% [markdown]
-# The mean is dragged off; doubt finds the majority. And does the rest of the library
-# accept a distribution that it has never seen? Make a head that returns it. Model,
-# guide and objective stay as they are:
+# The plain expert ends between the two groups. With doubt it finds the majority. Does
+# the rest of the library accept a distribution that it has never seen? Make a head that
+# returns it. Model, guide and objective stay as they are:
 
 
 # %%
@@ -330,7 +329,7 @@ print("two views of four images as one product:", tuple(together.batch_shape))
 assert tuple(together.batch_shape) == (4,)
 
 # %% [markdown]
-# ## The account of the puzzle
+# ## What we know about the puzzle
 #
 # **What is SimSiam minimising?** At each step, the divergence from a frozen guide to a
 # model, up to a constant: it fits von Mises–Fisher experts by maximum likelihood to the
@@ -344,44 +343,54 @@ assert tuple(together.batch_shape) == (4,)
 # directions grow, and weight decay removes the others. That part is understood in
 # simple models; in a ResNet it is still research.
 #
-# **What did probability buy?** Names for the parts, so that they can be exchanged; a
-# $\kappa$ that keeps its promise about views, and about nothing else (lessons 5 and 7);
-# and a way to find the errors of a paper by running it.
+# **What is probability good for here?** It gives the parts names, so that they can be
+# exchanged. It gives a $\kappa$ that predicts how far away other views are, and cannot
+# be trusted beyond that (lessons 5 and 7). And it lets one find the errors of a paper
+# by running it.
 #
 # ## Exercises
+#
+# Each exercise has a cell to start from. The solutions stand folded at the end.
 #
 # **Exercise 1.** (easy) A view that says nothing has $\kappa = 0$. Check that it
 # changes neither the posterior nor the pull on the other views. What does this offer
 # for data of which some views are missing?
-#
-# Start from:
-#
-# ```python
-# directions = torch.cat([experts.mean_direction, atoms[:1]])  # any third direction
-# silent = VonMisesFisher(directions, ...)
-# ```
 
-# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. κ = 0 adds the zero vector to η. A missing view is an expert of κ = 0: no
-# imputation, no special case.
-silent = VonMisesFisher(
-    torch.cat([experts.mean_direction, atoms[:1]]),
-    torch.cat([experts.concentration, number(0.0)[None]]),
-)
-before, after = product.normalized(), ProductOfExperts(silent).normalized()
-difference = (before.mean - after.mean).abs().max().item()
-print(f"largest change of the posterior's mean: {difference:.1e}")
-assert difference < 1e-14
+# %% tags=["starter"]
+directions = torch.cat([experts.mean_direction, atoms[:1]])  # any third direction
+# Your turn: a VonMisesFisher with a third κ of 0, and its ProductOfExperts.
 
 # %% [markdown]
 # **Exercise 2.** (medium) SimSiam has $d = 2048$ and, in our reading, $\kappa = 1$. How
 # much does the normaliser weaken the pull there? From which $\kappa$ on does it matter?
-#
-# Start from:
-#
-# ```python
-# weakening = von_mises_fisher_mean_resultant_length(2048, number(2.0))
-# ```
+
+# %% tags=["starter"]
+weakening = von_mises_fisher_mean_resultant_length(2048, number(2.0))  # A(R) at κ = 1
+# Your turn: the same at larger κ.
+
+# %% [markdown]
+# **Exercise 3.** (medium) With *one* view the best guide of finite width can be found:
+# which $\tau$ minimises
+# $\mathrm{KL}(\mathrm{vMF}(\mu,\tau)\,\|\,\mathrm{vMF}(\mu,\kappa))$? So in which sense
+# is the Dirac guide a bad one, and why does SimSiam not mind?
+
+# %% tags=["starter"]
+choices = torch.logspace(0, 3, 301, dtype=torch.float64)
+guides = VonMisesFisher(target, choices)
+# Your turn: kl_divergence(guides, …) to the expert of κ = 20.
+
+# %% [markdown]
+# ## Solutions
+
+# %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
+# Solution 1. κ = 0 adds the zero vector to η. A missing view is an expert of κ = 0: no
+# imputation, no special case.
+kappas = torch.cat([experts.concentration, number(0.0)[None]])
+silent = VonMisesFisher(directions, kappas)
+before, after = product.normalized(), ProductOfExperts(silent).normalized()
+difference = (before.mean - after.mean).abs().max().item()
+print(f"largest change of the posterior's mean: {difference:.1e}")
+assert difference < 1e-14
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 2. R ≤ 2κ = 2, and A(2) = 2/2048 nearly: by a thousandth. It matters when R
@@ -394,27 +403,11 @@ print({k: round(value, 4) for k, value in weakening.items()})
 assert abs(weakening[1.0] - 2 / 2048) < 1e-5
 assert weakening[1000.0] > 0.5
 
-# %% [markdown]
-# **Exercise 3.** (medium) With *one* view the best guide of finite width can be found:
-# which $\tau$ minimises
-# $\mathrm{KL}(\mathrm{vMF}(\mu,\tau)\,\|\,\mathrm{vMF}(\mu,\kappa))$? So in which sense
-# is the Dirac guide a bad one, and why does SimSiam not mind?
-#
-# Start from:
-#
-# ```python
-# choices = torch.logspace(0, 3, 301, dtype=torch.float64)
-# guides = VonMisesFisher(target, choices)
-# ```
-
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 3. τ = κ, with divergence 0; a Dirac guide is infinitely far from every
-# density. SimSiam does not mind, as q is not fitted to p: q is the data, and p is
+# density. SimSiam does not mind, because q is not fitted to p: q is the data, and p is
 # fitted to it.
-choices = torch.logspace(0, 3, 301, dtype=torch.float64)
-divergences = kl_divergence(
-    VonMisesFisher(target, choices), VonMisesFisher(target, 20.0)
-)
+divergences = kl_divergence(guides, VonMisesFisher(target, 20.0))
 best = choices[divergences.argmin()].item()
 print(f"best τ = {best:.1f} for κ = 20, divergence {divergences.min():.1e}")
 assert abs(best - 20) < 0.5

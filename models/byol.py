@@ -1,4 +1,4 @@
-"""BYOL as variational inference: SimSiam's experts, and a guide whose network follows slowly behind."""
+"""BYOL as a model/guide pair: SimSiam's experts, and a guide whose network follows slowly behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SimSiam as variational inference: von Mises–Fisher experts of one constant concentration."""
+"""SimSiam as a model/guide pair: von Mises–Fisher experts of one constant concentration."""
 
 from __future__ import annotations
 

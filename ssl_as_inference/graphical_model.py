@@ -9,7 +9,8 @@ $p(x_i)$ does not depend on z and p(z) is uniform. Conditional independence of t
 experts of Eqs. (6) and (10). The rule asks for a condition that nothing in the training enforces: a uniform prior is
 the average of its posteriors, so $\mathrm{E}_x\,p_\psi(z\mid x)$ must be uniform. Where a trained encoder does not
 spread its images over the sphere, the experts are still densities and the objective is still a divergence, but they
-are posteriors of no one prior. The guide is the mixture of Dirac measures at the target network's outputs, Eq. (8).
+are posteriors of no one prior: so it is with VI-SimSiam on digits (C38). The guide is the mixture of Dirac measures at
+the target network's outputs, Eq. (8).
 
 Equations are those of arXiv:2203.11437v1; C-numbers refer to the claims that the project verifies.
 """

@@ -148,5 +148,4 @@ def test_the_compiler_takes_transformations_of_it() -> None:
 
 def test_a_node_bears_the_name_of_its_function() -> None:
     node = _power(torch.ones(1, requires_grad=True), torch.ones(1)).grad_fn
-    assert node is not None
-    assert node.name() == "_PowerBackward"
+    assert type(node).__name__ == "_PowerBackward"

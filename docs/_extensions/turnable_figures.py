@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,17 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from experiments.figures import interactive
+
+_CELL_OF_A_LESSON = re.compile(r'^# %% tags=\["turnable-figure", "remove-cell"\]\n(\w+)\(\)\n', re.MULTILINE)
+
+
+def of_a_lesson(text: str) -> str:
+    """Let the directive follow each cell of a lesson that shows a figure to turn: the page has that, and not the cell.
+
+    In a notebook the cell shows the figure, with what Plotly brings there. A site of such outputs would hold Plotly's
+    program once a figure.
+    """
+    return _CELL_OF_A_LESSON.sub(r"\g<0>\n# %% [markdown]\n# ```{turnable-figure} \1\n# ```\n", text)
 
 
 class TurnableFigure(Directive):

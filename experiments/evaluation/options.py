@@ -26,10 +26,10 @@ def add_options(parser: CommandLineParser, *, named_sets: bool = True) -> None:
         parser.set_defaults(data=None, root=None, download=False)
     parser.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read")
     parser.add_argument(
-        "--cache", type=Path, help="folder to remember in which images were checked (default: check at every start)"
+        "--cache", type=Path, help="folder that records which images were checked (default: check at every start)"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, …; auto for a GPU if there is one")
-    parser.add_argument("--threads", type=whole_number(1), help="that decode images (default: one a processor)")
+    parser.add_argument("--threads", type=whole_number(1), help="decoding threads (default: one per processor)")
     parser.add_argument("--encode-batch", type=whole_number(1), default=256, help="images that are encoded at a time")
 
 

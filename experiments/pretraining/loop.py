@@ -12,7 +12,6 @@ import lightning
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from experiments.images.randomness import derived_seed
@@ -77,7 +76,7 @@ class PretrainingLoop(lightning.Callback):
         self.saved_step: int | None = None if saved is None else saved["step"]
         self._pending = [] if saved is None else [StepValues(*values) for values in saved["pending"]]
         self._table: MetricsTable | None = None
-        self._board: SummaryWriter | None = None
+        self._board: Any = None
         self._bar: tqdm | None = None
         self._shown: dict[str, str] = {}
         self._timed_from = (0, 0.0)
@@ -90,6 +89,8 @@ class PretrainingLoop(lightning.Callback):
         if trainer.is_global_zero:
             self._table = MetricsTable(self.folder.metrics, after_step=step)
             if self.config.monitor.tensorboard:
+                from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # who does without need not have it
+
                 self._board = SummaryWriter(str(self.folder.tensorboard), purge_step=step + 1)
             self._bar = tqdm(
                 total=self.steps,

@@ -43,19 +43,20 @@ def carry_through(
         raise ValueError(f"{options.out} holds no finished run to make a table of{why}")
 
 
-def planned(options: argparse.Namespace, *, tuned: bool = True) -> tuple[Plan, dict[str, int]]:
+def planned(options: argparse.Namespace, study: str = "table1", *, tuned: bool = True) -> tuple[Plan, dict[str, int]]:
     """The plan that the options ask for, and what `Workers` has to know of the machine.
 
     The precision is bfloat16 on a GPU, and on a CPU where the scale asks for it and the processor computes with it.
 
     Args:
         options: What `StudyParser` has parsed; gets `record`, the name of the record.
+        study: Whose rows.
         tuned: Whether the learning rates are chosen; otherwise they are given.
 
     Raises:
         ValueError: If sets share a name, rates are missing, or a GPU is asked for where there is none.
     """
-    study, scale = ("table1", "recipes")[not tuned], Scale.named(options.scale, options.epochs)
+    scale = Scale.named(options.scale, options.epochs)
     options.record = options.name or (study if scale.name == "full" else f"{study}_{scale.name}")
     sets, fixed, tune_on = tuple(dict.fromkeys(options.data or scale.sets[: None if tuned else 1])), None, None
     if len({set_label(name) for name in sets}) < len(sets):

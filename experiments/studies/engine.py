@@ -9,24 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import dask
-from distributed import Client, KilledWorker, LocalCluster, Worker, WorkerPlugin, as_completed
-from distributed.client import FutureCancelledError
+from typing import TYPE_CHECKING, Any
 
 from experiments.pretraining.interruption import interrupt_all
 from experiments.records.record import write_text
 from inference.fitting.checkpointing import CheckpointError
-from inference.fitting.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Result = dict[str, Any]
 """What a run leaves behind: `measures`, and `seconds` by part."""
@@ -100,15 +96,20 @@ class Study:
 
     def work(self, workers: Workers) -> None:
         """Do all that is left."""
+        from experiments.studies.worker import Process  # noqa: PLC0415  # who does without Dask need not have it
+
         left = len(self.everything) - len(self.results)
         jobs = min(workers.jobs or left, left)
         print(f"{left} runs to do, {jobs} at once{self._time_left(jobs)}", flush=True)
         with _cluster(workers, jobs) as client:
-            client.register_plugin(_Process(workers.gpus))
+            client.register_plugin(Process(workers.gpus, _SECONDS_TO_SAVE))
             for stage in self.stages:
                 self._do(client, [run for run in stage(self.results) if run.name not in self.results], jobs)
 
     def _do(self, client: Client, runs: Iterable[Run], jobs: int) -> None:
+        from distributed import KilledWorker, as_completed  # noqa: PLC0415
+        from distributed.client import FutureCancelledError  # noqa: PLC0415
+
         waiting, running = iter(runs), {}
 
         def begin(count: int) -> Iterator[Any]:
@@ -203,6 +204,9 @@ def _carry_out(carry_out: Callable[[Any], Result], run: Any, folder: Path) -> tu
 
 @contextmanager
 def _cluster(workers: Workers, jobs: int) -> Iterator[Client]:
+    import dask  # noqa: PLC0415
+    from distributed import Client, LocalCluster  # noqa: PLC0415
+
     if workers.scheduler is not None:
         with Client(workers.scheduler) as client:
             many = max(client.nthreads().values(), default=1)
@@ -235,25 +239,3 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Client]:
         shown = cluster.dashboard_link if find_spec("bokeh") else "pip install bokeh to have one"
         print(f"Dask's dashboard: {shown}", flush=True)
         yield client
-
-
-class _Process(WorkerPlugin):
-    """A worker's process: it keeps freed memory for its next run, and what ends it saves the state of its training.
-
-    Ctrl-C is for the command alone.
-    """
-
-    def __init__(self, gpus: int) -> None:
-        self.gpus = gpus
-
-    def setup(self, worker: Worker) -> None:
-        keep_freed_memory()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, lambda *_: interrupt_all())
-        if self.gpus:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(gpu) for gpu in range(self.gpus))
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[int(worker.name) % self.gpus]
-
-    def teardown(self, worker: Worker) -> None:  # noqa: ARG002
-        interrupt_all(_SECONDS_TO_SAVE)

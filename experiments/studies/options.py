@@ -37,9 +37,9 @@ class StudyParser(CommandLineParser):
         self.module = module
         add = self.add_argument
         add("--seeds", type=whole_number(1), default=seeds, help="number of seeds, counted from 0")
-        add("--jobs", type=whole_number(1), help=f"runs at once; default: one a core, or {RUNS_A_GPU} a GPU")
-        add("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the runs; default: processes here")
-        add("--table-only", action="store_true", help="run nothing: the table of what is finished in --out")
+        add("--jobs", type=whole_number(1), help=f"runs at once; default: one per core, or {RUNS_A_GPU} per GPU")
+        add("--scheduler", metavar="ADDRESS", help="address of a Dask cluster; default: processes here")
+        add("--table-only", action="store_true", help="run nothing; make the table of the finished runs in --out")
         add("--out", type=writable_folder, default=f"runs/{module}", help="folder of all runs")
 
     def add_training_options(self, scale: str) -> None:
@@ -47,12 +47,12 @@ class StudyParser(CommandLineParser):
         add, keys = self.add_argument, [*ROWS[self.module]]
         add("--scale", choices=[*SCALES], default=scale, help="size of the trainings; tiny is for tests")
         add("--rows", nargs="+", choices=keys, default=keys, metavar="ROW", help=f"some of {', '.join(keys)}")
-        add("--epochs", type=whole_number(1), help="instead of the scale's")
+        add("--epochs", type=whole_number(1), help="epochs, instead of the scale's")
         add("--root", default="data", help="folder of the named sets")
         add("--download", action="store_true", help="fetch a named set that is missing")
         add("--device", choices=["auto", "cpu", "gpu"], default="auto", help="auto: a GPU if there is one")
-        add("--note", default="", help="a sentence that belongs to the numbers, such as how a set was made")
-        add("--name", help=f"of the record; default: {self.module}, with the scale where it is not full")
+        add("--note", default="", help="a sentence for the record, such as how a set was made")
+        add("--name", help=f"name of the record; default: {self.module}, with the scale where it is not full")
         add("--publish", action="store_true", help="put record and figure in experiments/results as well")
 
     def conduct(self, options: argparse.Namespace, work: Callable[[], dict[str, str]]) -> int:

@@ -132,7 +132,7 @@ def table1(name: str, plan: Plan, study: Study, command: str, note: str = "") ->
     tables = (
         Table("Linear evaluation on the validation images", tuple(columns), main, about_main, digits=1),
         *more,
-        _tuning_table(plan, study),
+        *([_tuning_table(plan, study)] if plan.tuned_methods else []),
         *(_published(**entries) for entries in ROWS["published"]),
     )
     chosen = {f"{set_label(group)}, {method}": rate for (group, method), rate in rates.items()}

@@ -62,13 +62,18 @@ def carry_out(run: Training) -> Result:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-        trained = time.monotonic()
-        measures = record(judge(run))
-    seconds = {"training": trained - started, "judging": time.monotonic() - trained}
-    result = {"config": config.to_dict(), "probe": _probe(run), "measures": measures, "seconds": seconds}
-    keep(folder, result)
+        result = conclude(run, time.monotonic() - started)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return result
+
+
+def conclude(run: Training, seconds: float) -> Result:
+    """Judge a run that has been trained, in so many seconds; the result is kept in the run's folder."""
+    trained = time.monotonic()
+    measures = record(judge(run))
+    took = {"training": seconds, "judging": time.monotonic() - trained}
+    result = {"config": run.config.to_dict(), "probe": _probe(run), "measures": measures, "seconds": took}
+    return keep(Path(run.config.out), result)
 
 
 def finished(run: Training) -> Result | None:

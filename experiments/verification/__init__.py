@@ -1,1 +1,1 @@
-"""The ledger of claims C1 … C31: every statement about the paper's equations, with the check that may refute it."""
+"""The ledger of claims: statements about the paper's equations and beyond, each with the check that may refute it."""

@@ -57,8 +57,9 @@ class KLObjective(ELBO):
 
     Neither is the divergence of q from the model's posterior, because the product of the experts is not normalised; its
     integral is $Z(\mathbb{X})$. `normalized=True` adds $\log Z(\mathbb{X})$ (C4, C16); under `"all"` the result is then
-    $\mathrm{KL}(q_\phi\,\|\,p_\psi)$ of Eq. (5) itself, up to the entropy of q. The difference is not small: in high
-    dimension the normaliser changes the direction of the gradient, and it weakens the pull between views that disagree.
+    $\mathrm{KL}(q_\phi\,\|\,p_\psi)$ of Eq. (5) itself, up to the entropy of q. The difference is not small: on
+    encoders trained on digits the two pull a mean direction 25° to 38° apart (C39), and the normaliser weakens the pull
+    between views that disagree (C16).
 
     `weight` multiplies each $\log p_i(f_j)$ by a number $w_{ij}$ behind a stop-gradient, such as those of
     `inference.fitting.term_weights`. The objective is then not a divergence, and its values cannot be compared; its

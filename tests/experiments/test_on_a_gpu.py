@@ -17,7 +17,11 @@ import torch
 from experiments import on_a_gpu
 
 ROOT = Path(__file__).parents[2]
-NOT_ON_A_GPU_MACHINE = ("plotly", "latex2mathml", "graphviz", "pyarrow", "hypothesis", "selenium", "flint")
+NOT_ON_A_GPU_MACHINE = (
+    "plotly", "latex2mathml", "markdown_it", "graphviz", "pyarrow", "hypothesis", "selenium", "flint", "tensorboard",
+    "distributed", "dask", "lightly", "power_spherical", "tensorflow_probability", "jax",
+)  # fmt: skip
+OF_THE_PARTS = ("table1", "studies.side_by_side", "studies.tables", "studies.conducting", "benchmarks.pretrain")
 
 
 @pytest.fixture
@@ -25,11 +29,10 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
     """Parts that end at once: well, badly, never, and badly before well."""
     parts = {
         "tests": [["platform"]],
-        "run": [["no_such_module"], ["platform"]],
+        "pairs": [["no_such_module"], ["platform"]],
         "benchmark": [["timeit", "-n", "1000000000"], ["platform"]],
-        "table 1": [["no_such_module"]],
     }
-    monkeypatch.setattr(on_a_gpu, "commands", lambda _: parts)
+    monkeypatch.setattr(on_a_gpu, "commands", lambda *_: parts)
     monkeypatch.setattr(on_a_gpu, "run_command", lambda *given, run=on_a_gpu.run_command: run(*given[:3], 3.0))
     return parts
 
@@ -38,24 +41,24 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
 def test_a_part_that_fails_or_never_ends_keeps_no_other_from_running(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["table 1", "benchmark", "run", "tests"]
+    names = ["benchmark", "pairs", "tests"]
     assert on_a_gpu.main(["--tiny", "--out", str(tmp_path), "--parts", *names]) == 1
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     ended = [(part["part"], part["status"]) for part in summary["parts"]]
-    assert ended == [("table 1", 1), ("benchmark", None), ("run", 1), ("run", 0), ("tests", 0)]
+    assert ended == [("benchmark", None), ("pairs", 1), ("pairs", 0), ("tests", 0)]
     assert "torch" in summary["versions"]
-    assert "no_such_module" in (tmp_path / "0_table_1.log").read_text(encoding="utf-8")
+    assert "no_such_module" in (tmp_path / "1_pairs.log").read_text(encoding="utf-8")
     printed = capsys.readouterr().out
-    for state in ("table 1: FAILED", "benchmark: was stopped for its time", "run: ended well", "tests: ended well"):
+    for state in ("benchmark: was stopped for its time", "pairs: FAILED", "pairs: ended well", "tests: ended well"):
         assert state in printed
-    with tarfile.open(tmp_path / "results.tar.gz") as archive:
+    with tarfile.open(tmp_path / "results_1.tar.gz") as archive:
         packed = set(archive.getnames())
     assert packed == {"summary.json", *(part["log"] for part in summary["parts"])}
 
 
 @pytest.mark.usefixtures("stand_ins")
 def test_a_part_that_succeeds_at_the_second_try_counts(tmp_path: Path) -> None:
-    assert on_a_gpu.main(["--tiny", "--out", str(tmp_path), "--parts", "run"]) == 0
+    assert on_a_gpu.main(["--tiny", "--out", str(tmp_path), "--parts", "pairs"]) == 0
 
 
 def test_nothing_is_started_when_the_time_is_over(tmp_path: Path) -> None:
@@ -83,57 +86,75 @@ def test_children_of_a_stopped_part_are_ended_too(tmp_path: Path, monkeypatch: p
         pytest.fail("the child lives on")
 
 
-def test_the_archive_holds_the_smallest_files_that_fit_and_says_what_does_not(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "metrics.csv").write_bytes(b"1,2\n")
-    (tmp_path / "weights.safetensors").write_bytes(os.urandom(60_000))
-    (tmp_path / "features.npz").write_bytes(os.urandom(20_000))
-    for _ in range(2):  # anew each time, without itself
-        assert on_a_gpu.write_archive(tmp_path, limit=40_000) == ["weights.safetensors"]
-    with tarfile.open(tmp_path / "results.tar.gz") as archive:
-        assert archive.getnames() == ["run/metrics.csv", "features.npz"]
-    assert (tmp_path / "results.tar.gz").stat().st_size < 40_000
+def test_archives_hold_the_smallest_files_that_fit_and_say_what_does_not(tmp_path: Path) -> None:
+    work, back = tmp_path / "work", tmp_path / "back"
+    (work / "run").mkdir(parents=True)
+    back.mkdir()
+    (work / "run" / "metrics.csv").write_bytes(b"1,2\n")
+    sizes = {"weights.safetensors": 60_000, "features.npz": 20_000, "more.npz": 25_000, "most.npz": 26_000}
+    for name, size in sizes.items():
+        (work / name).write_bytes(os.urandom(size))
+    for folder in (back, work):  # anew each time, and without themselves
+        for _ in range(2):
+            left_out = on_a_gpu.write_archives(work, folder, limit=40_000, most=2)
+            assert left_out == ["most.npz", "weights.safetensors"]
+        found = []
+        for archive in sorted(folder.glob("results_*")):
+            assert archive.stat().st_size < 40_000
+            with tarfile.open(archive) as packed:
+                found.append(packed.getnames())
+        assert found == [["run/metrics.csv", "features.npz"], ["more.npz"]]
+
+
+def test_archives_are_written_while_a_part_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_a_gpu, "_BETWEEN_ARCHIVES", 0.2)
+    written: list[float] = []
+    command = ["timeit", "-n", "1", "-r", "1", "__import__('time').sleep(1.5)"]
+    done = on_a_gpu.run_command("pairs", command, tmp_path / "log", 30.0, lambda: written.append(time.monotonic()))
+    assert done.status == 0
+    assert len(written) >= 3
 
 
 def options(tmp_path: Path, *, tiny: bool) -> argparse.Namespace:
     return argparse.Namespace(
-        out=tmp_path,
-        tiny=tiny,
-        images=Path("images"),
-        workers=16,
-        config="some.yaml",
-        run_options=["training.epochs=1"],
-        table_options=["--root", "sets"],
+        out=tmp_path, tiny=tiny, images=Path("images"), workers=16, table_options=["--root", "sets"]
     )
 
 
 def test_every_part_has_commands_with_and_without_a_gpu(tmp_path: Path) -> None:
     for tiny in (False, True):
-        commands = on_a_gpu.commands(options(tmp_path, tiny=tiny))
+        commands = on_a_gpu.commands(options(tmp_path, tiny=tiny), 600.0)
         assert tuple(commands) == on_a_gpu.PARTS
-        for part, gpu in (("benchmark", "cuda"), ("table 1", "gpu")):
-            (command,) = commands[part]
-            assert command[command.index("--device") + 1] == ("cpu" if tiny else gpu)
-        for command in commands["run"]:
-            assert command[command.index("--config") + 1] == "some.yaml"
-            assert "--training.epochs=1" in command
-        recorded = ["--engine.cuda_graphs" in command for command in commands["run"]]
-        assert recorded == ([False] if tiny else [True, False])  # not in one process after a failed recording
-        assert len({command[-1] for command in commands["run"]}) == len(commands["run"])
+        for part, gpu in (("benchmark", "cuda"), ("pairs", "gpu")):
+            for command in commands[part]:
+                assert command[command.index("--device") + 1] == ("cpu" if tiny else gpu)
+        recorded = ["--eager" not in command for command in commands["pairs"]]
+        assert recorded == [True, False]  # not in one process after a failed recording
+        assert len({command[-1] for command in commands["pairs"]}) == 2
+        assert all(command[command.index("--minutes") + 1] == "7.00" for command in commands["pairs"])  # of ten
 
 
-def test_the_options_of_a_run_are_those_of_the_configuration(tmp_path: Path) -> None:
-    from experiments.pretrain import parse  # noqa: PLC0415
+def test_only_what_a_machine_lacks_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
 
-    given = options(tmp_path, tiny=False)
-    given.config = "experiments/configs/digits_vi_simsiam.yaml"
-    for command in on_a_gpu.commands(given)["run"]:
-        config, _ = parse(command[1:])
-        assert (config.engine.precision, config.engine.compile, config.training.epochs) == ("bf16-mixed", True, 1)
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        (tmp_path / "one.whl").write_bytes(bytes(3 * 2**20))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert on_a_gpu.main(["--wheels", str(tmp_path)]) == 0
+    (command,) = asked
+    assert command[1:4] == ["-m", "pip", "download"]
+    assert command[command.index("--python-version") + 1] == "3.12"
+    assert "pyro-ppl" in command
+    assert "3.0 MiB; install them there with: pip install --no-index" in capsys.readouterr().out
 
 
 def test_the_files_of_gpu_tests_are_named_and_import_where_optional_packages_are_missing(tmp_path: Path) -> None:
-    (command,) = on_a_gpu.commands(options(tmp_path, tiny=False))["tests"]
+    (command,) = on_a_gpu.commands(options(tmp_path, tiny=False), 60.0)["tests"]
     files = [name for name in command if name.endswith(".py")]
     arguments = ["--collect-only", *command[1:]]
     marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.gpu" in path.read_text("utf-8")]
@@ -141,6 +162,7 @@ def test_the_files_of_gpu_tests_are_named_and_import_where_optional_packages_are
     assert len(marked) > 5
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({NOT_ON_A_GPU_MACHINE!r}))\n"
+        f"for name in {OF_THE_PARTS!r}: __import__(f'experiments.{{name}}')\n"
         f"import pytest; sys.exit(pytest.main({arguments!r}))"
     )
     alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
@@ -152,7 +174,6 @@ def test_the_files_of_gpu_tests_are_named_and_import_where_optional_packages_are
 
 ERRORS: dict[str, tuple[list[str], str]] = {
     "images": (["--images", "/no/such"], "argument --images: expected a folder that exists, got '/no/such'"),
-    "run options": (["--run-options", "x"], "argument --run-options: expected KEY=VALUE, got 'x'"),
     "minutes": (["--total-minutes", "0"], "a whole number of at least 1, got '0'"),
 }
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from experiments.figures import interactive
 from ssl_as_inference.derivations.ssl_loss import BYOL_IS_AFFINE_IN_SSL
 
 ROOT = Path(__file__).parents[2]
@@ -165,30 +166,41 @@ def test_assertions_stand_in_folded_cells(lesson: Path) -> None:
 
 
 @every_lesson
-def test_code_is_at_most_88_columns_wide(lesson: Path) -> None:
-    code = "".join(cell.body for cell in cells(lesson) if not cell.is_text)
-    assert [line for line in code.splitlines() if len(line) > 88] == []
+def test_a_cell_fits_on_a_page(lesson: Path) -> None:
+    wide = [line for cell in cells(lesson) for line in cell.body.splitlines() if len(line) > 88 and "](" not in line]
+    long = [cell.body for cell in cells(lesson) if not cell.is_text and len(cell.body.strip().splitlines()) > 20]
+    assert wide == []
+    assert long == []
 
 
 @every_lesson
-def test_every_exercise_has_a_hidden_solution_that_asserts(lesson: Path) -> None:
-    exercises = 0
-    all_cells = cells(lesson)
-    for cell, following in pairwise(all_cells):
-        numbers = re.findall(r"^\*\*Exercise (\d+)\.\*\*", cell.text, re.MULTILINE) if cell.is_text else []
-        assert len(numbers) <= 1, "one exercise, then its solution"
-        is_solution = "solution" in following.head
-        assert is_solution == bool(numbers), following.body
-        if numbers:
-            exercises += 1
-            assert int(numbers[0]) == exercises
-            assert re.search(rf"^\*\*Exercise {exercises}\.\*\* \((easy|medium|hard)\)", cell.text, re.MULTILINE)
-            assert "```python\n" in cell.text, "a snippet to start from"
-            assert following.body.startswith(f"# Solution {exercises}. ")
-            assert "hide-cell" in following.head
-            assert following.is_folded
-            assert following.has(ast.Assert)
-    assert exercises >= 2
+def test_every_exercise_has_a_level_a_starter_cell_and_a_solution_at_the_end(lesson: Path) -> None:
+    everything = cells(lesson)
+    end = [cell.text.strip() for cell in everything].index("## Solutions")
+    exercises, solutions = everything[:end], everything[end + 1 : -1]
+    count = 0
+    for cell, following in pairwise([*exercises, Cell("", "")]):
+        assert ("starter" in following.head) == (cell.is_text and "**Exercise " in cell.text), following.body
+        assert "solution" not in cell.head
+        if "starter" in following.head:
+            count += 1
+            assert re.findall(r"^\*\*Exercise (\d+)\.\*\* \((?:easy|medium|hard)\) ", cell.text, re.MULTILINE) == [
+                str(count)
+            ]
+    assert count >= 2
+    assert [cell.body.split(".")[0] for cell in solutions] == [f"# Solution {n + 1}" for n in range(count)]
+    for cell in solutions:
+        assert cell.head.startswith('tags=["solution", "hide-cell"]')
+        assert cell.is_folded
+        assert cell.has(ast.Assert)
+
+
+@every_lesson
+def test_a_figure_to_turn_is_one_that_the_site_can_draw(lesson: Path) -> None:
+    for cell in cells(lesson):
+        if "turnable-figure" in cell.head:
+            assert cell.head == 'tags=["turnable-figure", "remove-cell"]'
+            assert cell.body.strip() in {f"{name}()" for name in interactive.FIGURES}
 
 
 @every_lesson
@@ -207,6 +219,33 @@ def test_a_lesson_opens_as_a_notebook(lesson: Path) -> None:
     first = cells(lesson)[0]
     assert first.is_text
     assert first.text.startswith(f"# {lesson.name[0]} · ")
+
+
+def minutes(lesson: Path) -> dict[str, int]:
+    """Teaching time of each section by the rule of lessons/README.md."""
+    times: dict[str, float] = {}
+    section = ""
+    for cell in cells(lesson):
+        for part in re.split(r"^(?=##? )", cell.text, flags=re.MULTILINE) if cell.is_text else []:
+            section = part.splitlines()[0].lstrip("# ") if part.startswith("#") else section
+            times.setdefault(section, 0)
+            words = re.sub(r"\$\$.*?\$\$", "", part, flags=re.DOTALL).split()
+            times[section] += len(words) / 130 + part.count("$$") / 2 * 0.5
+        if not cell.is_text and not cell.is_folded and "starter" not in cell.head:
+            figures = cell.body.count("plt.show()") + ("turnable-figure" in cell.head)
+            times[section] += len(cell.body.strip().splitlines()) * 4 / 60 + figures * 0.75
+    del times[""], times["Solutions"]
+    return {section: max(1, round(time)) for section, time in times.items()}
+
+
+def test_the_minutes_of_each_section_are_those_of_the_lessons() -> None:
+    rows = ["| | Sections, minutes of each | Lesson |", "|---|---|---|"]
+    for lesson in LESSONS:
+        first, *others = minutes(lesson).items()
+        sections = " · ".join(f"{section} **{time}**" for section, time in (("beginning", first[1]), *others))
+        rows.append(f"| {lesson.name[0]} | {sections} | {first[1] + sum(time for _, time in others)} |")
+    table = "\n".join(rows)
+    assert table in (ROOT / "lessons" / "README.md").read_text("utf-8"), table
 
 
 def test_each_lesson_leads_to_the_next() -> None:
