@@ -25,8 +25,10 @@ from experiments.images.opening import open_images
 from experiments.images.order import EpochOrder
 from experiments.images.streamed_images import StreamedImages
 from experiments.records.record import Cell
-from experiments.special_cases.recovery import pair_loss
 from inference.fitting.cuda_graphs import GraphedStep, TrainingStep, compile_networks
+from inference.fitting.graphed_learner import GraphedLearner
+from inference.fitting.kl_objective import KLObjective
+from inference.fitting.side_by_side import SideBySide
 from inference.fitting.targets import StopGradientCopy
 from models.networks import resnet18_backbone
 from models.simsiam import SimSiam
@@ -35,6 +37,8 @@ OURS_LOADED, OURS_RESIDENT, LIGHTLY = "this project, loader", "this project, on 
 BARE, EAGER = "the networks alone", "this project, on the device, eager"
 WARM_UP = 11
 """Calls before a step is recorded on a GPU."""
+
+_RATE = 1e-3
 
 Batches = Iterator[list[Tensor]]
 
@@ -162,7 +166,7 @@ def cells(times: Mapping[str, Times], batch_size: int) -> dict[str, dict[str, Ce
 
 def _optimizer(network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
     held = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return torch.optim.SGD(held, lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=device.type == "cuda" or None)
+    return torch.optim.SGD(held, lr=_RATE, momentum=0.9, weight_decay=1e-4, fused=device.type == "cuda" or None)
 
 
 def _pair(job: Job, *, fast: bool) -> SimSiam:
@@ -173,15 +177,18 @@ def _pair(job: Job, *, fast: bool) -> SimSiam:
 
 
 def _our_step(job: Job, *, fast: bool) -> Callable[..., Tensor]:
-    """The step with the channels last, as this project's engine has it; a fast one is compiled and recorded too."""
-    pair = _pair(job, fast=fast)
-    objective = pair_loss(pair, StopGradientCopy())
+    """A training's own step, which keeps loss and norm of the gradient; a fast one is compiled and recorded too."""
+    learner = GraphedLearner(
+        _pair(job, fast=fast), KLObjective(), StopGradientCopy(), schedule=lambda _: _RATE, over_views="mean"
+    )
+    training = SideBySide([learner], precision=job.precision, record=fast)
 
-    def loss(views: Sequence[Tensor]) -> Tensor:
-        return objective(list(views)) / 2
+    def step(*views: Tensor) -> Tensor:
+        (loss,) = training.step([views])
+        training.join()
+        return loss
 
-    step = TrainingStep(loss, _optimizer(pair, job.device), precision=job.precision)
-    return GraphedStep(step, warm_up=WARM_UP) if fast else step
+    return step
 
 
 def _bare_step(job: Job) -> Callable[..., Tensor]:

@@ -69,18 +69,23 @@ class SideBySide:
 
     def step(
         self, views: Sequence[Sequence[Tensor]], before: Callable[[GraphedLearner], object] = lambda _: None
-    ) -> None:
+    ) -> list[Tensor]:
         """Take the next step of each learner.
 
         Args:
             views: Of each learner, in the order of `learners`.
             before: Called with a learner before its step, for instance to seed what its networks draw.
+
+        Returns:
+            The loss of each, before the step; what reads them calls `join` before.
         """
+        losses = []
         for learner, its in zip(self.learners, views, strict=True):
             with self._on_its_stream(learner, its), self._half_precision():
                 before(learner)
                 learner.on_train_batch_start(its, learner.step)
-                learner.training_step(its, learner.step)
+                losses.append(learner.training_step(its, learner.step))
+        return losses
 
     def join(self) -> None:
         """Let what comes next on this thread's stream see all steps; call it before weights or numbers are read."""
