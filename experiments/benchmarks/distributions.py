@@ -328,7 +328,7 @@ def summary(accuracy: Mapping[str, Mapping[str, Error]], log_prob: Rows, samplin
         "time of a call; largest errors over the grid below, relative to max(1, size). TensorFlow Probability is "
         "compiled by JAX."
     )
-    return Table("In short", (*columns, draws, *accuracies), rows, note, "library | law")
+    return Table("In short", (*columns, draws, *accuracies), rows, note, "library | family")
 
 
 def compare(options: argparse.Namespace, device: torch.device) -> Record:
@@ -388,7 +388,7 @@ def _measure(
         for name, row in accuracy.items()
         if set(_SMALL_WITH_KAPPA) <= set(row)
     }
-    corner = "library | law"
+    corner = "library | family"
     tables = (
         summary(accuracy, per_sample[0], drawn[0], sizes),
         Table("Forward and backward of log_prob", (*columns, "error"), log_prob, _ON_LOG_PROB, f"{corner} | κ"),

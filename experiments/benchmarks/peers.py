@@ -72,7 +72,7 @@ class TorchLaw(Implementation):
         family: "vMF" or "PS".
         make: Directions and concentrations to the distribution, without checks as in a training.
         log_normalizer: Dimension and concentrations to log C, as differentiable as the library makes it.
-        divergence: To the uniform law, of the same arguments.
+        divergence: To the uniform distribution, of the same arguments.
         resultant: E μᵀz, of the same arguments.
         compiled: Whether log density and sampler are compiled into one program each; the rest is not.
     """
@@ -254,7 +254,7 @@ def authors_power_spherical() -> TorchLaw:
     make = partial(package.PowerSpherical, validate_args=False)
 
     def law(dim: int, concentration: Tensor) -> Any:
-        # What is asked of it depends on the directions through their shape alone.
+        # Its results depend only on the shape of the directions.
         return make(torch.eye(1, dim, dtype=concentration.dtype).expand(len(concentration), dim), concentration)
 
     def divergence(dim: int, concentration: Tensor) -> Tensor:

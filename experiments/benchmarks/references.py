@@ -21,7 +21,7 @@ class Reference:
         log_normalizer: log C(κ).
         slope: −(log C)′: A(κ) for von Mises–Fisher, E log(1 + μᵀz) for Power Spherical.
         curvature: −(log C)″: A′(κ), or Var log(1 + μᵀz).
-        kl_to_uniform: Divergence to the uniform law.
+        kl_to_uniform: Divergence to the uniform distribution.
         resultant: E[μᵀz].
     """
 

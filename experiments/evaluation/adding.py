@@ -172,7 +172,7 @@ def _split(count: int, options: Namespace) -> tuple[Tensor, Tensor]:
 
 
 def _judge(pair: FrozenEncoderPair, features: Tensor, options: Namespace) -> list[Table]:
-    """Gain and calibration: each item's first view is asked, its second answers."""
+    """Gain and calibration: each item's first view predicts its second."""
     expert = pair.expert(features[0])
     target = pair.guide.network.get_submodule("projector")(features[1])
     cosine = (expert.mean_direction.double() * target.double()).sum(-1).clamp(-1, 1).cpu()
@@ -192,7 +192,7 @@ def _judge(pair: FrozenEncoderPair, features: Tensor, options: Namespace) -> lis
     summary = {"nats per dimension gained over one κ for all": {"held-out items": value}}
     summary |= {name: {"held-out items": Cell(gap)} for name, gap in gaps.items()}
     note = (
-        "Of each held-out item one view is asked and another answers. In brackets the 95 % bootstrap interval over "
+        "One view of each held-out item predicts another view. In brackets the 95 % bootstrap interval over "
         "items; the one κ is the best on these very items, which favours it."
     )
     return [

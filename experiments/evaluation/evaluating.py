@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     if settings.tunes:
         print(_about_rates(found.linear))
     if _collapsed(found):
-        print("COLLAPSED: the outputs are nearly the same for all images; κ and the outputs say nothing of an image.")
+        print("COLLAPSED: the outputs are nearly the same for all images; κ and the outputs mean nothing.")
     print(f"Saved {out}")
     return 0
 

@@ -51,7 +51,7 @@ class SplitMeasures:
 
     Attributes:
         images: Number of images.
-        standard_deviation: Of the normalised outputs, times √d: 1 for the uniform law, 0 at collapse.
+        standard_deviation: Of the normalised outputs, times √d: 1 for the uniform distribution, 0 at collapse.
         effective_rank: Of the normalised outputs.
         outputs: Number of images that the two are taken of.
         concentration: κ at `QUANTILES`.

@@ -38,8 +38,8 @@ def check_images(
         The set with the hash of its content and the sizes of its images, without the images that were skipped.
 
     Raises:
-        BrokenImagesError: If images cannot be read, and shall not be skipped.
-        ImageSetError: If none can be read, or Pillow was told to accept truncated images.
+        BrokenImagesError: If images cannot be read and are not to be skipped.
+        ImageSetError: If none can be read, or Pillow is set to accept truncated images.
     """
     source = images.source
     if isinstance(source, ArraySource):

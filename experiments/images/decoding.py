@@ -66,10 +66,10 @@ def read_image(file: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def refuse_lenient_decoding() -> None:
-    """Raise if Pillow was told to fill up truncated images with grey: a check would then find none."""
+    """Raise if Pillow is set to fill up truncated images with grey: a check would then find none."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ImageSetError(
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES must be False, or truncated images cannot be told from whole ones; "
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES must be False, or truncated images cannot be recognised; "
             "got True, set by another package"
         )
 

@@ -1,4 +1,4 @@
-"""The degradations at rising severities that an uncertainty is asked to follow.
+"""The degradations at rising severities that an uncertainty should follow.
 
 They judge, and are kept apart from what a training may show: the defects among its views (`augmentations.defects`, off
 by default) are drawn from the ranges of its recipe, the severities here are fixed. Where defects are on, noise,

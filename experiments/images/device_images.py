@@ -79,10 +79,10 @@ class DeviceImages:
 
         Args:
             images: The set.
-            device: Where it shall lie.
+            device: Where it is to be stored.
             storage_size: Longest shorter side that is kept, in pixels; by default every image keeps its size.
             cache_folder: A folder for the decoded pixels, so that the next start reads them. It is valid for the
-                same files, unchanged, with the same `storage_size`; what is damaged is made anew. By default there is
+                same files, unchanged, with the same `storage_size`; damaged files are made again. By default there is
                 none.
             threads: Number of threads that decode.
 

@@ -1,6 +1,6 @@
 """Published sets: where they come from, where they lie, and what to say when they are not there.
 
-Nothing is fetched unless it is asked for.
+Nothing is downloaded unless requested.
 """
 
 from __future__ import annotations

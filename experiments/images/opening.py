@@ -55,7 +55,7 @@ def open_images(
 
     Raises:
         MissingSplitError: If the set is there, but not the split.
-        BrokenImagesError: If images cannot be read, and shall not be skipped.
+        BrokenImagesError: If images cannot be read and are not to be skipped.
         ImageSetError: If the set is missing, empty, or holds no images.
 
     Example:

@@ -21,7 +21,7 @@ class StreamedImages:
 
     Attributes:
         images: The set.
-        device: Where the batches shall lie.
+        device: Where the batches are to be stored.
         storage_size: Longest shorter side that is kept, as in `DeviceImages.load`.
         threads: Number of threads, each of which decodes a batch, as in `in_threads`.
         as_channels: 3 or 1 to turn grey into colours or colours into grey; by default images stay as they are.

@@ -65,7 +65,7 @@ def _pair(config: PretrainConfig) -> MultiViewPair:
         return VISimSiam(backbone, features, concentration_map=maps[config.method.concentration_map], **options)
 
 
-def plain_softplus(raw: Tensor, dim: int) -> Tensor:  # noqa: ARG001  # every map is told the dimension
+def plain_softplus(raw: Tensor, dim: int) -> Tensor:  # noqa: ARG001  # every map is called with the dimension
     """κ = softplus(raw), without a scale: the literal reading of a paper that names no map."""
     return softplus(raw)
 

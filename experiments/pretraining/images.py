@@ -88,7 +88,7 @@ class TrainingImages:
 
         Args:
             config: Of the run.
-            device: Where views shall lie.
+            device: Where views are to be stored.
             watch: Whether this process evaluates images: one of the processes of a run does.
 
         Raises:

@@ -133,7 +133,7 @@ def prepare_device(engine: EngineConfig) -> torch.device:
     """Where a run computes; the process is told how.
 
     Raises:
-        ValueError: If a GPU is asked for where there is none.
+        ValueError: If a GPU is requested and there is none.
     """
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)

@@ -54,7 +54,7 @@ def planned(options: argparse.Namespace, study: str = "table1", *, tuned: bool =
         tuned: Whether the learning rates are chosen; otherwise they are given.
 
     Raises:
-        ValueError: If sets share a name, rates are missing, or a GPU is asked for where there is none.
+        ValueError: If sets share a name, rates are missing, or a GPU is requested and there is none.
     """
     scale = Scale.named(options.scale, options.epochs)
     options.record = options.name or (study if scale.name == "full" else f"{study}_{scale.name}")

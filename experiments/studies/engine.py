@@ -71,7 +71,7 @@ class Study:
 
     Attributes:
         everything: The runs, for counting; what is still to be chosen, such as a learning rate, may be provisional.
-        stages: The same runs, stage by stage; each is told the results of those before.
+        stages: The same runs, stage by stage; each is called with the results of those before.
         carry_out: What a worker does with a run: a function that can be pickled. It keeps the result, see `keep`.
         finished: The kept result; `None` if there is none.
         say: A result in a few words.

@@ -1,4 +1,4 @@
-"""One training of the recipes: trained and judged as a row of table 1, then its κ is asked, and what was seen is kept.
+"""One training of the recipes: trained and judged as a row of table 1; then the tests of its κ, whose results are kept.
 
 κ is trained to say how well one view predicts another. Whether it should fall with a degradation is therefore no
 matter of opinion: it should where the mean direction μ of the degraded image's expert lies further from what the
@@ -49,7 +49,7 @@ Tests = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Questions:
-    """What every encoder is asked.
+    """The tests of every encoder.
 
     Attributes:
         images: Of the validation images and of each foreign set, at most; the same for every encoder.

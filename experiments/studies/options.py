@@ -58,7 +58,7 @@ class StudyParser(CommandLineParser):
     def conduct(self, options: argparse.Namespace, work: Callable[[], dict[str, str]]) -> int:
         """Do the work of a command, alone in its folder; returns the exit status: 0 if every run ended well.
 
-        A mistake is told in a line, an interruption, by SIGTERM too, with how to go on.
+        A mistake is reported in one line; an interruption, by SIGTERM too, with the command that goes on.
 
         Args:
             options: What was parsed.

@@ -7,8 +7,8 @@ they are, of one member,
     log κ of the ensemble = mean over the members of (log κ − m) / s,
 
 up to a scale and a shift that no rank depends on. m and s of a member are the same for degraded, foreign and superposed
-images, so that these stay comparable with the images as they are. The number ranks; it is the concentration of no law,
-and there is nothing to calibrate (U6 and U7).
+images, so that these stay comparable with the images as they are. The number ranks; it is not the concentration of a
+distribution, and there is nothing to calibrate (U6 and U7).
 """
 
 from __future__ import annotations

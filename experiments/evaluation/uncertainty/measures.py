@@ -217,7 +217,7 @@ def measure(observations: Observations, *, resamples: int = 1000, seed: int = 0)
 
 
 def collapsed(observations: Observations) -> bool:
-    """Whether the outputs fill so little of the sphere that all else is void."""
+    """Whether the outputs fill so little of the sphere that no other measure means anything."""
     return has_collapsed(observations.standard_deviation, observations.effective_rank)
 
 

@@ -73,7 +73,7 @@ class Observations:
         neighbour_is_right: Whether the nearest other image is of the same class; `None` without labels.
         probe_is_right: Whether the linear probe is; `None` without labels.
         fresh: Pairs of random views.
-        standard_deviation: Of the outputs on the sphere, 1 for the uniform law.
+        standard_deviation: Of the outputs on the sphere, 1 for the uniform distribution.
         effective_rank: Of the outputs.
         views: Features of two random views of each image, for other pairs over the same encoder.
     """

@@ -29,8 +29,8 @@ _NOTE = (
     "over images, so that a bound that the brackets respect is respected by each seed. Larger is better unless said "
     "otherwise; ½ is chance for U2, U3 and U5, 0 for correlations. Edge energy, JPEG size, entropy and norm are taken "
     "negatively (few edges count as uncertain); where one lies below chance, its opposite lies above it by as much. "
-    "The maximum softmax belongs to a classifier that was told the labels: a ceiling, no rival. An ensemble's log κ is "
-    "the mean of its members' standardised log κ; each member's own errors are what it is to predict."
+    "The maximum softmax belongs to a classifier that was trained on labels: a ceiling, no rival. An ensemble's log κ "
+    "is the mean of its members' standardised log κ; each member's own errors are what it is to predict."
 )
 
 
@@ -131,9 +131,7 @@ def networks_table(names: Sequence[str], observations: Sequence[Observations]) -
         ]
         numbers = [seen.standard_deviation, seen.effective_rank, *accuracies, *quantiles]
         rows[name] = {column: Cell(value) for column, value in zip(columns, numbers, strict=True)}
-    note = (
-        "Standard deviation and effective rank of the outputs: 1 and the dimension for the uniform law, 0 at collapse."
-    )
+    note = "Standard deviation and effective rank of the outputs: 1 and d for the uniform distribution, 0 at collapse."
     return Table("The encoders", columns, rows, note, "seed", 3)
 
 

@@ -51,7 +51,7 @@ class Rivals:
     - cosine of two views, negatively: mean over two random views x, x' of μ(x)ᵀf(x') and μ(x')ᵀf(x), which every
       method has, SimSiam included, at the price of two more looks;
     - the same with the views and the network of another pair, where there is one (`other`), such as SimSiam's;
-    - maximum softmax of the linear probe, negatively: it was told the classes, so that it is a ceiling, no rival.
+    - maximum softmax of the linear probe, negatively: it was trained on labels, so it is an upper bound, not a rival.
 
     Attributes:
         subject: Whose κ it is.

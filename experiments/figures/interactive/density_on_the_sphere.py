@@ -33,7 +33,7 @@ _SCENE: dict[str, Any] = {
 def density_on_the_sphere(resolution: int = 60) -> Figure:
     r"""Draw the densities of $\mathrm{vMF}(\mu,\kappa/2)$ and $\mathrm{PS}(\mu,\kappa)$ on two turnable spheres.
 
-    The Power Spherical law with κ is close to the von Mises–Fisher law with κ/2 once κ is large (C20), so that the two
+    The Power Spherical with κ is close to the von Mises–Fisher with κ/2 for large κ (C20), so that the two
     are drawn side by side at those. The colour is the density relative to its value at the mode.
 
     Args:

@@ -9,7 +9,7 @@ axis one matrix, which is a product of two.
 Noise is a function of a key and of the pixel, not a stream of numbers: so the parameters of a view stay a few numbers,
 no image waits for another, and a view is the same on every device, up to the rounding of one function. Key and pixel
 are mixed to 32 bits as hash functions do it, by shifts, exclusive ors and odd multipliers; the upper 24 of them, taken
-for a number in (0, 1), give the normal law's quantile.
+for a number in (0, 1), give the quantile of a normal distribution.
 """
 
 from __future__ import annotations

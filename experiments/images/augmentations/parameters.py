@@ -1,4 +1,4 @@
-"""The random numbers of views, drawn for a whole batch at once with the law of torchvision's transforms."""
+"""The random numbers of views, drawn for a whole batch at once, distributed as in torchvision's transforms."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class ViewParameters(NamedTuple):
 def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generator) -> ViewParameters:
     """Draw the parameters of one view of each image.
 
-    The laws are those of torchvision 0.26's RandomResizedCrop (ten attempts at a crop whose area is uniform and whose
-    aspect ratio is log-uniform; then the largest crop in the middle whose ratio is allowed), ColorJitter within
-    RandomApply, RandomGrayscale, GaussianBlur within RandomApply, and RandomHorizontalFlip. One difference: where
-    torchvision's last resort would be a crop without pixels, as on an image of one pixel when all allowed ratios are
-    below 1/2, it has one.
+    The distributions are those of torchvision 0.26's RandomResizedCrop (ten attempts at a crop whose area is uniform
+    and whose aspect ratio is log-uniform; then the largest crop in the middle whose ratio is allowed), ColorJitter
+    within RandomApply, RandomGrayscale, GaussianBlur within RandomApply, and RandomHorizontalFlip. One difference:
+    where torchvision's last resort would be a crop without pixels, as on an image of one pixel when all allowed ratios
+    are below 1/2, it has one.
 
     All numbers come from one uniform draw on the generator's device. Those of defects come from a second one, made only
     where the recipe has defects, and those of lost detail from a third: from the same state of the generator, all other
