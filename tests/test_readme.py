@@ -40,3 +40,12 @@ def test_tables_on_a_page_are_those_that_a_command_wrote() -> None:
     assert found
     for page, source, table in found:
         assert table in (ROOT / source).read_text("utf-8"), f"{page.name} differs from {source}"
+
+
+def test_the_readme_is_short_and_its_commands_exist() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 130
+    commands = set(re.findall(r"python -m experiments\.(\w+)", text))
+    assert commands
+    assert all((ROOT / "experiments" / f"{command}.py").is_file() for command in commands)
+    assert all((ROOT / path).is_file() for path in re.findall(r"experiments/configs/\S+\.yaml", text))
