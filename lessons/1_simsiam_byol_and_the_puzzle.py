@@ -400,7 +400,7 @@ g1, f2 = normalize(raw, dim=0), normalize(torch.randn(8, dtype=torch.float64), d
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 1. It collapses as well. Guess and target are now the same function of two
 # views, so each is pulled towards the other's old position: taking turns does not keep
-# them apart. The stop-gradient is not enough; it takes both.
+# them apart. The stop-gradient alone is not enough. It takes both parts.
 no_predictor.predictor = nn.Identity()
 solution = fit(no_predictor, steps)
 spread, last_loss = solution["standard deviation"][-1], solution["loss"][-1]

@@ -18,8 +18,8 @@
 # 3](3_a_latent_with_many_views.py). You arrive at the loss of [lesson
 # 1](1_simsiam_byol_and_the_puzzle.py), in six small steps. Each line comes with the
 # reason why it follows from the line before. Below each step a folded cell has SymPy
-# check it: open it to see the same chain as SymPy objects. Then numbers, then a
-# training.
+# check it. Open it to see the same chain as SymPy objects, whose terms SymPy prints in
+# an order of its own. Then numbers, then a training.
 #
 # *You need:* lessons 2 and 3. *Time:* 20 minutes to read, seconds to run.
 
@@ -95,8 +95,8 @@ multimodal_vi.KL_IS_NEGATIVE_ELBO_PLUS_LOG_EVIDENCE
 # %% [markdown]
 # The first two terms are the negative ELBO. The last one, $\log p_\theta(\mathbb{X})$,
 # does not depend on the guide. So the best guide is the same with or without it. The
-# best *model* is not: the evidence is what forbids a model to explain nothing. Remember
-# this; it is about to be lost.
+# best *model* is not the same: the evidence is what rewards a model that explains the
+# data. Step 2 loses it.
 #
 # In numbers: the observations are the three directions of lesson 3. The guide points
 # where the posterior points, and we vary its concentration.

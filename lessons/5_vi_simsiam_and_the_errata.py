@@ -140,7 +140,6 @@ for c, found in best_kappa.items():
 loss_over_cosine()
 
 # %% [markdown]
-#
 # ## Errata: run what is printed
 #
 # Eq. (12) is printed with a minus: $\log C(\kappa_i) - \kappa_i\log(1+\mu_i^\top f_j)$
