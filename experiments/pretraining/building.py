@@ -66,7 +66,7 @@ def _pair(config: PretrainConfig) -> MultiViewPair:
 
 
 def plain_softplus(raw: Tensor, dim: int) -> Tensor:  # noqa: ARG001  # every map is called with the dimension
-    """κ = softplus(raw), without a scale: the literal reading of a paper that names no map."""
+    """κ = softplus(raw), without a scale: the literal reading of the paper, which names no map."""
     return softplus(raw)
 
 

@@ -1,4 +1,4 @@
-"""Everything that defines a pretraining, as frozen dataclasses: what the command line shows, config.yaml keeps.
+"""Everything that defines a pretraining, as frozen dataclasses: the fields of the command line and of config.yaml.
 
 The defaults are the recipe of Section 6.2 of arXiv:2203.11437v1 for VI-SimSiam on ImageNette, with the choices that the
 paper leaves open made and named. The docstrings, of the sections' classes too, are the help of the command line.
@@ -35,23 +35,23 @@ class DataConfig:
     Attributes:
         name: imagenette, imagewoof, cifar10, digits (which need no files), or the path of any folder of images.
         root: Folder that holds the named data sets.
-        download: Fetch a named data set that is missing; otherwise the run stops and says what to put where.
+        download: Download a named data set that is missing; otherwise the run stops and tells where to put it.
         skip_broken: Leave out images that cannot be decoded, and count them, instead of stopping before the training.
         channels: 3 for colour, 1 for grey images; image files of colours are then read as grey.
-        path: resident keeps all decoded images on the device; streamed decodes them when they are wanted, for sets that
-            outgrow the device's memory. The views are the same, and are made on the device.
+        path: resident keeps all decoded images on the device; streamed decodes them when they are needed, for sets
+            larger than the device's memory. The views are the same, and are made on the device.
         storage_size: Images larger than this on the shorter side are downscaled to it before views are made; a quarter
             more than views.size when not given.
-        cache: Folder for the decoded images, so that the next run starts at once (resident path only); none when not
+        cache: Folder that keeps the decoded images, so the next run starts at once (resident path only); none when not
             given.
         workers: Threads of each training process that decode batches ahead on the streamed path; with 0 nothing is
             decoded ahead.
         max_pixels: Height times width of the largest image that is decoded; larger ones count as broken.
-        images: At most so many training images, of each class equally many: a fixed choice, the same for every seed;
+        images: Largest number of training images, equally many of each class: a fixed choice, the same for every seed;
             all when not given.
-        held_out: Fraction of the training images of each class that is kept from the training and takes the place of
-            the validation images, which are then not opened: for choosing settings without looking at those. The
-            choice is the same for every seed.
+        held_out: Fraction of the training images of each class that is not trained on and replaces the validation
+            images, which are then not opened. Use it to choose settings. The choice of images is the same for every
+            seed.
     """
 
     name: str = "imagenette"
@@ -131,10 +131,10 @@ class BackboneConfig:
 
     Attributes:
         name: Any torchvision or timm model, such as resnet18 or vit_tiny_patch16_224, without its classifier
-            (torchvision's where both have it; timm/resnet18 asks for timm's); small_convolutional and
+            (torchvision's where both have it; timm/resnet18 is timm's); small_convolutional and
             strided_convolutional are networks of four and five convolutions, for images of about 16 and 32 pixels.
-        small_image_stem: Give a ResNet a first convolution of 3 by 3 without stride and no max-pooling, which images of
-            about 32 pixels need; when not given, where views.size is at most 64.
+        small_image_stem: Give a ResNet a first convolution of 3 by 3 without stride and no max-pooling, as images of
+            about 32 pixels need; when not given, true if views.size is at most 64.
         zero_init_residual: Let the last batch normalisation of each residual block of a ResNet begin at zero, as
             SimSiam's authors do.
     """
@@ -156,14 +156,14 @@ class MethodConfig:
         concentration: The constant concentration κ of SimSiam, of BYOL, and of VI-SimSiam with concentration_map
             constant.
         concentration_map: How VI-SimSiam's κ is made positive. relative predicts κ/(dim − 1), bounded; softplus, of
-            the raw output and without a scale, is the literal reading of the paper, which names none. constant
-            predicts no κ: Power Spherical experts of the constant method.concentration, a control; with nats per
-            dimension a κ of the order of dim − 1 belongs to it.
+            the raw output and without a scale, is the literal reading of the paper, which names no map. constant
+            predicts no κ: a control with Power Spherical experts of the constant method.concentration; with nats per
+            dimension choose a κ of the order of dim − 1.
         concentration_gradient: Where the gradient of VI-SimSiam's κ goes. through the whole network, as in the paper,
-            or to the head alone, which is κ's own row of the predictor's last layer: what comes before then learns
-            from the mean direction only, with κ as a weight.
+            or only to the head, κ's own row of the predictor's last layer: the layers before then learn from the mean
+            direction only, with κ as a weight.
         momentum: BYOL's momentum of the moving average.
-        momentum_schedule: constant, or cosine: from momentum to 1 over the training, as BYOL's authors have it.
+        momentum_schedule: constant, or cosine: from momentum to 1 over the training, as in BYOL's code.
     """
 
     name: Literal["simsiam", "byol", "vi_simsiam"] = "vi_simsiam"
@@ -200,15 +200,15 @@ class ObjectiveConfig:
         normalized: Whether the product of experts is normalised.
         nats_per: Unit of the loss: nats for an image, as printed, or for a dimension of the sphere (dim − 1 of them):
             κ, and with it the gradient, grows with dim, and with nats per dimension one learning rate serves every dim.
-            image leaves the loss undivided, which the weight pull asks for.
+            image leaves the loss undivided; the weight pull needs it.
         over_views: sum over the views, as in Algorithm 1, or their mean; with SimSiam, κ = 1 and two views the mean is
             SimSiam's published loss up to a constant. With M views the sum is M times the mean, and so is its gradient.
-        weight: What each term, a view's expert at another view's representation, is multiplied by, behind a
-            stop-gradient. one is the likelihood. pull is 1/κ for SimSiam and BYOL and (1 + cosine)/κ for VI-SimSiam:
-            the mean direction then learns as in SimSiam, and κ from weighted likelihoods; the loss is in the unit of
-            SimSiam's, not in nats, and nats_per must be image. concentration is (κ/(dim − 1))^−beta.
-        beta: Exponent β of the weight concentration, from 0 (the likelihood) to 1 (κ no longer decides how hard a view
-            pulls on the mean direction), as in β-NLL (arXiv:2203.09168).
+        weight: Factor of each term (a view's expert at another view's representation), behind a stop-gradient. one is
+            the likelihood. pull is 1/κ for SimSiam and BYOL and (1 + cosine)/κ for VI-SimSiam: the mean direction then
+            learns as in SimSiam, and κ from weighted likelihoods; the loss is in the unit of SimSiam's, not in nats,
+            and nats_per must be image. concentration is (κ/(dim − 1))^−beta.
+        beta: Exponent β of the weight concentration, from 0 (the likelihood) to 1 (the gradient on the mean direction
+            no longer depends on κ), as in β-NLL (arXiv:2203.09168).
     """
 
     pairs: Literal["cross", "all"] = "cross"
@@ -235,12 +235,12 @@ class TrainingConfig:
     Attributes:
         epochs: Passes over the images.
         batch_size: Images of a step, of all devices together: each takes an equal part.
-        learning_rate: At the start of the cosine schedule, which ends at zero. It belongs to batch_size and is used as
-            it stands: it is not rescaled with the batch or the number of devices.
+        learning_rate: At the start of the cosine schedule, which ends at zero. It is not rescaled with the batch or the
+            number of devices.
         momentum: Momentum of SGD.
         weight_decay: Weight decay of SGD, on every parameter.
-        predictor_rate: Learning rate of the predictor, the same in every step, as SimSiam's authors have it; that of
-            the schedule when not given.
+        predictor_rate: Learning rate of the predictor, the same in every step, as in SimSiam's code; the schedule's
+            when not given.
         warmup_epochs: Epochs over which the rate first rises linearly.
         gradient_clip: Largest norm of the gradient; no clipping when not given. The gradient of a Power Spherical
             expert is unbounded (κ/(1 + cosine)).
@@ -285,11 +285,11 @@ class EngineConfig:
         devices: GPUs (or CPU processes) of each machine.
         nodes: Machines; the command is then started on each by torchrun or srun.
         precision: bf16-mixed runs the networks in bfloat16; the objective is in float32 either way.
-        channels_last: Keep images and convolutions with the channels last, as tensor cores want them.
+        channels_last: Keep images and convolutions with the channels last, which is faster on tensor cores.
         compile: Compile encoder, predictor and the augmentation on the device with torch.compile.
-        cuda_graphs: Record the training step once and replay it as one launch, which leaves out all of Python: on one
-            GPU, with one process. The same operations in the same order; a network that waits for the GPU within a
-            step cannot be recorded. (Tried on a CPU, where the recording is stood in for; not yet on a GPU.)
+        cuda_graphs: Record the training step once and replay it as one launch, without Python: on one GPU, with one
+            process. The operations and their order stay the same. A network that waits for the GPU within a step cannot
+            be recorded. (Tried on a CPU, where the recording is stood in for; not yet on a GPU.)
         threads: Threads of each process for computations on the CPU; torch's choice when not given.
     """
 
@@ -321,10 +321,9 @@ class CheckpointConfig:
     """When the state of the run is saved; the end always is.
 
     Attributes:
-        every_steps: Save every so many steps, wherever in an epoch; not in between when not given.
-        every_epochs: Save at the end of every so many epochs.
-        seconds_apart: Pass over a save that is due sooner than this after the one before: where an epoch takes a
-            second, saving would take longer than training.
+        every_steps: Steps between two saves, also within an epoch; saves only at the ends of epochs when not given.
+        every_epochs: Epochs between two saves at the end of an epoch.
+        seconds_apart: Smallest number of seconds between two saves, because saving may take longer than a short epoch.
     """
 
     every_steps: int | None = 1000
@@ -345,8 +344,9 @@ class MonitorConfig:
             for NaN and infinity then.
         every_epochs: Epochs between evaluations on held-out images (nearest neighbours, collapse, κ); the last is
             always evaluated.
-        neighbours: Training images among which neighbours are sought, at most; the first ones of a fixed random order.
-        images: Held-out images that are evaluated, at most; chosen likewise.
+        neighbours: Largest number of training images among which neighbours are searched; the first ones of a fixed
+            random order.
+        images: Largest number of held-out images that are evaluated; chosen in the same way.
         k: Neighbours that vote.
         tensorboard: Whether to write TensorBoard's files too.
         curves: Whether to draw training_curves.png at the end.

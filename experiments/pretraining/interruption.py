@@ -14,7 +14,7 @@ _listening: list[Interruption] = []
 
 
 def interrupt_all(wait_seconds: float = 0.0) -> bool:
-    """Ask the runs of this process to stop, from any thread: where a run is not in the main thread, signals miss it.
+    """Ask the runs of this process to stop, from any thread: signals reach only runs in the main thread.
 
     Args:
         wait_seconds: How long to wait for them to save their states and end.

@@ -1,1 +1,1 @@
-"""What an experiment leaves behind, and the pages made from it."""
+"""Records of experiments, and the pages made from them."""

@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 def typed_command(module: str, arguments: Sequence[str]) -> str:
-    """What was typed, so that it can be typed again.
+    """The command as it was typed, to be typed again.
 
     Example:
         >>> typed_command("experiments.draw", ["--out", "my figures"])

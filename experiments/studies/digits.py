@@ -113,7 +113,7 @@ HEADINGS = {
 
 
 def format_table(rows: Iterable[tuple[str, Measures]]) -> str:
-    """A Markdown table: a row a label, the mean and between brackets the range of all that is measured under it."""
+    """A Markdown table with one row for each label: the mean, and the range in brackets."""
     groups: dict[str, list[Measures]] = {}
     for label, measures in rows:
         groups.setdefault(label, []).append(measures)
@@ -268,7 +268,7 @@ def _degradation(
 
 
 def scaled_softplus(raw: Tensor, dim: int) -> Tensor:
-    """κ = (d − 1)·softplus(raw): the scale without the slow tail; what does the trap at zero cost?"""
+    """κ = (d − 1)·softplus(raw): the scale without the slow tail, to measure the effect of the trap at zero."""
     return (dim - 1) * softplus(raw)
 
 

@@ -112,7 +112,7 @@ def seen_of(run: Training) -> Seen | None:
 
 
 def prepare(runs: Sequence[Training], questions: Questions) -> None:
-    """Open all sets, before hours are spent.
+    """Open all sets before the trainings start.
 
     Raises:
         ImageSetError: If one is missing, or a foreign one has other channels than the encoders take.
@@ -145,7 +145,7 @@ def _measured(observations: Observations) -> Tests:
 
 
 def predictions(observations: Observations, predicted: Mapping[str, Tensor]) -> Tests:
-    """What κ should say of degraded images, and whether it does.
+    """How well degraded images predict their views, and how well κ predicts that.
 
     Args:
         observations: Of the encoder.
@@ -167,7 +167,7 @@ def predictions(observations: Observations, predicted: Mapping[str, Tensor]) -> 
 
 
 def promised_too_much(fresh: FreshViews, concentration: Tensor, cosines: Tensor) -> Tensor:
-    """Mean over images of ρ(κ) − cosine, which is 0 for a calibrated κ, one number a level.
+    """Mean over images of ρ(κ) − cosine, one number for each level; 0 for a calibrated κ.
 
     Args:
         fresh: From which family and dimension of the experts are known.

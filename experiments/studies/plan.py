@@ -1,4 +1,4 @@
-"""What a study consists of: rows × data sets × seeds, each a training with its configuration and its folder."""
+"""The trainings of a study: rows × data sets × seeds, each with its configuration and its folder."""
 
 from __future__ import annotations
 

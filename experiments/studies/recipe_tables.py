@@ -86,7 +86,7 @@ def recipes_record(name: str, outcome: Outcome, seen: Seen, command: str, note: 
     )
     held_out = {run: result["measures"]["held_out"] for run, result in outcome.study.results.items()}
     fallen = [run for run, of in held_out.items() if has_collapsed(of["standard_deviation"], of["effective_rank"])]
-    void = f"VOID, for the outputs have collapsed: {'; '.join(fallen)}." if fallen else ""
+    void = f"VOID, because the outputs have collapsed: {'; '.join(fallen)}." if fallen else ""
     degradations = {series.name: [series.unit, list(series.severities)] for series in DEGRADATIONS}
     more = {"questions": asdict(seen.questions), "degradations": degradations}
     title = "What makes κ trustworthy"

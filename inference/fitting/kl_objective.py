@@ -104,7 +104,7 @@ class KLObjective(ELBO):
             raise ValueError(f'pairs must be "cross" or "all", got {pairs!r}')
         if normalized and weight is not None:
             raise ValueError(
-                "weight must be None where normalized is True, for log Z belongs to all terms of an image together, "
+                "weight must be None where normalized is True, because log Z belongs to all terms of an image, "
                 f"got {weight!r}"
             )
         super().__init__(max_plate_nesting=max_plate_nesting)  # type: ignore[no-untyped-call]
