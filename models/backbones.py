@@ -123,7 +123,7 @@ def _from_torchvision(name: str, channels: int, size: int) -> nn.Module:
     if not isinstance(last, nn.Linear):
         raise ValueError(  # noqa: TRY004  # the name is at fault, not a type
             f"backbone.name must be a model with a linear classifier to remove, which torchvision's {name} has not; "
-            f"timm's models of that family, if any, are asked for as timm/…"
+            f"timm's models of that family, if any, have names timm/…"
         )
     network.set_submodule(last_name, nn.Identity())
     if channels != _RGB:

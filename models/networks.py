@@ -193,7 +193,7 @@ class _ConstantHead(nn.Module):
         if not 0 < concentration < float("inf"):
             raise ValueError(f"concentration must be positive and finite, got {concentration}")
         self.network = network
-        # In float64, so that a pair in float64 has the κ that was asked for and not its float32 neighbour.
+        # In float64, so that a pair in float64 has exactly the given κ and not its float32 neighbour.
         self.register_buffer("concentration", torch.tensor(concentration, dtype=torch.float64))
 
 

@@ -15,15 +15,15 @@ $B_F = (\kappa_2-\kappa_1)^2\int_0^1(1-t)F''\{\kappa_1+t(\kappa_2-\kappa_1)\}dt$
 the divergence is 0 at equality and keeps its relative accuracy beside it. Across families it is the sum of what
 remains of entropy and cross-entropy when both densities are taken relative to their modes, or, for concentrations
 below the dimension, relative to the uniform distribution. That sum has an error of some 1e-15 d log κ. Where the
-families all but agree (κ ≫ d², C20) the divergence is less than that; a sum below 0 is then rounding, by Gibbs'
-inequality, and 0.
+families nearly agree (κ ≫ d², C20) the divergence is smaller than this error. A sum below 0 is then due to rounding, by
+Gibbs' inequality, and 0 is returned.
 
 **The divergence of the paper**, Eq. (2), is that from a guide to a product of experts:
 
 - to a product it is the divergence to the normalised product (`ProductOfExperts.normalized`, for von Mises–Fisher
   experts of concentration R = ‖Σκ_iμ_i‖ and thus as above), or, where that is of no family but its normaliser is known
   (two Power Spherical experts), $-\mathbb{E}_q\log\prod_i p_i + \log Z - H(q)$; from a product likewise;
-- between a `DeltaMixture` and a density, either way round, it is **+∞**: neither measure has a density with respect to
+- between a `DeltaMixture` and a density, in either order, it is **+∞**: neither measure has a density with respect to
   the other. What the paper trains is the finite part, `cross_entropy(q, product) + product.log_normalizer()` (C19);
 - between two delta mixtures it is $\sum_x q\{x\}\log\frac{q\{x\}}{p\{x\}}$ over the points x, each with the share of
   the components that are there: infinite unless every location of q is one of p;
@@ -157,7 +157,7 @@ def _cast(value: Tensor, *distributions: RotationallySymmetric) -> Tensor:
 
 
 def _at_least_zero(value: Tensor) -> Tensor:
-    """0 where rounding has left less, which no divergence is; the derivatives are those of the value."""
+    """0 where rounding made the value negative; the derivatives are those of the value."""
     return value + (value.clamp_min(0) - value).detach()
 
 

@@ -1,16 +1,16 @@
 r"""The graphical model of the paper (Fig. 2) as a Pyro model/guide pair.
 
-    z  ~ Uniform(sphere)                       one latent unit vector an image
+    z  ~ Uniform(sphere)                       one latent unit vector for each image
     x_i | z,  i = 1 … M                        its augmented views, observed
 
 The paper parametrises the posterior of one view, $p_\psi(z\mid x_i)$, instead of the likelihood $p(x_i\mid z)$ of a
 generative model. By Bayes' rule the two say the same about z: $p(x_i\mid z) = p_\psi(z\mid x_i)\,p(x_i)/p(z)$, where
 $p(x_i)$ does not depend on z and p(z) is uniform. Conditional independence of the views then gives the product of
-experts of Eqs. (6) and (10). The rule asks for a condition that nothing in the training enforces: a uniform prior is
-the average of its posteriors, so $\mathrm{E}_x\,p_\psi(z\mid x)$ must be uniform. Where a trained encoder does not
-spread its images over the sphere, the experts are still densities and the objective is still a divergence, but they
-are posteriors of no one prior: so it is with VI-SimSiam on digits (C38). The guide is the mixture of Dirac measures at
-the target network's outputs, Eq. (8).
+experts of Eqs. (6) and (10). The rule has a condition that nothing in the training enforces: the prior is the average
+of its posteriors, so $\mathrm{E}_x\,p_\psi(z\mid x)$ must be uniform. If a trained encoder does not spread its images
+over the sphere, the experts are still densities and the objective is still a divergence. But then the experts are not
+the posteriors of a uniform prior. This is the case for VI-SimSiam on digits (C38). The guide is the mixture of Dirac
+measures at the target network's outputs, Eq. (8).
 
 Equations are those of arXiv:2203.11437v1; C-numbers refer to the claims that the project verifies.
 """
@@ -40,9 +40,9 @@ LATENT = "z"
 def encode(network: Callable[[Tensor], Tensor], view: Tensor) -> Tensor:
     """`network(view)`, as an operation that an effect handler can see.
 
-    Model and guide of SimSiam pass each view through the same encoder. Under `SharedEncodings` the second request is
-    answered with the result of the first, so that a step costs one forward pass a view (and batch normalisation counts
-    each view once), as in the published algorithm. Without a handler this is a plain call.
+    Model and guide of SimSiam pass each view through the same encoder. Under `SharedEncodings` the second call returns
+    the result of the first. So a step has one forward pass for each view, and batch normalisation counts each view
+    once, as in the published algorithm. Without a handler this is a plain call.
     """
     return network(view)
 
@@ -50,7 +50,7 @@ def encode(network: Callable[[Tensor], Tensor], view: Tensor) -> Tensor:
 class SharedEncodings(Messenger):
     """Effect handler under which `encode` computes each (network, view) once.
 
-    Enter it for one evaluation of an objective: it must not outlive a change of the weights.
+    Use it for one evaluation of an objective and leave it before the weights change.
     """
 
     def __init__(self) -> None:
@@ -75,14 +75,14 @@ class SharedEncodings(Messenger):
 
 
 class ViewGivenLatent(TorchDistribution):
-    r"""The likelihood of an observed view, known through the posterior that it induces.
+    r"""The likelihood of an observed view, given by the posterior that it induces.
 
     $\log p(x\mid z) = \log p_\psi(z\mid x) + \text{a constant in } z$, by Bayes' rule under a uniform prior. The
     constant, $\log p(x) - \log p(z)$, is left out, as in Eq. (6). There is no generator of images here: the
     distribution can be conditioned on, not sampled.
 
     Args:
-        posterior: $p_\psi(z\mid x)$, made from the very view that is observed; batch shape `(*batch,)`.
+        posterior: $p_\psi(z\mid x)$, made from the observed view; batch shape `(*batch,)`.
         latent: z, shape `(*sample, *batch, dim)`.
         view_shape: Shape of one view, such as `(channels, height, width)`.
     """
@@ -112,7 +112,7 @@ class ViewGivenLatent(TorchDistribution):
         return self.posterior.log_prob(self.latent)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        """Not defined: the model knows how to infer z from a view, not how to draw a view."""
+        """Not defined: the model infers z from a view and cannot draw a view."""
         raise NotImplementedError("a view can be observed, not sampled: the model has no generator of images")
 
 
@@ -161,13 +161,13 @@ class MultiViewModel(nn.Module):
 class MultiViewGuide(nn.Module):
     r"""$q_\phi(z\mid\mathbb{X}) = \frac1M\sum_j\delta(z - f_\phi(x_j))$, Eq. (8), with the stop-gradient on f.
 
-    With `views=G` the mixture has the first G views alone: with multi-crop, the global crops, which the local crops are
-    explained by and do not explain (C14). The model observes all M views either way.
+    With `views=G` the mixture is over the first G views only. With multi-crop these are the global crops: the experts
+    of all views predict them, and none predicts the local crops (C14). The model observes all M views.
 
     Args:
         network: The target network f: view to projection. SimSiam's is the online encoder itself, BYOL's its moving
             average.
-        views: Number G ≥ 1 of views that the guide is over, from the first on; `None` for all.
+        views: Number G ≥ 1 of views that the guide uses, from the first on; `None` for all.
 
     Raises:
         ValueError: If `views` is less than 1, or, when called, there are fewer views.

@@ -1,6 +1,6 @@
-"""Functions whose derivatives have formulas of their own, in both modes of differentiation and of every order.
+"""Functions that state their own derivatives, in both modes of differentiation and of every order.
 
-torch differentiates a formula term by term. Where that loses digits, divides zero by zero or stores what it need not,
+torch differentiates a formula term by term. Sometimes that loses digits, divides zero by zero or stores too much. Then
 the derivative is stated here beside the value. One statement serves reverse mode, forward mode, their compositions,
 `torch.func` and `torch.compile`.
 """
@@ -16,7 +16,7 @@ from torch.autograd import Function, forward_ad
 
 
 class _Reverse(Function):
-    """What `torch.compile` is given: it refuses a function with a `jvp`, and asks for a first derivative only."""
+    """The variant for `torch.compile`, which refuses a function with a `jvp` and needs a first derivative only."""
 
     @staticmethod
     def forward(rule: type[OwnDerivatives], *inputs: Any) -> Any:
@@ -53,7 +53,7 @@ class _Reverse(Function):
         return outputs, 0
 
 
-# torch asks for the signature at every call, and making it anew takes longer than all else in the call.
+# torch reads the signature at every call, and computing it takes longer than the rest of the call.
 setattr(_Reverse.forward, "__signature__", inspect.signature(_Reverse.forward))  # noqa: B010
 
 

@@ -1,4 +1,4 @@
-"""What Pyro's global parameter store knows of a model or guide: nothing, until `pyro.infer.SVI` asks for it."""
+"""The entries of models and guides in Pyro's global parameter store: none, unless `pyro.infer.SVI` uses them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def announce_parameters(network: nn.Module, role: str) -> None:
     `pyro.get_param_store().load(file)` has put under its names. A torch loop needs no sites: `KLObjective` runs it with
     `module_local_params` on, and the store stays as it is.
 
-    The store holds trainable parameters alone. Buffers, such as the statistics of batch normalisation, and frozen
-    parameters are in `network.state_dict()`, which is what to save.
+    The store holds trainable parameters only. Buffers, such as the statistics of batch normalisation, and frozen
+    parameters are in `network.state_dict()`. Save that.
 
     Args:
         network: Whose parameters.

@@ -1,4 +1,4 @@
-"""The one rule of precision, for every distribution and every function of the library.
+"""The rule of precision for all distributions and functions of the library.
 
 Vectors are kept in float32 or float64. Half precision is raised to float32 and projected onto the sphere again: a
 cosine in half precision has three digits, and κ multiplies its error. Scalars of a distribution (concentrations,

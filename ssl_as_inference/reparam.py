@@ -21,8 +21,8 @@ class SphericalReparam(Reparam):
     part. It serves every distribution whose support is `constraints.sphere`, as Pyro's `ProjectedNormalReparam` serves
     one.
 
-    Reparametrised are latent sites, not observed ones. The model gains the sites `{name}_normal`, which is what is
-    sampled, and `{name}_density`, the weight.
+    Only latent sites are reparametrised. The model gets two new sites: `{name}_normal`, which is sampled, and
+    `{name}_density`, the weight.
 
     Example:
         >>> import torch
@@ -62,7 +62,7 @@ class SphericalReparam(Reparam):
 
 
 def _no_chart(constraint: constraints.Constraint) -> NoReturn:  # noqa: ARG001
-    """Name the remedy where NUTS or an automatic guide asks for unconstrained coordinates of a sphere."""
+    """Name the remedy where NUTS or an automatic guide needs unconstrained coordinates of a sphere."""
     raise ValueError(
         "a latent site is on a sphere, which has no unconstrained coordinates: reparametrise it, with "
         "pyro.poutine.reparam(model, config={NAME OF THE SITE: SphericalReparam()}) from ssl_as_inference.reparam, or "

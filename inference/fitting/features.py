@@ -145,15 +145,15 @@ def _check(pair: _Pair, features: Tensor, learning_rate: float, held_out: float,
 
 @torch.no_grad()
 def calibrate(pair: PairType, features: Tensor) -> PairType:
-    r"""Give κ the value that items ask for to which the head was not fitted, in place; the order of κ stays.
+    r"""Recalibrate κ on items to which the head was not fitted, in place; the order of κ stays.
 
-    A head knows the items that it was fitted to, predicts them better than new ones, and promises of new ones too much.
+    A head predicts the items that it was fitted to better than new ones, so its κ is too large for new ones.
     Its raw concentration r becomes $e^{a} r + t$, with a and t of the largest likelihood on the held-out items: two
     numbers, that are then part of the last layer.
 
     Args:
         pair: That was fitted, its head a sequence with a linear layer at the end.
-        features: Of held-out items, shape `(views, items, features)`; each view is asked and the next one answers.
+        features: Of held-out items, shape `(views, items, features)`; each view predicts the next one.
 
     Returns:
         The pair.

@@ -188,7 +188,7 @@ def linear_accuracy(
 
 
 def fit_linear_probe(train_features: Tensor, train_labels: Tensor, *, max_iter: int = 1000) -> Pipeline:
-    """Fit the classifier of `linear_accuracy`, for those who want its probabilities as well.
+    """Fit the classifier of `linear_accuracy`, for its probabilities.
 
     Args:
         train_features: As for `linear_accuracy`.

@@ -104,8 +104,8 @@ class LinearClassifier:
     def ranks(self, features: Tensor, labels: Tensor) -> Tensor:
         """How many classes score above each image's own: 0 where the classifier is right.
 
-        Of equal scores that of the smaller label counts as higher. An image whose label the classifier does not know
-        ranks behind all classes.
+        Of equal scores that of the smaller label counts as higher. An image whose label is not among the classes ranks
+        behind all of them.
         """
         ranks = [
             self._ranks(rows, own)

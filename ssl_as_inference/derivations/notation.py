@@ -254,7 +254,7 @@ def to_latex(expression: Expr) -> str:
 
 
 def differentiate(expression: Expr) -> Expr:
-    """Carry out the derivatives that an expression asks for, by SymPy's own rules."""
+    """Carry out the derivatives in an expression, by SymPy's own rules."""
     evaluated: Expr = expression.replace(Derivative, diff)
     return evaluated
 

@@ -95,35 +95,35 @@ class ProductOfExperts(SphericalDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """E[z] under the posterior, where `normalized` knows it."""
+        """E[z] under the posterior, where `normalized` has a closed form."""
         return self.normalized().mean
 
     @property
     def mode(self) -> Tensor:
-        """The mode of the posterior, where `normalized` knows it."""
+        """The mode of the posterior, where `normalized` has a closed form."""
         return self.normalized().mode
 
     @property
     def variance(self) -> Tensor:
-        """Variance of each coordinate under the posterior, where `normalized` knows it."""
+        """Variance of each coordinate under the posterior, where `normalized` has a closed form."""
         return self.normalized().variance
 
     @property
     def covariance_matrix(self) -> Tensor:
-        """Covariance matrix of the posterior, where `normalized` knows it."""
+        """Covariance matrix of the posterior, where `normalized` has a closed form."""
         covariance: Tensor = self.normalized().covariance_matrix
         return covariance
 
     def entropy(self) -> Tensor:
-        """Entropy of the posterior, where `normalized` knows it."""
+        """Entropy of the posterior, where `normalized` has a closed form."""
         return self.normalized().entropy()
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        """Draw from the posterior, where `normalized` knows it."""
+        """Draw from the posterior, where `normalized` has a closed form."""
         return self.normalized().rsample(sample_shape)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        """Draw from the posterior, where `normalized` knows it."""
+        """Draw from the posterior, where `normalized` has a closed form."""
         return self.normalized().sample(sample_shape)
 
 

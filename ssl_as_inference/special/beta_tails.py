@@ -2,7 +2,7 @@ r"""Tails of the Beta distribution and how they move with its parameter, by quad
 
 $H = (1-\mu^\top z)/2 \sim \mathrm{Beta}(b, a)$ is half the gap of a Power Spherical variable, F its distribution
 function, $b = (d-1)/2$, $a = b+\kappa$. In the variable $\ell = -\log(1-h)$ its density is
-$(1-e^{-\ell})^{b-1}e^{-a\ell}/B(b,a)$ and $\mathbb{E}\,\ell = \psi(a+b)-\psi(a) = D$. Hence
+$(1-e^{-\ell})^{b-1}e^{-a\ell}/B(b,a)$ and $\mathbb{E}\,\ell = \psi(a+b)-\psi(a) = D$. So
 
 $$\partial_a F(h) = \int_0^{\ell(h)} (D-\ell)\,p(\ell)\,d\ell = \int_{\ell(h)}^\infty (\ell-D)\,p(\ell)\,d\ell ,$$
 

@@ -170,7 +170,7 @@ def _variance_factors(dim: int, derivative: int) -> tuple[float, ...]:
     return _cached_variance_factors(dim, derivative)
 
 
-# torch.compile would trace into functools.cache and the rationals: it is told to take these results as constants. This
+# torch.compile would trace into functools.cache and the rationals: it treats these results as constants. This
 # is all that torch.compiler.assume_constant_result does, which would import the whole compiler (2 s) to do it.
 for _function in (_derivative_polynomial, _tail_quotient, series_factors, _variance_factors):
     setattr(_function, "_dynamo_marked_constant", True)  # noqa: B010

@@ -12,7 +12,7 @@ $$\mathbb{E}_{\mathrm{PS}(f,\tau)}\log\tfrac{1+\mu^\top z}{2}
   = -\int_0^1 (1-w)^{b-1}\bigl\{(1-hw)^\tau - (1-w)^{\tau+b}\bigr\}\frac{dw}{w}.$$
 
 The vMF density is a mixture of Power Spherical ones with integer exponents n, whose weights have the generating
-function $Q(x) = \mathbb{E}x^n = \exp\{-2\tau(1-x) + u(\tau) - u(\tau x)\}$, $u = \log C+\kappa$ of the vMF; hence
+function $Q(x) = \mathbb{E}x^n = \exp\{-2\tau(1-x) + u(\tau) - u(\tau x)\}$, $u = \log C+\kappa$ of the vMF; so
 
 $$\mathbb{E}_{\mathrm{vMF}(f,\tau)}\log\tfrac{1+\mu^\top z}{2}
   = -\int_0^1 (1-w)^{b-1}\bigl\{Q(1-hw) - (1-w)^b Q(1-w)\bigr\}\frac{dw}{w}.$$

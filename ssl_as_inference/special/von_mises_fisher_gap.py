@@ -179,7 +179,7 @@ def von_mises_fisher_log_gap_tail(
         concentration: κ ≥ 0.
         gap: w in [0, 2], broadcastable with `concentration`.
         rest: 2 − w, for where the caller knows it to more digits than the difference has.
-        upper: Whether the tail above w is asked for.
+        upper: Whether the tail is the one above w.
 
     Returns:
         Broadcast shape, float64; differentiable in `concentration` and `gap`, the rest moving with the gap.
