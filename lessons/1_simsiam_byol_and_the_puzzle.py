@@ -274,10 +274,15 @@ assert trained > end["without"]["accuracy"] + 0.1
 # [BYOL](https://arxiv.org/abs/2006.07733) came first. Its target $f$ has weights of its
 # own, a slow moving average of the encoder's, and its loss is a squared distance,
 # $\lVert g(x_1)-f(x_2)\rVert^2 + \lVert g(x_2)-f(x_1)\rVert^2$. That looks different
-# and is not. This repository keeps the equations as SymPy objects whose every step can
-# be checked:
+# and is not. *Between unit vectors, $\lVert g-f\rVert^2 = 2 - 2\,g^\top f$:*
+#
+# $$\lVert g(x_1)-f(x_2)\rVert^2 + \lVert g(x_2)-f(x_1)\rVert^2
+# = 4 + 2\,\mathcal{L}_{SSL}.$$
+#
+# This repository keeps the equations as SymPy objects whose every step can be checked.
+# Open the folded cell to see this one.
 
-# %%
+# %% tags=["hide-cell"] jupyter={"source_hidden": true, "outputs_hidden": true}
 from ssl_as_inference.derivations.ssl_loss import BYOL_IS_AFFINE_IN_SSL
 
 BYOL_IS_AFFINE_IN_SSL.verify()  # raises an error if a step does not follow

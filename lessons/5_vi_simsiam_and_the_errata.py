@@ -60,9 +60,13 @@ from ssl_as_inference.sphere import normalize
 #
 # Take the derivation of lesson 4 and change one thing: the experts are Power Spherical
 # (lesson 2), with a mean direction $\mu_i$ *and a concentration* $\kappa_i$ that the
-# network predicts for each view. Nothing else changes:
+# network predicts for each view. *Insert the logarithm of their density, Eq. (11), and
+# let each point mass pick out its atom:*
+#
+# $$-\,\mathbb{E}_q\Big[\sum_i\log p_\psi(z\mid x_i)\Big] = -\,\frac1M\sum_i\sum_j
+# \big[\log C(\kappa_i) + \kappa_i\log(1+\mu_i^\top f_j)\big].$$
 
-# %%
+# %% tags=["hide-cell"] jupyter={"source_hidden": true, "outputs_hidden": true}
 vi_simsiam.CORRECTED_LOSS.verify()
 vi_simsiam.CORRECTED_LOSS
 
@@ -74,9 +78,13 @@ vi_simsiam.CORRECTED_LOSS
 # $$\ell(c, \kappa) = -\log C(\kappa) - \kappa \log(1+c).$$
 #
 # A larger $\kappa$ lowers this loss where the guess is good, and raises it where the
-# guess is bad. For each cosine there is a best $\kappa$, where the derivative vanishes:
+# guess is bad. For each cosine there is a best $\kappa$. *It is where the derivative
+# vanishes. With $b = \frac{d-1}{2}$, $a = b + \kappa$ and the digamma function
+# $\psi = (\log\Gamma)'$, which comes from $\log C$:*
+#
+# $$\log(1+c) = \log 2 + \psi(a) - \psi(a+b).$$
 
-# %%
+# %% tags=["hide-cell"] jupyter={"source_hidden": true, "outputs_hidden": true}
 vi_simsiam.OPTIMAL_CONCENTRATION.verify()
 vi_simsiam.OPTIMAL_CONCENTRATION
 

@@ -78,10 +78,13 @@ def on_a_circle(angle: Tensor, dim: int = 3) -> Tensor:
 # f\rVert < 1$, and $R$ should come down to $A(R) = \lVert\bar f\rVert$. So the
 # normalised product can say "these views disagree", even if the $\kappa$ of each expert
 # is a constant: by turning the guesses apart. Let two guesses stand at the angles
-# $\pm\theta$ from a common target. SimSiam pulls them in with a force $\propto
-# \sin\theta$. The normaliser weakens it by $1 - A(R)$:
+# $\pm\theta$ from a common target. SimSiam pulls them towards it with a force
+# $\propto\sin\theta$. The normaliser weakens the force:
+#
+# $$\frac{\partial\mathcal L}{\partial\theta} = 2\kappa\,\sin\theta\,\big(1 - A(R)\big),
+# \qquad R = 2\kappa\cos\theta.$$
 
-# %%
+# %% tags=["hide-cell"] jupyter={"source_hidden": true, "outputs_hidden": true}
 product_of_experts.ATTENUATION.verify()
 product_of_experts.ATTENUATION
 
