@@ -9,6 +9,7 @@ encoder.safetensors, for python -m experiments.evaluate and python -m experiment
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -88,17 +89,10 @@ def _require_plain(made: jsonargparse.ArgumentParser, file: Path) -> None:
 
 def _files_first(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Move configuration files before all else, so that what is typed counts wherever it stands; name them, too."""
-    files: list[str] = []
-    others: list[str] = []
-    remaining = iter(arguments)
-    for argument in remaining:
-        if argument == "--config":
-            files.append(next(remaining, ""))
-        elif argument.startswith("--config="):
-            files.append(argument.removeprefix("--config="))
-        else:
-            others.append(argument)
-    return [part for file in files for part in ("--config", file)] + others, files
+    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    files.add_argument("--config", action="append", nargs="?", const="", default=[])
+    found, others = files.parse_known_args(arguments)
+    return [part for file in found.config for part in ("--config", file)] + others, found.config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,8 +10,12 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -41,28 +45,25 @@ class CommandLineParser(argparse.ArgumentParser):
 def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
     """Make a type for `add_argument` that accepts whole numbers from `at_least` on, up to `at_most` where given."""
     expected = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = at_least - 1
-        if value < at_least or (at_most is not None and value > at_most):
-            raise argparse.ArgumentTypeError(f"expected a whole number {expected}, got {text!r}")
-        return value
-
-    return parse
+    most = math.inf if at_most is None else at_most
+    return partial(_number, int, lambda value: at_least <= value <= most, f"a whole number {expected}")
 
 
 def positive_number(text: str) -> float:
     """Check that a number is positive and finite; a type for `add_argument`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
-    return value
+    return _number(float, lambda value: 0 < value < math.inf, "a positive number", text)
+
+
+def fraction(text: str) -> float:
+    """Check that a number lies strictly between 0 and 1; a type for `add_argument`."""
+    return _number(float, lambda value: 0 < value < 1, "a number between 0 and 1", text)
+
+
+def _number(kind: type[Number], allowed: Callable[[Number], bool], expected: str, text: str) -> Number:
+    with suppress(ValueError):
+        if allowed(value := kind(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
 
 
 def existing_folder(text: str) -> Path:
@@ -71,14 +72,6 @@ def existing_folder(text: str) -> Path:
     if not folder.is_dir():
         raise argparse.ArgumentTypeError(f"expected a folder that exists, got {text!r}")
     return folder
-
-
-def fraction(text: str) -> float:
-    """Check that a number lies strictly between 0 and 1; a type for `add_argument`."""
-    value = positive_number(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
-    return value
 
 
 def writable_folder(text: str) -> Path:

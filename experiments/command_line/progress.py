@@ -55,21 +55,27 @@ class EpochBar(lightning.Callback):
 
 
 @contextmanager
-def quiet_lightning_on_one_thread() -> Iterator[None]:
-    """Run small trainings as they run best: on one thread, without Lightning's notes on devices and services.
+def quiet_lightning(threads: int | None = None) -> Iterator[None]:
+    """Train without Lightning's notes on devices, services and what it takes for oversights.
 
-    The digits are so small that threads would wait for one another longer than they compute, and many times longer on a
-    machine that does other work as well.
+    Args:
+        threads: Of computations on the CPU meanwhile. The digits are so small that threads would wait for one another
+            longer than they compute, and many times longer on a machine that does other work as well: 1 is best there.
     """
-    logger = logging.getLogger("lightning.pytorch")
-    level, threads = logger.level, torch.get_num_threads()
-    logger.setLevel(logging.WARNING)
-    torch.set_num_threads(1)
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels, before = [logger.level for logger in loggers], torch.get_num_threads()
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         with warnings.catch_warnings():
             # Lightning's own use of a helper that torch has since deprecated.
             warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+            warnings.filterwarnings("ignore", ".*GPU available but not used.*")
             yield
     finally:
-        logger.setLevel(level)
-        torch.set_num_threads(threads)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if threads is not None:
+            torch.set_num_threads(before)

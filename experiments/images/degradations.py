@@ -41,25 +41,24 @@ def add_noise(images: Tensor, standard_deviation: float | Tensor, generator: tor
     return (images + severity.to(images)[:, None, None, None] * noise).clamp(0, 1)
 
 
-def occlude(images: Tensor, fraction: float | Tensor, generator: torch.Generator, *, value: float = 0.5) -> Tensor:
-    """Cover a part of each image with a square of constant value at a random position.
+def occlude(images: Tensor, fraction: float | Tensor, generator: torch.Generator) -> Tensor:
+    """Cover a part of each image with a mid-grey square at a random position.
 
     On an image that is not square, the cover has the image's proportions. Its sides are √fraction of the image's,
     rounded to whole pixels, so the covered area is `fraction` up to that rounding; it lies wholly inside the image,
-    each position being equally likely. The value is mid-grey by default, which is neither the background nor the
-    foreground of common images, so a cover can be seen wherever it falls.
+    each position being equally likely. Mid-grey is neither the background nor the foreground of common images, so a
+    cover can be seen wherever it falls.
 
     Args:
         images: Values in [0, 1], shape `(images, channels, height, width)`.
         fraction: Between 0 (nothing) and 1 (everything); a number, or a tensor of shape `(images,)`.
         generator: Source of the positions.
-        value: Value of the covered pixels in every channel, in [0, 1].
 
     Returns:
         Images of the same shape, dtype and device.
 
     Raises:
-        ValueError: If `images` has another shape or range, or `fraction` or `value` lies outside [0, 1].
+        ValueError: If `images` has another shape or range, or `fraction` lies outside [0, 1].
 
     Example:
         >>> covered = occlude(torch.zeros(1, 1, 4, 4), 0.25, torch.Generator().manual_seed(0))
@@ -68,13 +67,11 @@ def occlude(images: Tensor, fraction: float | Tensor, generator: torch.Generator
     """
     _check_images(images)
     severity = _severity("fraction", fraction, images, at_most=1)
-    if not 0 <= value <= 1:
-        raise ValueError(f"value must lie in [0, 1], got {value}")
     position = torch.rand(2, len(images), generator=generator, device=generator.device).to(images.device)
     rows = _interval(position[0], severity.sqrt(), images.size(-2))
     columns = _interval(position[1], severity.sqrt(), images.size(-1))
     covered = rows[:, None, :, None] & columns[:, None, None, :]
-    return images.masked_fill(covered, value)
+    return images.masked_fill(covered, 0.5)
 
 
 def blur(images: Tensor, standard_deviation: float | Tensor) -> Tensor:

@@ -8,28 +8,16 @@ Nothing here needs torch, so that the help and a mistake are quick.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, ClassVar, Literal, Self, get_type_hints
+from typing import Any, Literal, Self, get_type_hints
 
-from experiments.images.augmentations.recipe import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Range
-
-
-def _require(section: str, config: object, names: str, allowed: Callable[[Any], bool], expected: str) -> None:
-    """Refuse values that are not allowed; those that are not given pass."""
-    for name in names.split():
-        value = getattr(config, name)
-        if value is not None and not allowed(value):
-            raise ValueError(f"{section}.{name} must be {expected}, got {value!r}")
-
-
-def _at_least(least: int, section: str, config: object, names: str) -> None:
-    _require(section, config, names, lambda value: value >= least, f">= {least}")
+from experiments.command_line import bounds
+from experiments.images.augmentations.recipe import IMAGENET_MEAN, IMAGENET_STD, Augmentation
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(bounds.Bounded, prefix="data."):
     """Images.
 
     Attributes:
@@ -60,22 +48,20 @@ class DataConfig:
     skip_broken: bool = False
     channels: Literal[1, 3] = 3
     path: Literal["resident", "streamed"] = "resident"
-    storage_size: int | None = None
+    storage_size: bounds.Count | None = None
     cache: str | None = None
-    workers: int = 8
-    max_pixels: int = 2**26
-    images: int | None = None
-    held_out: float = 0.0
+    workers: bounds.Natural = 8
+    max_pixels: bounds.Count = 2**26
+    images: bounds.Count | None = None
+    held_out: bounds.FractionBelowOne = 0.0
 
     def __post_init__(self) -> None:
-        _require("data", self, "name", bool, "a data set or a folder")
-        _at_least(1, "data", self, "storage_size images max_pixels")
-        _at_least(0, "data", self, "workers")
-        _require("data", self, "held_out", lambda part: 0 <= part < 1, "in [0, 1)")
+        super().__post_init__()
+        self.require("name", bool, "a data set or a folder")
 
 
 @dataclass(frozen=True)
-class ViewsConfig(Augmentation):
+class ViewsConfig(Augmentation, prefix="views."):
     """Augmented views of an image.
 
     SimSiam's augmentations (arXiv:2011.10566). The paper trains with "multi-crop" and names neither sizes nor counts;
@@ -94,25 +80,19 @@ class ViewsConfig(Augmentation):
         std: Standard deviation that each channel is divided by; one number serves all channels.
     """
 
-    prefix: ClassVar[str] = "views."
-
-    size: int = 128
-    global_views: int = 2
-    global_crop_scale: Range = (0.2, 1.0)
-    local_views: int = 4
-    local_size: int = 64
-    local_crop_scale: Range = (0.05, 0.2)
+    size: bounds.Count = 128
+    global_views: bounds.Count = 2
+    global_crop_scale: bounds.PositiveFractionRange = (0.2, 1.0)
+    local_views: bounds.Natural = 4
+    local_size: bounds.Count = 64
+    local_crop_scale: bounds.PositiveFractionRange = (0.05, 0.2)
     mean: float | tuple[float, ...] = IMAGENET_MEAN
     std: float | tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(1, "views", self, "size local_size global_views")
-        _at_least(0, "views", self, "local_views")
-        self.require_range("global_crop_scale", to=1)
-        self.require_range("local_crop_scale", to=1)
-        for name, values in (("mean", self.normalization(1)[0]), ("std", self.normalization(1)[1])):
-            self.require(name, len(values) in {1, 3}, "one number or three")
+        for name in ("mean", "std"):
+            self.require(name, lambda value: len(each(value, 1)) in {1, 3}, "one number or three")
 
     @property
     def count(self) -> int:
@@ -121,8 +101,13 @@ class ViewsConfig(Augmentation):
 
     def normalization(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel; one number serves all of them."""
-        mean, std = (value if isinstance(value, tuple) else (value,) for value in (self.mean, self.std))
-        return (mean * channels if len(mean) == 1 else mean), (std * channels if len(std) == 1 else std)
+        return each(self.mean, channels), each(self.std, channels)
+
+
+def each(value: float | tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """A number for each channel; one serves all of them."""
+    values = value if isinstance(value, tuple) else (value,)
+    return values * channels if len(values) == 1 else values
 
 
 @dataclass(frozen=True)
@@ -145,7 +130,7 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
-class MethodConfig:
+class MethodConfig(bounds.Bounded, prefix="method."):
     """Model and guide.
 
     Attributes:
@@ -167,22 +152,19 @@ class MethodConfig:
     """
 
     name: Literal["simsiam", "byol", "vi_simsiam"] = "vi_simsiam"
-    dim: int = 2048
-    hidden: int | None = None
-    concentration: float = 1.0
+    dim: bounds.Several = 2048
+    hidden: bounds.Count | None = None
+    concentration: bounds.Positive = 1.0
     concentration_map: Literal["relative", "softplus", "constant"] = "relative"
     concentration_gradient: Literal["through", "head"] = "through"
-    momentum: float = 0.996
+    momentum: bounds.Fraction = 0.996
     momentum_schedule: Literal["constant", "cosine"] = "constant"
 
     def __post_init__(self) -> None:
-        _at_least(2, "method", self, "dim")
-        _at_least(1, "method", self, "hidden")
-        _require("method", self, "concentration", lambda kappa: 0 < kappa < math.inf, "positive and finite")
-        _require("method", self, "momentum", lambda momentum: 0 <= momentum <= 1, "in [0, 1]")
+        super().__post_init__()
         if not self.predicts_concentration:
             through = f"through for {self.name} with a constant κ"
-            _require("method", self, "concentration_gradient", lambda gradient: gradient == "through", through)
+            self.require("concentration_gradient", lambda gradient: gradient == "through", through)
 
     @property
     def predicts_concentration(self) -> bool:
@@ -191,7 +173,7 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
-class ObjectiveConfig:
+class ObjectiveConfig(bounds.Bounded, prefix="objective."):
     """What is minimised, a mean over images.
 
     Attributes:
@@ -216,20 +198,20 @@ class ObjectiveConfig:
     nats_per: Literal["image", "dimension"] = "dimension"
     over_views: Literal["sum", "mean"] = "sum"
     weight: Literal["one", "pull", "concentration"] = "one"
-    beta: float = 0.5
+    beta: bounds.Fraction = 0.5
 
     def __post_init__(self) -> None:
-        _require("objective", self, "beta", lambda beta: 0 <= beta <= 1, "in [0, 1]")
+        super().__post_init__()
         if self.weight == "pull":
             image = "image with objective.weight pull, under which the loss is not in nats and does not grow with dim"
-            _require("objective", self, "nats_per", lambda unit: unit == "image", image)
+            self.require("nats_per", lambda unit: unit == "image", image)
         if self.normalized:
             one = "one with objective.normalized, whose normaliser belongs to all terms of an image together"
-            _require("objective", self, "weight", lambda weight: weight == "one", one)
+            self.require("weight", lambda weight: weight == "one", one)
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(bounds.Bounded, prefix="training."):
     """The recipe of Section 6.2: momentum SGD with a cosine schedule.
 
     Attributes:
@@ -249,35 +231,25 @@ class TrainingConfig:
         concentration_decay: Weight decay of that row; weight_decay when not given.
     """
 
-    epochs: int = 200
+    epochs: bounds.Count = 200
     batch_size: int = 64
-    learning_rate: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    predictor_rate: float | None = None
+    learning_rate: bounds.Positive = 1e-3
+    momentum: bounds.FractionBelowOne = 0.9
+    weight_decay: bounds.NotNegative = 1e-4
+    predictor_rate: bounds.Positive | None = None
     warmup_epochs: float = 0.0
-    gradient_clip: float | None = 1.0
-    concentration_rate: float = 1.0
-    concentration_decay: float | None = None
+    gradient_clip: bounds.Positive | None = 1.0
+    concentration_rate: bounds.Positive = 1.0
+    concentration_decay: bounds.NotNegative | None = None
 
     def __post_init__(self) -> None:
-        _at_least(1, "training", self, "epochs")
-        _require("training", self, "batch_size", lambda size: size >= 2, ">= 2 (batch normalisation needs it)")
-        for names, allowed, expected in (
-            (
-                "learning_rate predictor_rate gradient_clip concentration_rate",
-                lambda x: 0 < x < math.inf,
-                "positive and finite",
-            ),
-            ("weight_decay concentration_decay", lambda x: 0 <= x < math.inf, "finite and >= 0"),
-            ("momentum", lambda x: 0 <= x < 1, "in [0, 1)"),
-            ("warmup_epochs", lambda x: 0 <= x < self.epochs, "in [0, epochs)"),
-        ):
-            _require("training", self, names, allowed, expected)
+        super().__post_init__()
+        self.require("batch_size", lambda size: size >= 2, ">= 2 (batch normalisation needs it)")
+        self.require("warmup_epochs", lambda warmup: 0 <= warmup < self.epochs, "in [0, epochs)")
 
 
 @dataclass(frozen=True)
-class EngineConfig:
+class EngineConfig(bounds.Bounded, prefix="engine."):
     """The machine.
 
     Attributes:
@@ -294,21 +266,21 @@ class EngineConfig:
     """
 
     accelerator: Literal["auto", "gpu", "cpu"] = "auto"
-    devices: int = 1
-    nodes: int = 1
+    devices: bounds.Count = 1
+    nodes: bounds.Count = 1
     precision: Literal["32", "bf16-mixed"] = "32"
     channels_last: bool = True
     compile: bool = False
     cuda_graphs: bool = False
-    threads: int | None = None
+    threads: bounds.Count | None = None
 
     def __post_init__(self) -> None:
-        _at_least(1, "engine", self, "devices nodes threads")
+        super().__post_init__()
         if self.cuda_graphs:
             none = "false with engine.accelerator cpu, which has none"
-            _require("engine", self, "cuda_graphs", lambda _: self.accelerator != "cpu", none)
+            self.require("cuda_graphs", lambda _: self.accelerator != "cpu", none)
             one = f"false with engine.devices × engine.nodes = {self.processes}: a recorded step averages no gradients"
-            _require("engine", self, "cuda_graphs", lambda _: self.processes == 1, one)
+            self.require("cuda_graphs", lambda _: self.processes == 1, one)
 
     @property
     def processes(self) -> int:
@@ -317,7 +289,7 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
-class CheckpointConfig:
+class CheckpointConfig(bounds.Bounded, prefix="checkpoints."):
     """When the state of the run is saved; the end always is.
 
     Attributes:
@@ -326,17 +298,13 @@ class CheckpointConfig:
         seconds_apart: Smallest number of seconds between two saves, because saving may take longer than a short epoch.
     """
 
-    every_steps: int | None = 1000
-    every_epochs: int = 1
-    seconds_apart: float = 20.0
-
-    def __post_init__(self) -> None:
-        _at_least(1, "checkpoints", self, "every_steps every_epochs")
-        _at_least(0, "checkpoints", self, "seconds_apart")
+    every_steps: bounds.Count | None = 1000
+    every_epochs: bounds.Count = 1
+    seconds_apart: bounds.NotNegative = 20.0
 
 
 @dataclass(frozen=True)
-class MonitorConfig:
+class MonitorConfig(bounds.Bounded, prefix="monitor."):
     """What is watched during the training; nothing here changes the weights.
 
     Attributes:
@@ -353,22 +321,18 @@ class MonitorConfig:
         progress: Whether to show a progress bar.
     """
 
-    every_steps: int = 50
-    every_epochs: int = 10
-    neighbours: int = 10_000
-    images: int = 4_000
-    k: int = 20
+    every_steps: bounds.Count = 50
+    every_epochs: bounds.Count = 10
+    neighbours: bounds.Count = 10_000
+    images: bounds.Several = 4_000
+    k: bounds.Count = 20
     tensorboard: bool = True
     curves: bool = True
     progress: bool = True
 
-    def __post_init__(self) -> None:
-        _at_least(1, "monitor", self, "every_steps every_epochs neighbours k")
-        _at_least(2, "monitor", self, "images")
-
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(bounds.Bounded):
     """The run.
 
     Attributes:
@@ -388,7 +352,7 @@ class PretrainConfig:
     """
 
     out: str = "runs/pretrain"
-    seed: int = 0
+    seed: bounds.Word = 0
     init_from: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
@@ -402,29 +366,27 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         method, objective, training, views = self.method, self.objective, self.training, self.views
-        if not self.out:
-            raise ValueError("out must be a folder, got ''")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be a whole number from 0 to 4294967295, got {self.seed}")
+        super().__post_init__()
+        self.require("out", bool, "a folder")
         processes = self.engine.processes
         of_each = f"a multiple of engine.devices × engine.nodes = {processes} with at least 2 images each"
-        _require("training", training, "batch_size", lambda n: n % processes == 0 and n >= 2 * processes, of_each)
+        training.require("batch_size", lambda n: n % processes == 0 and n >= 2 * processes, of_each)
         if objective.pairs == "cross":
-            _require("views", views, "global_views", lambda count: count >= 2, '>= 2 for "cross"')
+            views.require("global_views", lambda count: count >= 2, '>= 2 for "cross"')
         if method.name == "vi_simsiam" and views.count > 2:
             plain = f"false for vi_simsiam with {views.count} views: the normaliser is known for 2"
-            _require("objective", objective, "normalized", lambda normalized: not normalized, plain)
+            objective.require("normalized", lambda normalized: not normalized, plain)
         if not method.predicts_concentration:
             constant = f"for {method.name} with a constant κ"
-            _require("training", training, "concentration_rate", lambda rate: rate == 1, f"1 {constant}")
-            _require("training", training, "concentration_decay", lambda _: False, f"not given {constant}")
-            _require("objective", objective, "weight", lambda w: w != "concentration", f"one or pull {constant}")
+            training.require("concentration_rate", lambda rate: rate == 1, f"1 {constant}")
+            training.require("concentration_decay", lambda _: False, f"not given {constant}")
+            objective.require("weight", lambda w: w != "concentration", f"one or pull {constant}")
         if self.engine.cuda_graphs:
             recorded = "constant with engine.cuda_graphs: a recorded step does not know its number"
-            _require("method", method, "momentum_schedule", lambda schedule: schedule == "constant", recorded)
-        for name, values in zip(("mean", "std"), views.normalization(self.data.channels), strict=True):
-            expected = "one number" + (" or three" if self.data.channels == 3 else " with data.channels 1")
-            views.require(name, len(values) == self.data.channels, expected)
+            method.require("momentum_schedule", lambda schedule: schedule == "constant", recorded)
+        expected = "one number" + (" or three" if self.data.channels == 3 else " with data.channels 1")
+        for name in ("mean", "std"):
+            views.require(name, lambda value: len(each(value, self.data.channels)) == self.data.channels, expected)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionaries of numbers, texts, lists and None."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +12,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
+from experiments.command_line.progress import quiet_lightning
 from experiments.figures import save_figure, training_curves_figure
 from experiments.pretraining.building import build_objective, build_pair, build_row_rate, build_target_rule
 from experiments.pretraining.configuration import EngineConfig, PretrainConfig
@@ -72,7 +70,7 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
         TrainingInterruptedError: If a signal stopped it.
     """
     folder = RunFolder(config.out)
-    with _quiet_lightning(), ExitStack() as stack:
+    with quiet_lightning(), ExitStack() as stack:
         trainer = _trainer(config)
         if trainer.is_global_zero:
             stack.enter_context(folder.held())
@@ -267,20 +265,3 @@ def _summary(
         f"on {processes}{trainer.strategy.root_device.type}{begin}\n"
         f"Run in {config.out}: metrics.csv grows every {config.monitor.every_steps} steps"
     )
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's notes on devices, services and what it takes for oversights."""
-    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
-            warnings.filterwarnings("ignore", ".*GPU available but not used.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -20,7 +20,7 @@ from torch.nn.functional import softplus
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from experiments.command_line.progress import EpochBar, quiet_lightning_on_one_thread
+from experiments.command_line.progress import EpochBar, quiet_lightning
 from experiments.images.degradations import add_noise, occlude
 from experiments.images.digits import DigitViews, LabelledImages, hold_out, load
 from experiments.pretraining.building import plain_softplus
@@ -343,7 +343,7 @@ def carry_out(run: DigitsRun) -> Result:
     train, test = load()
     if run.tune:
         train, test = hold_out(train, 0.25)  # the test images play no part in choosing a learning rate
-    with quiet_lightning_on_one_thread():
+    with quiet_lightning(threads=1):
         trained = train_and_measure(run.title, run.recipe, train, test, epochs=run.epochs, seed=run.seed, watched=False)
     seconds = {"all": time.monotonic() - began}
     return keep(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.command_line.progress import quiet_lightning_on_one_thread
+from experiments.command_line.progress import quiet_lightning
 from experiments.figures import concentration_figure, loss_surface_figure, save_figure, training_curves_figure
 from experiments.images.digits import LabelledImages, load
 from experiments.records.environment import describe_device, installed_versions
@@ -24,7 +24,7 @@ from experiments.studies.digits import (
 )
 
 
-@quiet_lightning_on_one_thread()
+@quiet_lightning(threads=1)
 def run(seed: int, epochs: int, out: Path) -> int:
     """Train, measure, save and say what to look at; returns the exit status.
 

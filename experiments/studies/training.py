@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from functools import lru_cache
@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.optim.swa_utils import update_bn
 
 from experiments.evaluation.encoding import training_recipe
 from experiments.evaluation.measures import Encoded, Measures, collect, measure
 from experiments.evaluation.report import record
-from experiments.images.augmentations.evaluation import center_view
 from experiments.images.device_images import DeviceImages
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import CHECKPOINTS, load_pretrained
-from experiments.pretraining.images import open_part, to_device
+from experiments.pretraining.images import WatchedImages, open_part, to_device
 from experiments.pretraining.training import pretrain
 from experiments.studies.engine import Result, Study, keep, kept
 from experiments.studies.plan import Plan, Training, top1
@@ -33,7 +31,6 @@ from inference.judging.representation import embed
 from ssl_as_inference.sphere import normalize
 
 _PIXELS = 16  # height and width of the images that are their own features
-_BATCH = 256
 
 Part = Literal["train", "val"]
 PARTS: tuple[Part, ...] = ("train", "val")
@@ -167,11 +164,9 @@ def _decoded(config: PretrainConfig, part: Part, device: torch.device) -> Device
     return to_device(open_part(config.data, part), config, device)
 
 
-def _views(images: DeviceImages, config: PretrainConfig) -> Iterator[Tensor]:
+def _views(images: DeviceImages, config: PretrainConfig) -> WatchedImages:
     """The middle of each image, normalised."""
-    recipe = training_recipe(config)
-    for chosen in torch.arange(len(images), device=images.device).split(_BATCH):
-        yield center_view(images.canvas[chosen], images.sizes[chosen], recipe)
+    return WatchedImages(images, torch.arange(len(images)), training_recipe(config))
 
 
 def _pixels(images: DeviceImages, config: PretrainConfig) -> Encoded:

@@ -37,14 +37,14 @@ def test_severity_can_differ_between_images() -> None:
     noisy = add_noise(GREY, torch.tensor([0.0, 0.01, 0.02, 0.04]), seeded())
     assert torch.equal(noisy[0], GREY[0])
     assert (noisy[1:] - 0.5).flatten(1).std(1).tolist() == pytest.approx([0.01, 0.02, 0.04], rel=0.05)
-    covered = (occlude(GREY, torch.tensor([0.0, 0.25, 0.5625, 1.0]), seeded(), value=0.0) == 0).float()
+    covered = (occlude(torch.ones_like(GREY), torch.tensor([0.0, 0.25, 0.5625, 1.0]), seeded()) == 0.5).float()
     assert covered.mean((1, 2, 3)).tolist() == pytest.approx([0.0, 0.25, 0.5625, 1.0])
 
 
 @pytest.mark.parametrize("side", [8, 16, 33])
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
 def test_occluder_is_one_square_of_the_asked_area(side: int, fraction: float) -> None:
-    covered = occlude(torch.ones(50, 2, side, side), fraction, seeded(), value=0.0) == 0
+    covered = occlude(torch.ones(50, 2, side, side), fraction, seeded()) == 0.5
     assert torch.equal(covered[:, 0], covered[:, 1])
     length = round(math.sqrt(fraction) * side)
     assert (covered[:, 0].any(1).sum(1) == length).all()  # columns touched
@@ -53,13 +53,13 @@ def test_occluder_is_one_square_of_the_asked_area(side: int, fraction: float) ->
 
 
 def test_occluder_of_an_oblong_image_has_its_proportions() -> None:
-    covered = occlude(torch.ones(10, 1, 20, 40), 0.25, seeded(), value=0.0) == 0
+    covered = occlude(torch.ones(10, 1, 20, 40), 0.25, seeded()) == 0.5
     assert (covered[:, 0].any(2).sum(1) == 10).all()
     assert (covered[:, 0].any(1).sum(1) == 20).all()
 
 
 def test_every_position_of_the_occluder_is_equally_likely() -> None:
-    covered = occlude(torch.ones(20_000, 1, 5, 5), 0.16, seeded(), value=0.0) == 0  # 2 × 2: four starts a side
+    covered = occlude(torch.ones(20_000, 1, 5, 5), 0.16, seeded()) == 0.5  # 2 × 2: four starts a side
     start = covered[:, 0].any(2).float().argmax(1) * 4 + covered[:, 0].any(1).float().argmax(1)
     counts = torch.bincount(start, minlength=16)
     chi_squared = ((counts - 1250.0) ** 2 / 1250.0).sum()
@@ -77,9 +77,9 @@ def test_occluder_takes_the_asked_value_and_leaves_the_rest() -> None:
 
 def test_equally_seeded_degradations_are_nested() -> None:
     images = torch.ones(200, 1, 16, 16)
-    smaller = occlude(images, 0.0, seeded(), value=0.0) == 0
+    smaller = occlude(images, 0.0, seeded()) == 0.5
     for fraction in torch.linspace(0.05, 1, 20).tolist():
-        larger = occlude(images, fraction, seeded(), value=0.0) == 0
+        larger = occlude(images, fraction, seeded()) == 0.5
         assert (larger | ~smaller).all()
         smaller = larger
     weak, strong = (add_noise(GREY.double(), s, seeded()) - 0.5 for s in (0.01, 0.03))
@@ -157,11 +157,6 @@ def test_bad_arguments_of_degradations_without_chance_are_named(case: str) -> No
     degrade, arguments, message = SURE_ERRORS[case]
     with pytest.raises(ValueError, match=message):
         degrade(*arguments)
-
-
-def test_bad_value_of_the_occluder_is_named() -> None:
-    with pytest.raises(ValueError, match=r"value must lie in \[0, 1\], got 2"):
-        occlude(GREY, 0.1, seeded(), value=2)
 
 
 def test_images_of_no_batch_entry_stay_empty() -> None:

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from experiments.evaluation.encoding import finite
 from experiments.images.augmentations.batched import BatchedViews
-from experiments.images.augmentations.evaluation import center_view
 from experiments.images.augmentations.parameters import draw_parameters
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.device_images import DeviceImages
 from experiments.images.randomness import derived_generator
 from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.images import view_groups
+from experiments.pretraining.images import WatchedImages, view_groups
 from inference.judging.representation import Embedding, embed
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
 from ssl_as_inference.graphical_model import MultiViewPair
@@ -68,15 +67,10 @@ class Subject:
 
 
 @torch.no_grad()
-def middles(images: DeviceImages, recipe: ViewRecipe, chosen: Tensor, *, batch: int = BATCH) -> Tensor:
+def middles(images: DeviceImages, recipe: ViewRecipe, chosen: Tensor) -> Tensor:
     """The middle of each chosen image in [0, 1], shape `(chosen, channels, size, size)`, on the CPU."""
     plain = replace(recipe, mean=(0.0,) * recipe.channels, std=(1.0,) * recipe.channels)
-    return torch.cat(
-        [
-            center_view(images.canvas[rows], images.sizes[rows], plain).clamp(0, 1).cpu()
-            for rows in chosen.to(images.device).split(batch)
-        ]
-    )
+    return torch.cat([views.clamp(0, 1).cpu() for views in WatchedImages(images, chosen, plain)])
 
 
 @torch.no_grad()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
-Range = tuple[float, float]
+from experiments.command_line import bounds
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+HalfTurn = Annotated[float, bounds.Bound(0, 0.5, "in [0, 0.5]")]
 
 BLUR_REACH = 4.0
 """Standard deviations at which the blur's kernel ends: beyond lie 6e-5 of a Gaussian, at most 1/60 of a grey level."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class Augmentation(bounds.Bounded):
     """What is random in a view, whatever its size and the area of its crop; the defaults are SimSiam's.
 
     Attributes:
@@ -45,56 +46,22 @@ class Augmentation:
         ValueError: If a value lies outside its range.
     """
 
-    prefix: ClassVar[str] = ""
-    """Of the fields' names in messages."""
-
-    crop_ratio: Range = (3 / 4, 4 / 3)
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    jitter_probability: float = 0.8
-    grey_probability: float = 0.2
-    blur_probability: float = 0.5
-    blur_sigma: Range = (0.1, 2.0)
-    flip_probability: float = 0.5
-    downscale_probability: float = 0.0
-    downscale_factor: Range = (1.5, 4.0)
-    noise_probability: float = 0.0
-    noise_std: Range = (0.05, 0.3)
-    occlusion_probability: float = 0.0
-    occlusion_scale: Range = (0.1, 0.5)
-
-    def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            self.require(name, 0 <= getattr(self, name) < math.inf, "finite and at least 0")
-        self.require("hue", 0 <= self.hue <= 0.5, "in [0, 0.5]")
-        for change in ("jitter", "grey", "blur", "flip", "downscale", "noise", "occlusion"):
-            name = f"{change}_probability"
-            self.require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
-        self.require_range("crop_ratio")
-        self.require_range("blur_sigma")
-        self.require_range("downscale_factor", from_=1)
-        self.require_range("noise_std", from_=0)
-        self.require_range("occlusion_scale", from_=0, to=1)
-
-    def require(self, name: str, allowed: bool, expected: str) -> None:
-        """Refuse the value of a field that is not allowed.
-
-        Raises:
-            ValueError: With the field's name, what is expected and what came.
-        """
-        if not allowed:
-            raise ValueError(f"{self.prefix}{name} must be {expected}, got {getattr(self, name)}")
-
-    def require_range(self, name: str, *, from_: float | None = None, to: float = math.inf) -> None:
-        """Refuse what is not a smallest and a largest value, positive or at least `from_`, finite and at most `to`."""
-        value: Sequence[float] = getattr(self, name)
-        lowest = "positive" if from_ is None else f"at least {from_}"
-        highest = "finite" if to == math.inf else f"at most {to}"
-        ordered = len(value) == 2 and value[0] <= value[1] <= to and math.isfinite(value[1])
-        above = ordered and (value[0] > 0 if from_ is None else value[0] >= from_)
-        self.require(name, above, f"(smallest, largest), {lowest} and {highest}")
+    crop_ratio: bounds.PositiveRange = (3 / 4, 4 / 3)
+    brightness: bounds.NotNegative = 0.4
+    contrast: bounds.NotNegative = 0.4
+    saturation: bounds.NotNegative = 0.4
+    hue: HalfTurn = 0.1
+    jitter_probability: bounds.Fraction = 0.8
+    grey_probability: bounds.Fraction = 0.2
+    blur_probability: bounds.Fraction = 0.5
+    blur_sigma: bounds.PositiveRange = (0.1, 2.0)
+    flip_probability: bounds.Fraction = 0.5
+    downscale_probability: bounds.Fraction = 0.0
+    downscale_factor: bounds.RangeFromOne = (1.5, 4.0)
+    noise_probability: bounds.Fraction = 0.0
+    noise_std: bounds.NotNegativeRange = (0.05, 0.3)
+    occlusion_probability: bounds.Fraction = 0.0
+    occlusion_scale: bounds.FractionRange = (0.1, 0.5)
 
     @property
     def loses_detail(self) -> bool:
@@ -134,21 +101,19 @@ class ViewRecipe(Augmentation):
         15
     """
 
-    size: int
-    crop_scale: Range = (0.2, 1.0)
+    size: bounds.Count
+    crop_scale: bounds.PositiveFractionRange = (0.2, 1.0)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("size", self.size >= 1, "at least 1")
-        self.require_range("crop_scale", to=1)
         if len(self.mean) not in {1, 3} or len(self.std) != len(self.mean):
             raise ValueError(
                 f"mean and std must have one entry for each of 1 or 3 channels, got {self.mean} and {self.std}"
             )
-        self.require("mean", all(map(math.isfinite, self.mean)), "finite")
-        self.require("std", all(0 < value < math.inf for value in self.std), "positive and finite")
+        self.require("mean", lambda mean: all(map(math.isfinite, mean)), "finite")
+        self.require("std", lambda std: all(0 < value < math.inf for value in std), "positive and finite")
 
     @property
     def channels(self) -> int:

@@ -35,7 +35,7 @@ def test_the_blurs_kernel_is_the_same_for_all_sizes_that_can_reflect_it(size: in
 
 
 ERRORS: dict[str, dict[str, Any]] = {
-    "size must be at least 1": {"size": 0},
+    "size must be >= 1": {"size": 0},
     "crop_scale must be": {"crop_scale": (0.5, 1.5)},
     "crop_ratio must be": {"crop_ratio": (2.0, 1.0)},
     "blur_sigma must be": {"blur_sigma": (0.0, 1.0)},
