@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_type_hints
 
 _LEAST, _MOST = math.ulp(0.0), sys.float_info.max  # the smallest positive number and the largest finite one
@@ -73,9 +72,10 @@ class Bounded:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name, bounds in _bounds(type(self)).items():
-            for bound in bounds:
-                self.require(name, bound.allows, bound.expected)
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            for part in (hint, *get_args(hint)):  # the type, or what it is a union of, such as `Count | None`
+                for bound in getattr(part, "__metadata__", ()):
+                    self.require(name, bound.allows, bound.expected)
 
     def require(self, name: str, allowed: Callable[[Any], bool], expected: str) -> None:
         """Refuse the value of a field that is not allowed; `None` passes.
@@ -86,12 +86,3 @@ class Bounded:
         value = getattr(self, name)
         if value is not None and not allowed(value):
             raise ValueError(f"{self._prefix}{name} must be {expected}, got {value!r}")
-
-
-@cache
-def _bounds(section: type) -> dict[str, list[Bound]]:
-    """Of each field, also where its type is `Count | None`."""
-    return {
-        name: [bound for part in (hint, *get_args(hint)) for bound in getattr(part, "__metadata__", ())]
-        for name, hint in get_type_hints(section, include_extras=True).items()
-    }

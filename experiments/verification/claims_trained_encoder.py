@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from experiments.command_line.progress import quiet_lightning_on_one_thread
+from experiments.command_line.progress import quiet_lightning
 from experiments.images.digits import DigitViews, load
 from experiments.studies.digits import RECIPES, train_and_measure
 from experiments.verification.aggregate import angle_of_pulls, bingham, rayleigh
@@ -25,7 +25,7 @@ _METHODS = tuple(RECIPES)
 
 
 @cache
-@quiet_lightning_on_one_thread()
+@quiet_lightning(threads=1)
 def _pairs(method: str, seed: int, epochs: int) -> dict[str, MultiViewPair]:
     """The pair with the weights that it begins with, and trained on the digits."""
     train, test = load()
