@@ -52,20 +52,20 @@ _MOST_CORRECT = 4.0  # |z-score| of a correct sampler exceeds it once in 16,000 
 _CHECKED = 64  # densities of a batch that are compared with 60 digits
 
 _ON_LOG_PROB = (
-    "float32; each point has a direction of its own, around which it is drawn at κ = 10,000. Ratio to the bare dot "
-    "product, forward and backward. Error of the log density relative to max(1, its size). TensorFlow Probability is "
-    "compiled by JAX, what is called compiled by torch.compile."
+    "Time of one forward and backward pass of log_prob in float32. Each point is drawn around a direction of its own, "
+    "at κ = 10,000. Ratio: to the same pass of a bare dot product. Error: of the log density, relative to max(1, its "
+    "size). JAX compiles TensorFlow Probability; compiled means torch.compile."
 )
 _ON_SAMPLING = (
-    "Points around one direction at κ = 100. The z-score is that of the mean of μᵀz over all draws; off the sphere: "
-    "how far a length is from 1."
+    "Points around one direction at κ = 100. z-score: of the mean of μᵀz over all draws. Off the sphere: the largest "
+    "difference of a length from 1."
 )
 _ON_ACCURACY = (
-    "Over the grid of dimensions and concentrations: largest error relative to max(1, |exact|) against 60 digits; in "
-    "brackets how many values are not finite. −(log C)′ and −(log C)″, by automatic differentiation, are A(κ) and "
-    "A′(κ) for vMF, mean and variance of log(1 + μᵀz) for PS."
+    "Error: the largest over all (d, κ) pairs of the grid, relative to max(1, |exact|), against 60 digits; in "
+    "brackets, how many values were NaN or infinite. −(log C)′ and −(log C)″ are computed by automatic differentiation. They are "
+    "A(κ) and A′(κ) for vMF, mean and variance of log(1 + μᵀz) for PS."
 )
-_ON_RELATIVE = "Relative to the exact value alone, which counts what is left of it where κ is small."
+_ON_RELATIVE = "The same errors relative to |exact| itself, which is small where κ is small."
 
 Rows = dict[str, dict[str, Cell]]
 
@@ -324,9 +324,9 @@ def summary(accuracy: Mapping[str, Mapping[str, Error]], log_prob: Rows, samplin
         rows[name] = cells | {title: errors[title].cell() for title in accuracies if title in errors}
     columns = [column for title, short in titles.items() for column in (title, f"compiled, {short}")]
     note = (
-        f"log_prob with its derivatives of {sizes.batch} points, a κ of its own for each, and {sizes.draws:,} draws, "
-        "time of a call; largest errors over the grid below, relative to max(1, size). TensorFlow Probability is "
-        "compiled by JAX."
+        f"Time: one forward and backward pass of log_prob on {sizes.batch} points, each with its own κ, and "
+        f"{sizes.draws:,} draws. Error: the largest over the grid below, relative to max(1, size); in brackets, how "
+        "many values were NaN or infinite. JAX compiles TensorFlow Probability."
     )
     return Table("In short", (*columns, draws, *accuracies), rows, note, "library | family")
 

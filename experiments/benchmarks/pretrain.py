@@ -50,8 +50,8 @@ GPU = Sizes(repeats=101, job_repeats=15, written=2048)
 QUICK = Sizes(2, 2, 2, 32, 4, 16, 16)
 _ON_STEPS = (
     "Forward, objective, backward, optimiser, target: through the Pyro pair and the KL objective, and plain PyTorch. "
-    "Ratio and difference are medians over the rounds; the fastest rounds are disturbed least by other work. Memory is "
-    f"the ratio of the peaks. Required: ratio ≤ {steps.MOST_RATIO} and memory ≤ {steps.MOST_MEMORY} with ResNet-18, at "
+    "Ratio and difference are medians over the rounds; other work disturbs the fastest rounds least. Memory is the "
+    f"ratio of the peaks. Required: ratio ≤ {steps.MOST_RATIO} and memory ≤ {steps.MOST_MEMORY} with ResNet-18, at "
     f"most {steps.MOST_DIFFERENCE * 1e3:g} ms more without a backbone: what surrounds the networks costs the same."
 )
 
