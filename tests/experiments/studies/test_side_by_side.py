@@ -20,7 +20,13 @@ def test_a_table_of_trainings_side_by_side_says_how_many_epochs_fitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(PretrainingsSideBySide, "fitting_epochs", lambda _, seconds: asked.append(seconds) or 1)
+
+    def one_fits(self: PretrainingsSideBySide, seconds: float) -> int:
+        del self
+        asked.append(seconds)
+        return 1
+
+    monkeypatch.setattr(PretrainingsSideBySide, "fitting_epochs", one_fits)
     whole = PretrainingsSideBySide.train
 
     def fail_one(self: PretrainingsSideBySide, epochs: int) -> dict[str, str]:
