@@ -16,7 +16,7 @@ from joblib import Parallel
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.evaluation.encoders import Family, HeadConfig, describe, load_added
+from experiments.evaluation.encoders import Family, HeadConfig, load_added
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.uncertainty.heads import (
     MAIN_HEADS,
@@ -43,7 +43,6 @@ from experiments.evaluation.view_features import KeptFeatures, fast, kept_views
 from experiments.images.degradation_series import DEGRADATIONS
 from experiments.images.device_images import DeviceImages
 from experiments.images.image_sets import ImageSet
-from experiments.pretraining.export import Pretrained
 from experiments.records.environment import typed_command
 from experiments.records.record import Cell, Record, Table
 from inference.judging.calibration import calibration_bins
@@ -116,7 +115,7 @@ def run(options: Namespace, given: Sequence[str]) -> int:
         tables += [_study_table(looked, studied), _left_out_table(looked[first], studied)]
     record = Record(
         name=options.name,
-        title=f"Is κ an uncertainty? {describe(Pretrained(pair, config))}",
+        title=f"Is κ an uncertainty? Heads over {config.backbone.name}, frozen",
         command=typed_command("experiments.uncertainty", given),
         configuration={
             "images": options.images,
