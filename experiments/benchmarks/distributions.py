@@ -62,7 +62,7 @@ _ON_SAMPLING = (
 )
 _ON_ACCURACY = (
     "Error: the largest over all (d, κ) pairs of the grid, relative to max(1, |exact|), against 60 digits; in "
-    "brackets, how many values were NaN or infinite. −(log C)′ and −(log C)″ are computed by automatic differentiation. "
+    "brackets, how many values were NaN or infinite. −(log C)′ and −(log C)″ come from automatic differentiation. "
     "They are A(κ) and A′(κ) for vMF, mean and variance of log(1 + μᵀz) for PS."
 )
 _ON_RELATIVE = "The same errors relative to |exact| itself, which is small where κ is small."

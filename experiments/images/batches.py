@@ -1,4 +1,4 @@
-"""Batches of random views, of images that lie on the device or are decoded when they are wanted.
+"""Batches of random views, of images that are on the device or are decoded when they are needed.
 
 The views of a step follow `groups`, pairs of a recipe and a number of views: `((global_recipe, 2), (local_recipe, 4))`
 yields two global views, then four local. They are made for a whole batch at a time, on the device, whichever source the

@@ -1,4 +1,4 @@
-"""What a set gave when it was read, in files, so that a second start reads those instead.
+"""Files that keep what was read from a set, so that a second start reads them instead.
 
 Each part is a checkpoint with a checksum that is written whole or not at all: a start that was interrupted has kept
 what it had made, and of a damaged cache only the damaged parts are made again. The folder of a set is called by a hash

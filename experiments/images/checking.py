@@ -1,4 +1,4 @@
-"""Every image is decoded once before a training, so that none stops it after hours."""
+"""Decode every image once before a training, so that a broken one cannot stop it after hours."""
 
 from __future__ import annotations
 

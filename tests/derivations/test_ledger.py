@@ -149,6 +149,6 @@ def test_a_typed_formula_is_refused_and_so_is_one_that_is_not_shown() -> None:
 
 def test_a_formula_is_evaluated_by_the_names_of_its_symbols() -> None:
     a, b = Symbol("a"), Symbol("b")
-    assert at(a - 2 * b, b=1.0, a=5.0) == 3
+    assert at(a - 2 * b, b=5.0, a=1.0) == -9
     with pytest.raises(KeyError):
         at(a, c=1.0)

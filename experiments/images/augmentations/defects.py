@@ -1,4 +1,4 @@
-"""Lost detail, noise and a grey cover, the defects that make some views of an image say less than others.
+"""Lost detail, noise and a grey cover, the defects that make some views of an image less informative than others.
 
 They come last, in this order, after the colours and before the normalisation, on numbers in [0, 1]. SimSiam's recipe
 has none of them.
