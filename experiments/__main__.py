@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
+
+from experiments.command_line.parser import docstring
 
 GROUPS = {
     "See it": ("quickstart", "draw", "figure4"),
     "Use it": ("add_uncertainty", "pretrain", "evaluate", "embed"),
     "Check it": ("verify", "recover", "benchmark"),
-    "Reproduce it": ("table1", "uncertainty", "recipes", "digits_sweep", "on_a_gpu", "results"),
+    "Reproduce it": ("table1", "uncertainty", "recipes", "on_a_gpu", "results"),
 }
 """The commands, in the order in which a newcomer would try them."""
 
 
 def purpose(command: str) -> str:
     """The first line of a command's docstring, read without importing it."""
-    text = (Path(__file__).parent / f"{command}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(text)) or "").split("\n", maxsplit=1)[0]
+    return docstring(Path(__file__).parent / f"{command}.py").split("\n", maxsplit=1)[0]
 
 
 def main() -> int:

@@ -18,13 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=whole_number(1), default=2, help="rows of images at each end of κ")
     parser.add_argument("--columns", type=whole_number(1), default=6, help="images in a row")
     parser.add_argument("--out", type=writable_folder, default="runs/figures", help="folder for figure4.png")
-    options = parser.parse_args(arguments)
-    from experiments.evaluation.extremes import run  # noqa: PLC0415  # after parsing: it imports torch
-
-    try:
-        return run(options)
-    except (ValueError, OSError) as error:
-        return parser.fail(error)
+    return parser.run(arguments, "experiments.evaluation.extremes")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--epochs", type=whole_number(1), default=60, help="passes over the 1,347 training images")
     parser.add_argument("--out", type=writable_folder, default="runs/quickstart", help="folder for what is saved")
-    options = parser.parse_args(arguments)
-    from experiments.studies.quickstart import run  # noqa: PLC0415  # slow
-
-    return run(options.seed, options.epochs, options.out)
+    return parser.run(arguments, "experiments.studies.quickstart")
 
 
 if __name__ == "__main__":

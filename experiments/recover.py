@@ -26,10 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="learning rate; default: 0.05 for the small network and SimSiam's 0.05 × batch / 256 for resnet18",
     )
     parser.add_argument("--out", type=writable_folder, default="runs/recover", help="folder for what is saved")
-    options = parser.parse_args(arguments)
-    from experiments.special_cases.report import run  # noqa: PLC0415  # slow
-
-    return run(options)
+    return parser.run(arguments, "experiments.special_cases.report")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ small table in an hour. --scale one_gpu with --minutes is for a GPU that is lent
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from experiments.command_line.parser import positive_number, whole_number
 from experiments.studies.options import StudyParser
@@ -19,7 +17,6 @@ from experiments.studies.options import StudyParser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 if every training ended well."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
     parser = StudyParser("table1", __doc__, seeds=3)
     parser.add_training_options("full")
     parser.add_argument("--data", nargs="+", metavar="SET", help="names or folders of sets; default: the scale's")
@@ -33,29 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "as many epochs as take so long; judge after",
     )
     parser.add_argument("--eager", action="store_true", help="with --minutes: record no steps on the GPU")
-    options = parser.parse_args(given)
-
-    def work() -> dict[str, str]:
-        from experiments.records.environment import typed_command  # noqa: PLC0415  # slow, as are the others
-        from experiments.studies.conducting import carry_through, planned, save  # noqa: PLC0415
-        from experiments.studies.side_by_side import train_side_by_side  # noqa: PLC0415
-        from experiments.studies.tables import table1  # noqa: PLC0415
-        from experiments.studies.training import prepare, trainings  # noqa: PLC0415
-
-        plan, workers = planned(options, tuned=options.minutes is None)
-        if options.minutes is None:
-            study = trainings(plan)
-            carry_through(study, options, prepare, **workers)
-        else:
-            # Compiling would take more of the time than it saves, and so would a cache on the disk.
-            alone = replace(plan, machine={**plan.machine, "engine.compile": False, "data.cache": None})
-            plan, study = train_side_by_side(alone, options.minutes, record=not options.eager)
-            options.note = f"{options.note} The learning rates were given.".strip()
-        record, figure = table1(options.record, plan, study, typed_command("experiments.table1", given), options.note)
-        save(record, figure, options, (None, None))
-        return study.failures
-
-    return parser.conduct(options, work)
+    return parser.run(arguments, "experiments.studies.tables")
 
 
 if __name__ == "__main__":

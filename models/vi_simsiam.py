@@ -39,7 +39,7 @@ def relative_concentration(raw: Tensor, dim: int) -> Tensor:
        The map s ("squareplus") has the same shape, but its derivative falls only as 1/r², so the head recovers. It is
        a safeguard. In the quickstart the views agree early, and a scaled softplus does as well within the spread of
        the seeds; an unscaled one loses accuracy and the ranking by κ
-       (`python -m experiments.digits_sweep --ablate`, docs/digits.md).
+       (`python -m experiments.recipes --scale digits`, docs/digits.md).
     3. *A bound.* As views come to agree the loss falls without bound as κ → ∞ (C24). 1/k is like a variance, and the
        constant 1/K is its lower bound. So k < K, the expected cosine stays below `MAX_MEAN_RESULTANT_LENGTH`, and no
        gradient is cut off.

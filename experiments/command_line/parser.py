@@ -7,9 +7,12 @@ argument take no seconds.
 from __future__ import annotations
 
 import argparse
+import ast
+import importlib
 import math
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -40,6 +43,27 @@ class CommandLineParser(argparse.ArgumentParser):
         """Print what a file or folder that was given has wrong, for which --help is no help; returns the status 2."""
         print(f"{self.prog}: error: {error}", file=sys.stderr)
         return 2
+
+    def run(self, arguments: Sequence[str] | None, module: str) -> int:
+        """Parse, and only then import the module whose `run(options)` does the work; returns its exit status.
+
+        Args:
+            arguments: What was typed; those of this process when not given.
+            module: Its `run` finds what was typed, as a line that can be typed again, in `options.command`.
+        """
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        options = self.parse_args(given)
+        options.command = f"{self.prog} {shlex.join(given)}".rstrip()
+        try:
+            status: int = importlib.import_module(module).run(options)
+        except (ValueError, OSError) as error:
+            return self.fail(error)
+        return status
+
+
+def docstring(file: Path) -> str:
+    """What a program says of itself, read without importing it."""
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 
 
 def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], int]:

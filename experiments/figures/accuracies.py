@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,18 +24,24 @@ def accuracies_figure(panels: Mapping[str, Mapping[str, Cell]], reference: str) 
     for number, (axes, (title, cells)) in enumerate(
         zip(figure.subplots(1, len(panels), squeeze=False, sharey=True).flat, panels.items(), strict=True)
     ):
-        known = cells.get(reference, Cell()).value
-        if known is not None:
-            axes.axvline(known, color=MUTED, linewidth=0.8, linestyle="dashed")
-        for place, label in enumerate(labels):
-            draw_interval(axes, place, cells[label], PALETTE[0] if label != reference else PALETTE[1])
-        label_rows(axes, labels)
+        draw_rows(axes, cells, reference)
         axes.set_xlabel("top-1 accuracy, %")
         panel_title(axes, "abcdefgh"[number % 8], title)
     return figure
 
 
-def draw_interval(axes: Axes, place: int, cell: Cell, colour: str) -> None:
+def draw_rows(axes: Axes, cells: Mapping[str, Cell], reference: str) -> None:
+    """Draw a row a cell, from the top: mean, interval and seeds; a line through the reference's mean."""
+    known = cells.get(reference, Cell()).value
+    if known is not None:
+        axes.axvline(known, color=MUTED, linewidth=0.8, linestyle="dashed")
+    for place, (label, cell) in enumerate(cells.items()):
+        _draw_interval(axes, place, cell, PALETTE[label == reference])
+    axes.set(yticks=range(len(cells)), yticklabels=list(cells), ylim=(len(cells) - 0.5, -0.5))
+    axes.grid(axis="y", color=MUTED, alpha=0.15)
+
+
+def _draw_interval(axes: Axes, place: int, cell: Cell, colour: str) -> None:
     """Draw a cell's mean, its interval and every seed's value in one row; its text where it has no value."""
     if cell.value is None:
         axes.text(0.02, place, cell.text or "–", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
@@ -45,9 +51,3 @@ def draw_interval(axes: Axes, place: int, cell: Cell, colour: str) -> None:
     axes.plot([cell.value], [place], "D", color=colour, markersize=5)
     if cell.low is not None and cell.high is not None:
         axes.plot([cell.low, cell.high], [place, place], color=colour, linewidth=1.4)
-
-
-def label_rows(axes: Axes, labels: Sequence[str]) -> None:
-    """Name the rows, from the top."""
-    axes.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
-    axes.grid(axis="y", color=MUTED, alpha=0.15)

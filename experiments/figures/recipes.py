@@ -11,8 +11,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.figures.accuracies import draw_interval, label_rows
-from experiments.figures.style import HIGH, INK, LOW, MUTED, PALETTE, panel_title, styled
+from experiments.figures.accuracies import draw_rows
+from experiments.figures.style import HIGH, INK, LOW, MUTED, panel_title, styled
 from experiments.records.record import Cell
 
 _COLOURS = LinearSegmentedColormap.from_list("worse than nothing, nothing, the aim", [LOW, "#FFFFFF", HIGH])
@@ -75,7 +75,8 @@ def recipes_figure(accuracy: Mapping[str, Cell], tests: Mapping[Column, Mapping[
     labels = list(accuracy)
     figure = Figure(figsize=(4.6 + 0.72 * len(tests), 1.5 + 0.36 * len(labels)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3.0, 0.72 * max(len(tests), 1)))
-    _differences(left, accuracy, reference)
+    draw_rows(left, {label: Cell(0.0) if label == reference else accuracy[label] for label in labels}, reference)
+    left.tick_params(axis="y", length=0)
     for column, (test, cells) in enumerate(tests.items()):
         for place, label in enumerate(labels):
             _cell(right, column, place, test, cells.get(label, Cell()))
@@ -90,17 +91,6 @@ def recipes_figure(accuracy: Mapping[str, Cell], tests: Mapping[Column, Mapping[
     left.set_xlabel(f"top-1, points above {reference}")
     right.set_title("(b)  tests of u, and what would be good")
     return figure
-
-
-def _differences(axes: Axes, accuracy: Mapping[str, Cell], reference: str) -> None:
-    axes.axvline(0, color=MUTED, linewidth=0.8, linestyle="dashed")
-    for place, (label, cell) in enumerate(accuracy.items()):
-        if label == reference:
-            axes.plot([0], [place], "D", color=PALETTE[1], markersize=5)
-        else:
-            draw_interval(axes, place, cell, PALETTE[0])
-    label_rows(axes, list(accuracy))
-    axes.tick_params(axis="y", length=0)
 
 
 def _cell(axes: Axes, column: int, place: int, test: Column, cell: Cell) -> None:

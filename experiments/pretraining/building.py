@@ -61,13 +61,22 @@ def _pair(config: PretrainConfig) -> MultiViewPair:
         if not config.method.predicts_concentration:
             return PowerSphericalSimSiam(backbone, features, concentration=config.method.concentration, **options)
         options["concentration_gradient"] = config.method.concentration_gradient
-        maps = {"relative": relative_concentration, "softplus": plain_softplus}
+        maps = {
+            "relative": relative_concentration,
+            "softplus": plain_softplus,
+            "scaled_softplus": scaled_softplus,
+        }
         return VISimSiam(backbone, features, concentration_map=maps[config.method.concentration_map], **options)
 
 
 def plain_softplus(raw: Tensor, dim: int) -> Tensor:  # noqa: ARG001  # every map is called with the dimension
     """κ = softplus(raw), without a scale: the literal reading of the paper, which names no map."""
     return softplus(raw)
+
+
+def scaled_softplus(raw: Tensor, dim: int) -> Tensor:
+    """κ = (d − 1)·softplus(raw): the scale without the slow tail and the bound."""
+    return (dim - 1) * softplus(raw)
 
 
 def build_objective(config: PretrainConfig) -> KLObjective:

@@ -141,9 +141,9 @@ class MethodConfig(bounds.Bounded, prefix="method."):
         concentration: The constant concentration κ of SimSiam, of BYOL, and of VI-SimSiam with concentration_map
             constant.
         concentration_map: How VI-SimSiam's κ is made positive. relative predicts κ/(dim − 1), bounded; softplus, of
-            the raw output and without a scale, is the literal reading of the paper, which names no map. constant
-            predicts no κ: a control with Power Spherical experts of the constant method.concentration; with nats per
-            dimension choose a κ of the order of dim − 1.
+            the raw output and without a scale, is the literal reading of the paper, which names no map; scaled_softplus
+            is dim − 1 times that, a control. constant predicts no κ: a control with Power Spherical experts of the
+            constant method.concentration; with nats per dimension choose a κ of the order of dim − 1.
         concentration_gradient: Where the gradient of VI-SimSiam's κ goes. through the whole network, as in the paper,
             or only to the head, κ's own row of the predictor's last layer: the layers before then learn from the mean
             direction only, with κ as a weight.
@@ -155,7 +155,7 @@ class MethodConfig(bounds.Bounded, prefix="method."):
     dim: bounds.Several = 2048
     hidden: bounds.Count | None = None
     concentration: bounds.Positive = 1.0
-    concentration_map: Literal["relative", "softplus", "constant"] = "relative"
+    concentration_map: Literal["relative", "softplus", "scaled_softplus", "constant"] = "relative"
     concentration_gradient: Literal["through", "head"] = "through"
     momentum: bounds.Fraction = 0.996
     momentum_schedule: Literal["constant", "cosine"] = "constant"

@@ -19,7 +19,7 @@ from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import weights
 from experiments.pretraining.images import TrainingImages
 from experiments.pretraining.interruption import Interruption
-from experiments.pretraining.metrics import MetricsTable
+from experiments.pretraining.metrics import MetricsTable, readable_loss
 from experiments.pretraining.monitor import collapse_warning, evaluate_online, spread
 from experiments.pretraining.run_folder import RunFolder
 from inference.fitting.finiteness import NotFiniteError, StepValues
@@ -206,7 +206,8 @@ class PretrainingLoop(lightning.Callback):
                 if name != "step":
                     self._board.add_scalar(name, value, step)
         if self._bar is not None:
-            self._shown |= {name: f"{row[name]:.3f}" for name in ("loss", "knn") if name in row}
+            shown = [readable_loss(self.config, row["loss"]), *((name, row[name]) for name in ("knn",) if name in row)]
+            self._shown |= {name: f"{value:.3f}" for name, value in shown}
             self._bar.set_postfix(self._shown, refresh=False)
         self._timed_from = (step, time.monotonic())
         return row

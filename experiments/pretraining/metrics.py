@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from experiments.pretraining.configuration import PretrainConfig
 from inference.fitting.checkpointing import replace_text
 from inference.fitting.monitoring import History
+from ssl_as_inference.special import von_mises_fisher_log_normalizer
 
 _SHOWN: dict[str, str | None] = {
     "step": None,
@@ -70,14 +74,32 @@ def read_rows(path: Path) -> list[Row]:
     return [{name: float(value) for name, value in cells.items() if value} for cells in whole]
 
 
-def history(rows: list[Row]) -> History:
+def history(rows: list[Row], config: PretrainConfig) -> History:
     """Series of a table by the names that figures show, over epochs."""
     series: History = {}
     for name, shown in _SHOWN.items():
         pairs: list[Any] = [(row["epoch"], row[name]) for row in rows if math.isfinite(row.get(name, math.nan))]
-        if shown is not None and pairs:
+        if name == "loss":
+            said = [(epoch, *readable_loss(config, loss)) for epoch, loss in pairs]
+            series |= {shown: [(epoch, value) for epoch, _, value in said] for _, shown, _ in said[:1]}
+        elif shown is not None and pairs:
             series[shown] = pairs
     return series
+
+
+def readable_loss(config: PretrainConfig, loss: float) -> tuple[str, float]:
+    """Name and value to show: of SimSiam with two views the mean cosine between prediction and target, else the loss.
+
+    That loss is −κ·cosine − log C(κ) a view (C9), whose large constant would hide the cosine.
+    """
+    method, objective, views = config.method, config.objective, config.views.count
+    plain = objective.pairs == "cross" and objective.weight == "one" and not objective.normalized
+    if method.name != "simsiam" or views != 2 or not plain:
+        return "loss", loss
+    nats = loss * (method.dim - 1 if objective.nats_per == "dimension" else 1)
+    a_view = nats / (views if objective.over_views == "sum" else 1)
+    log_c = von_mises_fisher_log_normalizer(method.dim, torch.tensor(method.concentration, dtype=torch.float64))
+    return "cosine", -(a_view + float(log_c)) / method.concentration
 
 
 def _line(row: Mapping[str, float]) -> str:

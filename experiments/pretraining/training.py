@@ -120,7 +120,7 @@ def export_run(pair: MultiViewPair, config: PretrainConfig, folder: RunFolder) -
     save_pretrained(pair, config, folder.exported)
     rows = read_rows(folder.metrics)
     if config.monitor.curves:
-        save_figure(training_curves_figure({config.method.name: history(rows)}), folder.curves)
+        save_figure(training_curves_figure({config.method.name: history(rows, config)}), folder.curves)
     warning = collapse_warning(rows[-1], pair.dim) if rows else None
     if warning is not None:
         print(f"warning: at the end {warning}", file=sys.stderr)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,3 +57,19 @@ def generated(root: Path = ROOT, folder: Path = FOLDER) -> dict[Path, str]:
     for name in PAGES:
         pages[root / name] = fill_marked((root / name).read_text(encoding="utf-8"), records)
     return pages
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the pages, or say with `--check` which differ; returns the exit status."""
+    status = 0
+    for path, text in generated().items():
+        current = path.read_text(encoding="utf-8") if path.exists() else None
+        if current == text:
+            print(f"{path.name} is up to date")
+        elif options.check:
+            print(f"{path.name} does not agree with the records: run python -m experiments.results", file=sys.stderr)
+            status = 1
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"{path.name} written")
+    return status

@@ -11,6 +11,7 @@ A pair is fitted whose expert is PS(μ, κ(covariates)); only κ is learned. Its
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from experiments.special_cases.recovery import pair_loss
 from inference.fitting.kl_objective import KLObjective
 from inference.fitting.targets import TargetRule
+from inference.judging.calibration import CalibrationBins, calibration_bins
 from models.networks import PowerSphericalHead
 from models.vi_simsiam import relative_concentration
 from ssl_as_inference.distributions import PowerSpherical, SphericalUniform
@@ -99,24 +101,6 @@ def pair_of(dim: int, width: int = 32) -> MultiViewPair:
 
 
 @dataclass(frozen=True)
-class Bins:
-    """Held-out observations in bins of equal numbers; a row a bin.
-
-    Attributes:
-        predicted: Mean of ρ(κ).
-        empirical: Length of the mean of z, turned so that each μ points to the same pole: the mean of μᵀz along it.
-    """
-
-    predicted: Tensor
-    empirical: Tensor
-
-    @property
-    def gap(self) -> float:
-        """The largest distance of prediction and measurement over the bins."""
-        return float((self.predicted - self.empirical).abs().max())
-
-
-@dataclass(frozen=True)
 class Calibration:
     """What the predicted κ says beside what is seen.
 
@@ -125,13 +109,13 @@ class Calibration:
         by_truth: Binned by κ*: without it a head that always answers with the average would pass.
     """
 
-    by_prediction: Bins
-    by_truth: Bins
+    by_prediction: CalibrationBins
+    by_truth: CalibrationBins
 
     @property
     def gap(self) -> float:
         """The larger gap of the two."""
-        return max(self.by_prediction.gap, self.by_truth.gap)
+        return max(self.by_prediction.largest_gap, self.by_truth.largest_gap)
 
 
 def calibrate(
@@ -165,14 +149,7 @@ def calibrate(
 @torch.no_grad()
 def judge(pair: MultiViewPair, test: Observations, bins: int) -> Calibration:
     """Compare ρ(κ) with the empirical resultant, a bin at a time."""
-    expert = pair.model.expert(test.views())
+    rho = pair.model.expert(test.views()).mean_resultant_length
     cosine = (test.observed * test.latent).sum(-1)
-
-    def binned_by(key: Tensor) -> Bins:
-        parts = key.argsort().chunk(bins)
-        rho = expert.mean_resultant_length
-        return Bins(
-            torch.stack([rho[part].mean() for part in parts]), torch.stack([cosine[part].mean() for part in parts])
-        )
-
-    return Calibration(binned_by(expert.concentration), binned_by(test.resultant))
+    binned = partial(calibration_bins, rho, cosine, bins=bins)
+    return Calibration(binned(), binned(by=test.resultant))

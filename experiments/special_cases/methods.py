@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from experiments.benchmarks.references import von_mises_fisher_reference
 from experiments.special_cases.plain import backbones
 from experiments.special_cases.plain import byol as plain_byol
 from experiments.special_cases.plain import simsiam as plain_simsiam
 from experiments.special_cases.plain import vi_simsiam as plain_vi_simsiam
-from experiments.special_cases.recovery import Sgd, Training, Views, encoder_parts, log_vmf_normalizer, pair_loss
-from inference.fitting.targets import ExponentialMovingAverage, StopGradientCopy
+from experiments.special_cases.recovery import Sgd, Training, Views, encoder_parts, pair_loss
+from inference.fitting.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
 from models.byol import BYOL
 from models.networks import resnet18_backbone, small_convolutional_backbone
 from models.simsiam import SimSiam
 from models.vi_simsiam import VISimSiam
 from ssl_as_inference.graphical_model import MultiViewPair
+
+Pair = TypeVar("Pair", bound=MultiViewPair)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Size:
         hidden: Width of the predictor's hidden layer (for BYOL of the projector's, too).
         batch_size: Images a step.
         pixels: Width and height of a view.
-        sgd: Settings of the optimiser when none are given.
+        sgd: Settings of the optimiser.
     """
 
     backbone: Callable[[], nn.Module]
@@ -77,88 +81,76 @@ SIZES = {
 """ResNet-18 at small images, and a small network, over grey images of 16×16 pixels."""
 
 
+def initial(make: Callable[..., Pair], size: Size, seed: int, **options: float) -> Pair:
+    """A pair of a method with initial weights of this seed, in float64."""
+    torch.manual_seed(seed)
+    return make(size.backbone(), size.features, dim=size.dim, hidden=size.hidden, **options).double()
+
+
 def predictor_network(pair: MultiViewPair) -> nn.Module:
     """The network behind the pair's experts."""
     return pair.model.predictor.get_submodule("network")
 
 
-def simsiam(size: Size, seed: int, *, concentration: float = 1.0, sgd: Sgd | None = None) -> tuple[Training, Training]:
+def of_pair(
+    pair: MultiViewPair, rule: TargetRule, sgd: Sgd, *, per: float = 1.0, scale: float = 1.0, shift: float = 0.0
+) -> Training:
+    """A pair under the KL objective, divided by `per`, as a training; a target's own weights are compared as well."""
+    objective = pair_loss(pair, rule)
+    target = [] if pair.guide.network is pair.model.encoder else encoder_parts(pair.guide.network)
+    parts = [*encoder_parts(pair.model.encoder), predictor_network(pair), *target]
+    return Training(lambda views: objective(views) / per, parts, sgd, lambda: rule.update(pair), scale, shift)
+
+
+def simsiam(size: Size, seed: int, *, concentration: float = 1.0) -> tuple[Training, Training]:
     r"""The pair and SimSiam. $\tfrac12\mathrm{objective} = \kappa\,\mathrm{SimSiam} - \log C(\kappa)$ an image (C9).
 
     With κ other than 1 the learning rate is divided and the weight decay multiplied by κ, so that the steps agree
     (C10).
     """
-    sgd = sgd or size.sgd
-    torch.manual_seed(seed)
-    pair = SimSiam(
-        size.backbone(), size.features, dim=size.dim, hidden=size.hidden, concentration=concentration
-    ).double()
-    objective = pair_loss(pair, StopGradientCopy())
-    ours = Training(
-        lambda views: objective(views) / 2,
-        [*encoder_parts(pair.model.encoder), predictor_network(pair)],
-        sgd.for_loss_scaled_by(concentration),
-        scale=concentration,
-        shift=-log_vmf_normalizer(size.dim, concentration),
-    )
-    return ours, _started(plain_simsiam_training(size, sgd), ours)
+    sgd, log_c = size.sgd.for_loss_scaled_by(concentration), log_vmf_normalizer(size.dim, concentration)
+    pair = initial(SimSiam, size, seed, concentration=concentration)
+    ours = of_pair(pair, StopGradientCopy(), sgd, per=2, scale=concentration, shift=-log_c)
+    return ours, published_simsiam(size, ours)
 
 
-def plain_simsiam_training(size: Size, sgd: Sgd) -> Training:
-    """SimSiam as published."""
-    plain = plain_simsiam.SimSiam(size.plain_backbone(), size.features, size.dim, size.hidden).double()
-    return Training(_of_two(plain.loss), [plain.backbone, plain.projection, plain.prediction], sgd)
+def published_simsiam(size: Size, ours: Training) -> Training:
+    """SimSiam as published, from the weights of a pair."""
+    plain = plain_simsiam.SimSiam(size.plain_backbone(), size.features, size.dim, size.hidden)
+    return _published(plain, size.sgd, ours)
 
 
-def byol(size: Size, seed: int, *, momentum: float = 0.99, sgd: Sgd | None = None) -> tuple[Training, Training]:
+def byol(size: Size, seed: int) -> tuple[Training, Training]:
     r"""The pair at κ = 1 and BYOL. $2(\mathrm{objective} + 2\log C(1)) + 4 = \mathrm{BYOL}$ an image (C1)."""
-    sgd = sgd or size.sgd
-    torch.manual_seed(seed)
-    pair = BYOL(size.backbone(), size.features, dim=size.dim, hidden=size.hidden).double()
-    rule = ExponentialMovingAverage(momentum)
-    objective = pair_loss(pair, rule)
-    ours = Training(
-        lambda views: 2 * objective(views),
-        [
-            *encoder_parts(pair.model.encoder),
-            predictor_network(pair),
-            *encoder_parts(pair.guide.network),
-        ],
-        sgd,
-        update=lambda: rule.update(pair),
-        shift=-4 * log_vmf_normalizer(size.dim, 1.0) - 4,
-    )
-    plain = plain_byol.BYOL(size.plain_backbone(), size.features, size.dim, size.hidden, momentum).double()
-    published = Training(
-        _of_two(plain.loss),
-        [plain.backbone, plain.projection, plain.prediction, plain.target_backbone, plain.target_projection],
-        sgd,
-        update=plain.update_target,
-    )
-    return ours, _started(published, ours)
+    rule, log_c = ExponentialMovingAverage(0.99), log_vmf_normalizer(size.dim, 1.0)
+    ours = of_pair(initial(BYOL, size, seed), rule, size.sgd, per=0.5, shift=-4 * log_c - 4)
+    plain = plain_byol.BYOL(size.plain_backbone(), size.features, size.dim, size.hidden, rule.momentum)
+    return ours, _published(plain, size.sgd, ours, update=plain.update_target)
 
 
-def vi_simsiam(size: Size, seed: int, *, sgd: Sgd | None = None) -> tuple[Training, Training]:
+def vi_simsiam(size: Size, seed: int) -> tuple[Training, Training]:
     """The pair and Algorithm 1: the same number, which both trainings minimise in nats per dimension of the sphere."""
-    sgd = sgd or size.sgd
-    torch.manual_seed(seed)
     unit = size.dim - 1
-    pair = VISimSiam(size.backbone(), size.features, dim=size.dim, hidden=size.hidden).double()
-    objective = pair_loss(pair, StopGradientCopy())
-    ours = Training(
-        lambda views: objective(views) / unit, [*encoder_parts(pair.model.encoder), predictor_network(pair)], sgd
-    )
-    plain = plain_vi_simsiam.VISimSiam(size.plain_backbone(), size.features, size.dim, size.hidden).double()
-    published = Training(
-        lambda views: plain.loss(*views) / unit, [plain.backbone, plain.projection, plain.prediction], sgd
-    )
-    return ours, _started(published, ours)
+    ours = of_pair(initial(VISimSiam, size, seed), StopGradientCopy(), size.sgd, per=unit)
+    plain = plain_vi_simsiam.VISimSiam(size.plain_backbone(), size.features, size.dim, size.hidden)
+    return ours, _published(plain, size.sgd, ours, per=unit)
 
 
-def _of_two(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Views], Tensor]:
-    return lambda views: loss(views[0], views[1])
+def log_vmf_normalizer(dim: int, concentration: float) -> float:
+    """The constant log C(κ) of Eq. (7), by which objective and published losses differ; not by the library's code."""
+    return float(von_mises_fisher_reference(dim, concentration).log_normalizer)
 
 
-def _started(published: Training, ours: Training) -> Training:
-    published.start_from(ours)
-    return published
+def _published(
+    plain: Any, sgd: Sgd, ours: Training, *, per: float = 1.0, update: Callable[[], object] = lambda: None
+) -> Training:
+    """A published algorithm, whose networks are in the order of the pair's parts, from the pair's weights."""
+    plain.double()
+
+    def loss(views: Views) -> Tensor:
+        nats: Tensor = plain.loss(*views)
+        return nats / per
+
+    training = Training(loss, list(plain.children()), sgd, update)
+    training.start_from(ours)
+    return training

@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from experiments.images.digits import DigitViews, load
-from experiments.special_cases.methods import Size, plain_simsiam_training, predictor_network
-from experiments.special_cases.recovery import (
-    Sgd,
-    Step,
-    Training,
-    Views,
-    digit_views,
-    encoder_parts,
-    log_vmf_normalizer,
-    pair_loss,
-    steps_of,
-)
+from experiments.special_cases.methods import Size, initial, log_vmf_normalizer, of_pair, published_simsiam
+from experiments.special_cases.recovery import Sgd, Step, Training, Views, digit_views, losses_of, pair_loss, steps_of
 from inference.fitting.kl_objective import KLObjective, Pairs
 from inference.fitting.targets import ExponentialMovingAverage, NoStopGradient, StopGradientCopy
 from inference.judging.collapse import effective_rank, standard_deviation
 from models.byol import BYOL
-from models.networks import (
-    ConstantPowerSphericalHead,
-    Encoder,
-    VonMisesFisherHead,
-    simsiam_projector,
-    two_layer_mlp,
-)
-from models.simsiam import SimSiam
+from models.networks import Encoder, VonMisesFisherHead, simsiam_projector, two_layer_mlp
+from models.power_spherical_simsiam import PowerSphericalSimSiam
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
-from ssl_as_inference.sphere import normalize
 
 PIXELS = 256
 MIN_STD, MAX_COLLAPSED_STD = 0.5, 0.05
@@ -48,49 +32,18 @@ def constant_power_spherical(size: Size, seed: int, *, concentration: float = 1.
     The slope of the log density is κ/(1+c) in place of κ. At the start c ≈ 0 and the two losses have nearly the same
     gradient, so that no choice of learning rate is to blame for what follows.
     """
-    torch.manual_seed(seed)
-    pair = SimSiam(size.backbone(), size.features, dim=size.dim, hidden=size.hidden)
-    pair.model.predictor = ConstantPowerSphericalHead(predictor_network(pair), concentration)
-    pair = pair.double()
-    objective = pair_loss(pair, StopGradientCopy())
-    ours = Training(
-        lambda views: objective(views) / 2,
-        [*encoder_parts(pair.model.encoder), predictor_network(pair)],
-        size.sgd.for_loss_scaled_by(concentration),
-        scale=concentration,
-    )
-    published = plain_simsiam_training(size, size.sgd)
-    published.start_from(ours)
-    return ours, published
-
-
-def train(training: Training, steps: int, *, batch_size: int, seed: int) -> list[float]:
-    """Train one alone on digits; its losses."""
-    optimizer = training.sgd.optimizer(training.trainable())
-    losses = []
-    for views in digit_views(steps, batch_size=batch_size, seed=seed):
-        optimizer.zero_grad()
-        loss = training.loss(views)
-        loss.backward()
-        optimizer.step()
-        training.update()
-        losses.append(loss.item())
-    return losses
+    pair = initial(PowerSphericalSimSiam, size, seed, concentration=concentration)
+    sgd = size.sgd.for_loss_scaled_by(concentration)
+    ours = of_pair(pair, StopGradientCopy(), sgd, per=2, scale=concentration)
+    return ours, published_simsiam(size, ours)
 
 
 def moving_average_without_memory(size: Size, seed: int) -> tuple[Training, Training]:
     """BYOL's pair at momentum 0, and SimSiam's rule (a shared encoder) over the same networks (C26)."""
-    separate, rule = _byol(size, seed, 0.0)
-    shared_model, _ = _byol(size, seed, 0.0)
-    shared = MultiViewPair(size.dim, shared_model.model, MultiViewGuide(shared_model.model.encoder))
-    separate_loss, shared_loss = pair_loss(separate, rule), pair_loss(shared, StopGradientCopy())
-    ours = Training(
-        separate_loss,
-        [*encoder_parts(separate.model.encoder), predictor_network(separate)],
-        size.sgd,
-        update=lambda: rule.update(separate),
-    )
-    return ours, Training(shared_loss, [*encoder_parts(shared.model.encoder), predictor_network(shared)], size.sgd)
+    model = initial(BYOL, size, seed).model
+    shared = of_pair(MultiViewPair(size.dim, model, MultiViewGuide(model.encoder)), StopGradientCopy(), size.sgd)
+    separate = of_pair(initial(BYOL, size, seed), ExponentialMovingAverage(0.0), size.sgd)
+    return replace(separate, parts=separate.parts[: len(shared.parts)]), shared
 
 
 def moving_average_that_never_moves(size: Size, seed: int) -> tuple[Training, Training]:
@@ -99,33 +52,17 @@ def moving_average_that_never_moves(size: Size, seed: int) -> tuple[Training, Tr
     The regression knows nothing of pairs and objectives: minus the sum of both cosines. The target's weights are
     compared as well: those of the regression are never touched.
     """
-    pair, rule = _byol(size, seed, 1.0)
-    other, _ = _byol(size, seed, 1.0)
-    encoder, predictor, fixed = other.model.encoder, predictor_network(other), other.guide.network
-    moving = pair_loss(pair, rule)
+    rule, shift = ExponentialMovingAverage(1.0), -2 * log_vmf_normalizer(size.dim, 1.0)
+    ours, other = (of_pair(pair, rule, size.sgd, shift=shift) for pair in (initial(BYOL, size, seed) for _ in range(2)))
+    encoder, predictor, fixed = (nn.Sequential(*other.parts[part]) for part in (slice(2), slice(2, 3), slice(3, 5)))
 
-    def regression(views: list[Tensor]) -> Tensor:
+    def regression(views: Views) -> Tensor:
         with torch.no_grad():
-            targets = [nn.functional.normalize(fixed(view), dim=1) for view in views]
-        outputs = [nn.functional.normalize(predictor(encoder(view)), dim=1) for view in views]
+            targets = [normalize(fixed(view)) for view in views]
+        outputs = [normalize(predictor(encoder(view))) for view in views]
         return -((outputs[0] * targets[1]).sum(1) + (outputs[1] * targets[0]).sum(1)).mean()
 
-    parts = [
-        [*encoder_parts(model.encoder), network, *encoder_parts(target)]
-        for model, network, target in (
-            (pair.model, predictor_network(pair), pair.guide.network),
-            (other.model, predictor, fixed),
-        )
-    ]
-    shift = -2 * log_vmf_normalizer(size.dim, 1.0)
-    ours = Training(moving, parts[0], size.sgd, update=lambda: rule.update(pair), shift=shift)
-    return ours, Training(regression, parts[1], size.sgd)
-
-
-def _byol(size: Size, seed: int, momentum: float) -> tuple[BYOL, ExponentialMovingAverage]:
-    torch.manual_seed(seed)
-    pair = BYOL(size.backbone(), size.features, dim=size.dim, hidden=size.hidden).double()
-    return pair, ExponentialMovingAverage(momentum)
+    return ours, Training(regression, other.parts, size.sgd)
 
 
 def compared(trainings: tuple[Training, Training], size: Size, steps: int, seed: int, description: str) -> list[Step]:
@@ -181,21 +118,19 @@ def collapse(variant: Variant, seed: int, *, steps: int = 200) -> Outputs:
     """Train SimSiam without batch normalisation at the output: whole, or with one of its two parts taken away (C28)."""
     pair = small_pair(seed, predictor=variant != "no predictor")
     target = NoStopGradient() if variant == "no stop-gradient" else StopGradientCopy()
-    loss = pair_loss(pair, target)
-    train(_alone(pair, lambda views: loss(views) / 2), steps, batch_size=128, seed=seed)
-    return outputs_of(pair)
+    return _trained(pair, pair_loss(pair, target), steps, seed)
 
 
 def with_pairs(pairs: Pairs, seed: int, *, steps: int = 300, dim: int = 32) -> Outputs:
     """Train SimSiam with or without the i = j terms (C15)."""
     pair = small_pair(seed, dim=dim, hidden=dim // 4, output_norm=True)
-    loss = pair_loss(pair, StopGradientCopy(), KLObjective(pairs))
-    train(_alone(pair, lambda views: loss(views) / 2), steps, batch_size=128, seed=seed)
+    return _trained(pair, pair_loss(pair, StopGradientCopy(), KLObjective(pairs)), steps, seed)
+
+
+def _trained(pair: MultiViewPair, loss: Callable[[Views], Tensor], steps: int, seed: int) -> Outputs:
+    training = Training(lambda views: loss(views) / 2, [pair.model], Sgd(0.1, 0.9, 1e-3))
+    losses_of(training, digit_views(steps, batch_size=128, seed=seed))
     return outputs_of(pair)
-
-
-def _alone(pair: MultiViewPair, loss: Callable[[Views], Tensor]) -> Training:
-    return Training(loss, [pair.model], Sgd(0.1, 0.9, 1e-3))
 
 
 @torch.no_grad()

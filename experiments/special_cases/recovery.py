@@ -77,6 +77,18 @@ class Training:
         """Running statistics of batch normalisation."""
         return [buffer for part in self.parts for buffer in part.buffers()]
 
+    def backward(self, optimizer: torch.optim.Optimizer, views: Views) -> float:
+        """Fresh gradients of the loss on a batch; returns the loss."""
+        optimizer.zero_grad()
+        loss = self.loss(views)
+        loss.backward()
+        return loss.item()
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take the step, and do what follows it."""
+        optimizer.step()
+        self.update()
+
     def start_from(self, other: Training) -> None:
         """Take over the other training's weights and buffers; their names have to agree."""
         for part, source in zip(self.parts, other.parts, strict=True):
@@ -99,16 +111,11 @@ def steps_of(ours: Training, published: Training, batches: Iterable[Views]) -> I
     """Train both on the same batches and compare them after each step."""
     optimizers = [training.sgd.optimizer(training.trainable()) for training in (ours, published)]
     for views in batches:
-        losses = []
-        for training, optimizer in zip((ours, published), optimizers, strict=True):
-            optimizer.zero_grad()
-            loss = training.loss(views)
-            loss.backward()
-            losses.append((loss.item() - training.shift) / training.scale)
+        both = list(zip((ours, published), optimizers, strict=True))
+        losses = [(one.backward(optimizer, views) - one.shift) / one.scale for one, optimizer in both]
         gradient = _largest_difference(_gradients(ours), _gradients(published))
-        for training, optimizer in zip((ours, published), optimizers, strict=True):
-            optimizer.step()
-            training.update()
+        for training, optimizer in both:
+            training.step(optimizer)
         yield Step(
             losses[0],
             losses[1],
@@ -117,6 +124,15 @@ def steps_of(ours: Training, published: Training, batches: Iterable[Views]) -> I
             _largest_difference(ours.parameters(), published.parameters()),
             _largest_difference(ours.buffers(), published.buffers()),
         )
+
+
+def losses_of(training: Training, batches: Iterable[Views]) -> list[float]:
+    """Train one alone."""
+    optimizer, losses = training.sgd.optimizer(training.trainable()), []
+    for views in batches:
+        losses.append(training.backward(optimizer, views))
+        training.step(optimizer)
+    return losses
 
 
 def _gradients(training: Training) -> list[Tensor]:
@@ -178,19 +194,3 @@ def digit_views(steps: int, *, batch_size: int, seed: int, pixels: int = IMAGE_S
     for _ in range(steps):
         batch = images[torch.randperm(len(images), generator=generator)[:batch_size]]
         yield [adaptive_avg_pool2d(augment(batch).double(), pixels) for _ in range(2)]
-
-
-def log_vmf_normalizer(dim: int, concentration: float) -> float:
-    r"""$\log C(\kappa)$ of Eq. (7) from the power series of $I_\nu$ (DLMF 10.25.2), without the project's own code.
-
-    It is the constant by which the objective and a published loss differ.
-    """
-    order = dim / 2 - 1
-    term = total = 1.0
-    for k in range(1, 10_000):
-        term *= (concentration / 2) ** 2 / (k * (order + k))
-        total += term
-        if term < 1e-20 * total:
-            break
-    # ν log κ of the normaliser cancels that of (κ/2)^ν
-    return order * math.log(2) + math.lgamma(order + 1) - math.log(total) - dim / 2 * math.log(2 * math.pi)

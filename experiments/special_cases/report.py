@@ -5,29 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-
-from tqdm import tqdm
 
 from experiments.figures import recovery_figure, save_figure
-from experiments.records.environment import typed_command
 from experiments.records.record import Cell, Record, Table
-from experiments.special_cases.findings import (
-    Finding,
-    ends_of_the_moving_average,
-    power_spherical_is_not_simsiam,
-    what_collapses,
-)
 from experiments.special_cases.methods import SIZES, Size, byol, simsiam, vi_simsiam
-from experiments.special_cases.recovery import (
-    TOLERANCES,
-    Step,
-    Training,
-    digit_views,
-    is_recovered,
-    largest_differences,
-    steps_of,
-)
+from experiments.special_cases.negative_results import compared
+from experiments.special_cases.recovery import TOLERANCES, Step, Training, is_recovered, largest_differences
+from experiments.verification import ledger, trajectories
+from experiments.verification.lab import Lab
+from experiments.verification.report import plain
 
 _HEADINGS = {
     "loss": "loss, every step",
@@ -45,23 +31,18 @@ class Method:
         name: For people.
         affine_map: How the two losses are related.
         trainings: The pair's training and the published one.
-        findings: What is measured afterwards, from a seed.
+        limits: Numbers of the claims about what it is not and what breaks it, which are checked afterwards.
     """
 
     name: str
     affine_map: str
     trainings: Callable[[Size, int], tuple[Training, Training]]
-    findings: Callable[[int], Sequence[Finding]] = lambda _: ()
+    limits: tuple[str, ...] = ()
 
 
 METHODS = {
-    "simsiam": Method(
-        "SimSiam",
-        "SimSiam's loss = objective / 2 + log C(1), an image",
-        simsiam,
-        lambda seed: [*power_spherical_is_not_simsiam(seed), *what_collapses()],
-    ),
-    "byol": Method("BYOL", "BYOL's loss = 2 × objective + 4 log C(1) + 4, an image", byol, ends_of_the_moving_average),
+    "simsiam": Method("SimSiam", "SimSiam's loss = objective / 2 + log C(1), an image", simsiam, ("C11", "C28")),
+    "byol": Method("BYOL", "BYOL's loss = 2 × objective + 4 log C(1) + 4, an image", byol, ("C26",)),
     "vi_simsiam": Method("VI-SimSiam", "Algorithm 1 = objective, an image; both divided by d - 1", vi_simsiam),
 }
 """By their names on the command line."""
@@ -76,14 +57,14 @@ def run(options: argparse.Namespace) -> int:
         f"{method.name} as a model/guide pair, and as published: {options.backbone} backbone, {options.steps} steps of "
         f"{size.batch_size} digits, float64\nCompared after the map {method.affine_map}\n"
     )
-    batches = digit_views(options.steps, batch_size=size.batch_size, seed=options.seed, pixels=size.pixels)
-    bar = tqdm(batches, total=options.steps, desc=method.name, unit="step")
-    steps = list(steps_of(*method.trainings(size, options.seed), bar))
+    steps = compared(method.trainings(size, options.seed), size, options.steps, options.seed, method.name)
     table = difference_table(steps)
     print(f"\n{table.aligned()}\n")
-    findings = list(method.findings(options.seed))
-    for finding in findings:
-        print(f"{'holds' if finding.holds else 'FAILS'}: {finding.statement}\n       {finding.measured}")
+    lab = Lab(seed=options.seed)
+    limits = [ledger.run(claim, lab) for claim in ledger.claims_of(trajectories) if claim.id in method.limits]
+    for limit in limits:
+        verdict = "holds" if limit.passed else "FAILS"
+        print(f"{verdict}: {limit.claim.id} {plain(limit.claim.statement, 200)}\n       {limit.outcome.detail}")
     recovered = is_recovered(steps)
     figure = recovery_figure(
         {
@@ -93,28 +74,24 @@ def run(options: argparse.Namespace) -> int:
         {name: [getattr(step, name) for step in steps] for name in TOLERANCES},
         TOLERANCES,
     )
-    name = f"{options.method}_{options.backbone}"
-    folder: Path = options.out
-    typed = [options.method]
-    for option in ("backbone", "steps", "seed"):
-        typed += [f"--{option}", str(getattr(options, option))]
+    name, folder = f"{options.method}_{options.backbone}", options.out
     record = Record(
         name,
         f"{method.name} recovered, {options.backbone}",
-        typed_command("experiments.recover", [*typed, "--learning-rate", str(size.sgd.learning_rate)]),
-        {"map": method.affine_map, "allowed": TOLERANCES},
+        options.command,
+        {"map": method.affine_map, "allowed": TOLERANCES, "learning rate": size.sgd.learning_rate},
         (options.seed,),
         (table,),
         figures=(f"{name}.png",),
         details={
             "recovered": recovered,
-            "findings": [asdict(finding) for finding in findings],
+            "limits": [{"claim": limit.claim.id, "holds": limit.passed, **asdict(limit.outcome)} for limit in limits],
             "steps": [asdict(step) for step in steps],
         },
     )
     print("Saved:", f"  {record.save(folder)}", f"  {save_figure(figure, folder / record.figures[0])}", sep="\n")
     print(f"\n{method.name} {'is' if recovered else 'is NOT'} recovered within the tolerances.")
-    return 0 if recovered and all(finding.holds for finding in findings) else 1
+    return 0 if recovered and all(limit.passed for limit in limits) else 1
 
 
 def difference_table(steps: Sequence[Step]) -> Table:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import torch
 from torch import Tensor, nn
 
 from experiments.special_cases.methods import predictor_network
 from experiments.special_cases.negative_results import small_pair
-from experiments.special_cases.recovery import Views, digit_views, pair_loss
+from experiments.special_cases.recovery import Sgd, Training, Views, digit_views, losses_of, pair_loss
 from inference.fitting.targets import NoStopGradient, StopGradientCopy
 from models.networks import VonMisesFisherHead
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
@@ -67,15 +67,8 @@ def losses_of_gradient_descent(*, stopped: bool, steps: int = 100, learning_rate
     """The loss along plain gradient descent on the same views at every step, from `turning_pair`."""
     pair, views = turning_pair()
     loss = pair_loss(pair, StopGradientCopy() if stopped else NoStopGradient())
-    optimizer = torch.optim.SGD(pair.model.parameters(), lr=learning_rate)
-    values = []
-    for _ in range(steps):
-        optimizer.zero_grad()
-        value = loss(views)
-        value.backward()
-        optimizer.step()
-        values.append(value.item())
-    return values
+    training = Training(loss, [pair.model], Sgd(learning_rate, 0.0, 0.0))
+    return losses_of(training, repeat(views, steps))
 
 
 def rises(values: list[float]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.figures import save_figure
 from experiments.records.record import FOLDER, Record
 from experiments.studies.engine import Study, Workers
-from experiments.studies.options import ROWS, RUNS_A_GPU
+from experiments.studies.options import ROWS, RUNS_A_GPU, alone
 from experiments.studies.plan import Plan, Scale, rows, set_label
 
 
@@ -32,12 +33,13 @@ def carry_through(
     Raises:
         ValueError: If nothing is finished in the end.
     """
-    left, count = study.read(), len(study.everything)
-    print(f"{count} runs, of which {count - len(left)} are finished", flush=True)
-    if left and not options.table_only:
-        prepare(left)
-        jobs = options.jobs or (None if options.scheduler else cores())
-        study.work(Workers(jobs, options.scheduler, **workers))
+    with alone(options.out):
+        left, count = study.read(), len(study.everything)
+        print(f"{count} runs, of which {count - len(left)} are finished", flush=True)
+        if left and not options.table_only:
+            prepare(left)
+            jobs = options.jobs or (None if options.scheduler else cores())
+            study.work(Workers(jobs, options.scheduler, **workers))
     if not study.results:
         why = "".join(f": {failure}" for failure in [*study.failures.values()][:1])
         raise ValueError(f"{options.out} holds no finished run to make a table of{why}")
@@ -71,7 +73,9 @@ def planned(options: argparse.Namespace, study: str = "table1", *, tuned: bool =
             raise ValueError(f"--scale {scale.name} needs --rates: those that python -m experiments.table1 has chosen")
         fixed = dict(zip(ROWS["methods"], rates, strict=True))
     machine, workers = _machine(options)
-    chosen = tuple(row for row in rows(study, scale.base, fixed) if row.key in options.rows)
+    every = rows(study, scale.base, fixed)
+    wanted = options.rows or scale.rows.get(study) or [row.key for row in every if row.scale is None]
+    chosen = tuple(row for row in every if row.key in wanted)
     return Plan(scale, chosen, sets, tuple(range(options.seeds)), options.out, machine, tune_on), workers
 
 
@@ -102,14 +106,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def save(record: Record, figure: Figure, options: argparse.Namespace, wide: tuple[int | None, int | None]) -> None:
-    """Print the tables, and save record and figure.
+def save(
+    record: Record, figure: Figure, study: Study, options: argparse.Namespace, wide: tuple[int | None, int | None]
+) -> int:
+    """Print the tables, save record and figure, and name what failed.
 
     Args:
         record: What came out.
         figure: Its first one.
+        study: The runs.
         options: What `StudyParser` has parsed.
         wide: Columns that show their intervals on the terminal: of the first table, of the others; `None` for all.
+
+    Returns:
+        The exit status: 0 if every run ended well.
     """
     for note in record.notes:
         print(f"\n{note}")
@@ -121,3 +131,6 @@ def save(record: Record, figure: Figure, options: argparse.Namespace, wide: tupl
     print("\nSaved " + ", ".join(str(path) for path in saved))
     if options.publish:
         print("Next: python -m experiments.results")
+    for name, why in study.failures.items():
+        print(f"error: {name} failed: {why}", file=sys.stderr)
+    return 1 if study.failures else 0

@@ -17,6 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from experiments.pretraining.interruption import interrupt_all
 from experiments.records.record import write_text
 from inference.fitting.checkpointing import CheckpointError
@@ -29,8 +31,6 @@ Result = dict[str, Any]
 
 _RESULT = "result.json"
 _SECONDS_TO_SAVE = 60.0
-_MINUTE, _HOUR = 60, 3600
-_FEW = 90  # seconds or minutes that are still said as such
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Study:
                     self.failures[run.name], said = failure, f"FAILED: {failure}"
                 else:
                     self.results[run.name] = result
-                    said = f"{self.say(result)}, {words(sum(result['seconds'].values()))}"
+                    said = f"{self.say(result)}, {tqdm.format_interval(sum(result['seconds'].values()))}"
                 ended = f"{len(self.results) + len(self.failures)}/{len(self.everything)}"
                 print(f"[{ended}{self._time_left(jobs)}] {run.title}: {said}", flush=True)
                 done.update(begin(1))
@@ -148,7 +148,7 @@ class Study:
         if not known or not left:
             return ""
         seconds = sum(sum(self.results[run.name]["seconds"].values()) for run in known)
-        return f", about {words(seconds / sum(run.epochs for run in known) * left / jobs)} left"
+        return f", about {tqdm.format_interval(seconds / sum(run.epochs for run in known) * left / jobs)} left"
 
 
 def keep(folder: Path, result: Result) -> Result:
@@ -179,18 +179,6 @@ def kept(folder: Path, different: Callable[[Result], list[str]]) -> Result | Non
     if lines:
         raise CheckpointError(f"{path} is of other settings: {'; '.join(lines)}. Give the same ones, or another --out")
     return result
-
-
-def words(seconds: float) -> str:
-    """A duration.
-
-    Example:
-        >>> words(42), words(600), words(3 * 3600)
-        ('42 s', '10 min', '3.0 h')
-    """
-    if seconds < _FEW:
-        return f"{seconds:.0f} s"
-    return f"{seconds / _MINUTE:.0f} min" if seconds < _FEW * _MINUTE else f"{seconds / _HOUR:.1f} h"
 
 
 def _carry_out(carry_out: Callable[[Any], Result], run: Any, folder: Path) -> tuple[Result | None, str]:

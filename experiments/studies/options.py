@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ class StudyParser(CommandLineParser):
         """Add those of rows.yaml and scales.yaml."""
         add, keys = self.add_argument, [*ROWS[self.module]]
         add("--scale", choices=[*SCALES], default=scale, help="size of the trainings; tiny is for tests")
-        add("--rows", nargs="+", choices=keys, default=keys, metavar="ROW", help=f"some of {', '.join(keys)}")
+        add("--rows", nargs="+", choices=keys, metavar="ROW", help=f"some of {', '.join(keys)}; default: the scale's")
         add("--epochs", type=whole_number(1), help="epochs, instead of the scale's")
         add("--root", default="data", help="folder of the named sets")
         add("--download", action="store_true", help="fetch a named set that is missing")
@@ -55,37 +54,24 @@ class StudyParser(CommandLineParser):
         add("--name", help=f"name of the record; default: {self.module}, with the scale where it is not full")
         add("--publish", action="store_true", help="put record and figure in experiments/results as well")
 
-    def conduct(self, options: argparse.Namespace, work: Callable[[], dict[str, str]]) -> int:
-        """Do the work of a command, alone in its folder; returns the exit status: 0 if every run ended well.
-
-        A mistake is reported in one line; an interruption, by SIGTERM too, with the command that goes on.
-
-        Args:
-            options: What was parsed.
-            work: Returns why runs failed, by their names.
-        """
+    def run(self, arguments: Sequence[str] | None, module: str) -> int:
+        """As for any command; an interruption, by SIGTERM too, is reported with the command that goes on."""
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            with alone(options.out, self.prog):
-                failures = work()
-        except (ValueError, OSError) as error:
-            return self.fail(error)
+            return super().run(arguments, module)
         except KeyboardInterrupt:
             print(f"\n{self.prog}: stopped; the same command goes on where it was", file=sys.stderr)
             return 130
         finally:
             signal.signal(signal.SIGTERM, before)
-        for name, why in failures.items():
-            print(f"{self.prog}: {name} failed: {why}", file=sys.stderr)
-        return 1 if failures else 0
 
 
 @contextmanager
-def alone(folder: Path, program: str) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Keep a second command out of the folder."""
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"another {program} is at work in {folder}") from error
+            raise ValueError(f"another command is at work in {folder}") from error
         yield

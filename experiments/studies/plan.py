@@ -37,6 +37,7 @@ class Scale:
     tuning_epochs: int
     probe: Mapping[str, Any] = field(default_factory=dict)
     fixed_rates: Sequence[float] = ()
+    rows: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def named(cls, name: str, epochs: int | None = None) -> Scale:
@@ -60,6 +61,7 @@ class Row:
     rate: str | None = "vi_simsiam"
     changes: Mapping[str, Any] = field(default_factory=dict)
     kind: Literal["trained", "untrained", "pixels"] = "trained"
+    scale: str | None = None
 
 
 def rows(study: str, base: Mapping[str, Any], fixed: Mapping[str, float] | None = None) -> tuple[Row, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -14,11 +16,14 @@ from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
 from experiments.figures.recipes import Column, recipes_figure
 from experiments.images.degradation_series import DEGRADATIONS
 from experiments.records.record import Cell, Record, Table
+from experiments.studies import looking
+from experiments.studies.conducting import carry_through, planned, save
 from experiments.studies.engine import Result
 from experiments.studies.looking import AGREEMENT, EXCESS, FALL, MEAN, UNTOUCHED, Questions, Seen
 from experiments.studies.options import ROWS
 from experiments.studies.plan import PLAIN, REFERENCE, Row
 from experiments.studies.tables import DIFFERENCE, ENCODERS, TOP1, Columns, Outcome, Read, about, measured, record_of
+from experiments.studies.training import trainings
 from inference.judging.collapse import has_collapsed
 from inference.judging.resampling import Estimate
 
@@ -53,6 +58,20 @@ def asked(name: str, u: str | None = None) -> Read:
         return value
 
     return read
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train and ask what is not finished, and save the tables; returns the exit status: 0 if every run ended well."""
+    questions = Questions(options.images, tuple(options.foreign))
+    plan, workers = planned(options, "recipes", tuned=False)
+    asked_of = partial(partial, questions=questions)
+    study = trainings(plan, asked_of(looking.carry_out), asked_of(looking.finished))
+    carry_through(study, options, asked_of(looking.prepare), **workers)
+    looking.add_ensembles(plan, study.results)
+    seen = next(found for run in plan.everything() if (found := looking.seen_of(run)) is not None)
+    outcome = Outcome(plan, study, plan.sets[0])
+    made = recipes_record(options.record, outcome, seen, options.command, options.note)
+    return save(*made, study, options, (2, 0))
 
 
 def recipes_record(name: str, outcome: Outcome, seen: Seen, command: str, note: str = "") -> tuple[Record, Figure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,8 +12,9 @@ from matplotlib.figure import Figure
 from experiments.evaluation.uncertainty.report import over_seeds
 from experiments.figures.accuracies import accuracies_figure
 from experiments.records.record import Cell, Record, Table
+from experiments.studies.conducting import carry_through, planned, save
 from experiments.studies.engine import Result, Study
-from experiments.studies.options import ROWS
+from experiments.studies.options import ROWS, alone
 from experiments.studies.plan import (
     HELD_OUT,
     REFERENCE,
@@ -23,6 +25,8 @@ from experiments.studies.plan import (
     set_label,
     tuning_name,
 )
+from experiments.studies.side_by_side import train_side_by_side
+from experiments.studies.training import prepare, trainings
 
 TOP1 = "top-1"
 DIFFERENCE = "difference to SimSiam"
@@ -102,6 +106,22 @@ class Outcome:
             return Cell(text="failed") if any(name in failures for name in tried) else None
         bad = sum(run_name(self.group, row.key, seed) in failures for seed in plan.seeds)
         return Cell(text=f"failed ({bad} of {len(plan.seeds)} seeds)") if bad else None
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train what is not finished, and save table 1; returns the exit status: 0 if every training ended well."""
+    plan, workers = planned(options, tuned=options.minutes is None)
+    if options.minutes is None:
+        study = trainings(plan)
+        carry_through(study, options, prepare, **workers)
+    else:
+        # Compiling would take more of the time than it saves, and so would a cache on the disk.
+        quick = replace(plan, machine={**plan.machine, "engine.compile": False, "data.cache": None})
+        with alone(options.out):
+            plan, study = train_side_by_side(quick, options.minutes, record=not options.eager)
+        options.note = f"{options.note} The learning rates were given.".strip()
+    record, figure = table1(options.record, plan, study, options.command, options.note)
+    return save(record, figure, study, options, (None, None))
 
 
 def table1(name: str, plan: Plan, study: Study, command: str, note: str = "") -> tuple[Record, Figure]:

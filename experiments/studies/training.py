@@ -38,29 +38,34 @@ PARTS: tuple[Part, ...] = ("train", "val")
 
 
 def carry_out(run: Training) -> Result:
+    """What `train_and_judge` does, with what would be printed in log.txt in the run's folder."""
+    folder = Path(run.config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a", 1, encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        return train_and_judge(run)
+
+
+def train_and_judge(run: Training) -> Result:
     """Train, or go on with the training, and judge; the result is kept in the run's folder.
 
-    What would be printed goes to log.txt there. The exported encoder stays, checkpoints do not.
+    The exported encoder stays, checkpoints do not.
 
     Raises:
         ValueError: If a setting or the images cannot be used.
         TrainingFailedError: If the loss is NaN or infinite.
         TrainingInterruptedError: If a signal stopped the training.
     """
-    folder, config = Path(run.config.out), run.config
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("a", 1, encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-        started = time.monotonic()
-        if run.epochs:
-            if config.engine.compile:
-                # Each network is compiled anew; torch gives up after a few in one process unless it forgets the others.
-                torch._dynamo.reset()  # noqa: SLF001
-            pretrain(config, "auto")
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        result = conclude(run, time.monotonic() - started)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    config, started = run.config, time.monotonic()
+    if run.epochs:
+        if config.engine.compile:
+            # Each network is compiled anew; torch gives up after a few in one process unless it forgets the others.
+            torch._dynamo.reset()  # noqa: SLF001
+        pretrain(config, "auto")
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    result = conclude(run, time.monotonic() - started)
+    shutil.rmtree(Path(config.out) / CHECKPOINTS, ignore_errors=True)
     return result
 
 

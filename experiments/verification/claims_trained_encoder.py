@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
 from functools import cache
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from experiments.command_line.progress import quiet_lightning
 from experiments.images.digits import DigitViews, load
-from experiments.studies.digits import RECIPES, train_and_measure
+from experiments.pretraining.building import build_pair
+from experiments.pretraining.export import load_pretrained
+from experiments.pretraining.training import pretrain
+from experiments.studies.quickstart import digits_plan
 from experiments.verification.aggregate import angle_of_pulls, bingham, rayleigh
 from experiments.verification.claim import Z_SCORE, Outcome, claim
 from experiments.verification.lab import Lab
@@ -21,26 +27,31 @@ from ssl_as_inference.graphical_model import MultiViewPair
 
 _EPOCHS = 20
 _FAR, _LEAST_ANGLE = 100.0, 10.0
-_METHODS = tuple(RECIPES)
+_METHODS = ("SimSiam", "VI-SimSiam")
 
 
 @cache
-@quiet_lightning(threads=1)
 def _pairs(method: str, seed: int, epochs: int) -> dict[str, MultiViewPair]:
-    """The pair with the weights that it begins with, and trained on the digits."""
-    train, test = load()
-    torch.manual_seed(seed)
-    untrained = RECIPES[method].build()
-    update_bn([train.images], untrained.model.encoder)
-    trained = train_and_measure(method, RECIPES[method], train, test, epochs=epochs, seed=seed, watched=False).pair
-    return {"untrained": untrained.eval(), "trained": trained.eval()}
+    """The quickstart's pair with the weights that it begins with, and trained on the digits."""
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        plan = digits_plan(seed, epochs, Path(folder), {"engine.accelerator": "cpu"})
+        (config,) = (run.config for row, run in zip(plan.rows, plan.runs({}), strict=True) if row.label == method)
+        untrained = build_pair(config)
+        update_bn([_normalized(load()[0].images)], untrained.model.encoder)
+        pretrain(config)
+        return {"untrained": untrained.eval(), "trained": load_pretrained(config.out).pair.eval()}
 
 
 def _views(seed: int) -> list[Tensor]:
     """Two views of each of the 1,797 digits."""
     train, test = load()
     draw = DigitViews(torch.Generator().manual_seed(seed))
-    return [draw(torch.cat([train.images, test.images])) for _ in range(2)]
+    return [_normalized(draw(torch.cat([train.images, test.images]))) for _ in range(2)]
+
+
+def _normalized(images: Tensor) -> Tensor:
+    """As the encoders see them: with the mean and the standard deviation ½."""
+    return 2 * images - 1
 
 
 def _departure(z: Tensor) -> tuple[float, str]:
@@ -69,7 +80,7 @@ def the_average_of_the_experts(lab: Lab, method: str, epochs: int = _EPOCHS) -> 
     """
     pairs = _pairs(method, lab.seed, epochs)
     torch.manual_seed(lab.seed)  # whether the pairs were trained now or before
-    control, measured = _departure(SphericalUniform(RECIPES[method].dim, dtype=torch.float64).sample((1797,)))
+    control, measured = _departure(SphericalUniform(pairs["trained"].dim, dtype=torch.float64).sample((1797,)))
     details, wrong = [f"{method}: uniform draws {measured}"], 0
     for name, pair in pairs.items():
         expert: Any = pair.model.expert(_views(lab.seed)[0])

@@ -151,7 +151,7 @@ def a_learned_concentration_is_calibrated(lab: Lab) -> Outcome:
     bins = trained.by_prediction
     detail = (
         f"ρ(κ) of ten bins of κ: {_values(bins.predicted.tolist())}; empirical resultant: "
-        f"{_values(bins.empirical.tolist())}; largest gap over these {bins.gap:.3f}, over bins of the known "
-        f"concentration {trained.by_truth.gap:.3f} (untrained {untrained.by_truth.gap:.3f})"
+        f"{_values(bins.observed.tolist())}; largest gap over these {bins.largest_gap:.3f}, over bins of the known "
+        f"concentration {trained.by_truth.largest_gap:.3f} (untrained {untrained.by_truth.largest_gap:.3f})"
     )
     return Outcome(trained.gap, detail)

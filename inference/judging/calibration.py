@@ -48,7 +48,9 @@ class CalibrationBins:
         return float((gap * self.count).sum() / self.count.sum())
 
 
-def calibration_bins(predicted: Tensor, observed: Tensor, *, bins: int = 10) -> CalibrationBins:
+def calibration_bins(
+    predicted: Tensor, observed: Tensor, *, bins: int = 10, by: Tensor | None = None
+) -> CalibrationBins:
     r"""Compare predicted mean cosines with observed cosines, an equal number of images at a time.
 
     The prediction grows with κ, so these are also bins of κ. The mean of n cosines has a standard error, their standard
@@ -58,6 +60,7 @@ def calibration_bins(predicted: Tensor, observed: Tensor, *, bins: int = 10) -> 
         predicted: ρ(κ) or A(κ), shape `(images,)`.
         observed: $\mu^\top f$ with f of another, fresh view, shape `(images,)`.
         bins: Number of bins, at most as many as images. Sizes differ by one image at most.
+        by: What puts the images in order, shape `(images,)`; the prediction when not given.
 
     Raises:
         ValueError: If the shapes disagree, a value is not finite or `bins` is outside its range.
@@ -69,7 +72,7 @@ def calibration_bins(predicted: Tensor, observed: Tensor, *, bins: int = 10) -> 
     _check_pair("predicted", predicted, "observed", observed)
     if not 1 <= bins <= len(predicted):
         raise ValueError(f"bins must lie between 1 and the number of images, {len(predicted)}, got {bins}")
-    order = predicted.argsort(stable=True)
+    order = (predicted if by is None else by).argsort(stable=True)
     parts = order.tensor_split(bins)
     return CalibrationBins(
         torch.stack([predicted[part].double().mean() for part in parts]),

@@ -550,7 +550,7 @@ def test_a_path_or_a_calibration_that_is_off_is_reported(monkeypatch: pytest.Mon
     for error, holds in ((1e-12, True), (1e-8, False)):
         assert outcome(path, monkeypatch, target_path_error=lambda _, error=error: error) is holds
     calibrated = trajectories.a_learned_concentration_is_calibrated
-    bins = SimpleNamespace(predicted=torch.zeros(1), empirical=torch.zeros(1), gap=0.0)
+    bins = SimpleNamespace(predicted=torch.zeros(1), observed=torch.zeros(1), largest_gap=0.0)
     for gap, holds in ((0.02, True), (0.04, False), (math.nan, False)):
         found = SimpleNamespace(gap=gap, by_prediction=bins, by_truth=bins)
         assert outcome(calibrated, monkeypatch, calibrate=lambda found=found, **_: (found, found)) is holds

@@ -274,9 +274,7 @@ def test_bad_arguments_give_one_line(case: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_missing_gpu_gives_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["distributions", "--device", "cuda", "--out", str(tmp_path)])
-    assert exit_.value.code == 2
+    assert main(["distributions", "--device", "cuda", "--out", str(tmp_path)]) == 2
     assert "argument --device: PyTorch sees no GPU here" in capsys.readouterr().err
 
 

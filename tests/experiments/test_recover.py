@@ -18,13 +18,7 @@ from experiments import recover
 from experiments.figures import recovery_figure
 from experiments.records.record import Record
 from experiments.special_cases import report
-from experiments.special_cases.findings import (
-    Finding,
-    ends_of_the_moving_average,
-    power_spherical_is_not_simsiam,
-    what_collapses,
-)
-from experiments.special_cases.methods import SIZES, Size, byol, simsiam, vi_simsiam
+from experiments.special_cases.methods import SIZES, Size, byol, log_vmf_normalizer, simsiam, vi_simsiam
 from experiments.special_cases.recovery import (
     TOLERANCES,
     Sgd,
@@ -33,10 +27,11 @@ from experiments.special_cases.recovery import (
     digit_views,
     is_recovered,
     largest_differences,
-    log_vmf_normalizer,
     steps_of,
 )
 from experiments.special_cases.report import difference_table
+from experiments.verification import ledger, trajectories
+from experiments.verification.claim import Claim, Outcome
 
 Method = Callable[[Size, int], tuple[Training, Training]]
 METHODS: dict[str, Method] = {"simsiam": simsiam, "byol": byol, "vi_simsiam": vi_simsiam}
@@ -168,12 +163,23 @@ def test_rescaled_settings_take_the_same_step() -> None:
     torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-14)
 
 
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> list[Claim]:
+    """Stands in for the claims about trainings, which take long: C26 holds at each momentum, C11 does not."""
+    outcomes = {"C11": 1.0, "C26": 0.0, "C27": 1.0}
+    made = [
+        Claim(number, "Eq. (8)", "It holds.", "trajectory", 0.0, lambda lab, error=error: Outcome(error + lab.seed - 1))
+        for number, error in (*outcomes.items(), ("C26", 0.0))
+    ]
+    monkeypatch.setattr(ledger, "claims_of", lambda _: made)
+    return made
+
+
+@pytest.mark.usefixtures("claims")
 @pytest.mark.parametrize("name", ["byol", "vi_simsiam"])
 def test_the_command_prints_its_table_and_saves_figure_and_numbers(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = replace(report.METHODS["byol"], findings=lambda seed: ends_of_the_moving_average(seed, steps=2))
-    monkeypatch.setitem(report.METHODS, "byol", short)
     assert recover.main([name, "--steps", "3", "--seed", "1", "--out", str(tmp_path / "made")]) == 0
     printed = capsys.readouterr().out
     assert printed.count("agrees") == 4
@@ -182,9 +188,9 @@ def test_the_command_prints_its_table_and_saves_figure_and_numbers(
     record = Record.load(tmp_path / "made" / f"{name}_small.json")
     assert record.details["recovered"] is True
     assert len(record.details["steps"]) == 3
-    assert record.command.startswith(f"python -m experiments.recover {name} --backbone small --steps 3 --seed 1")
-    assert all(finding["holds"] for finding in record.details["findings"])
-    assert len(record.details["findings"]) == (2 if name == "byol" else 0)
+    assert record.command.startswith(f"python -m experiments.recover {name} --steps 3 --seed 1")
+    found = [(limit["claim"], limit["holds"]) for limit in record.details["limits"]]
+    assert found == ([("C26", True)] * 2 if name == "byol" else [])
     assert (tmp_path / "made" / f"{name}_small.png").stat().st_size > 10_000
 
 
@@ -193,21 +199,15 @@ def test_the_command_fails_when_a_tolerance_is_not_met(tmp_path: Path, monkeypat
     assert recover.main(["vi_simsiam", "--steps", "1", "--out", str(tmp_path)]) == 1
 
 
-def test_the_command_fails_when_a_limit_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    silent = replace(
-        report.METHODS["vi_simsiam"], findings=lambda _: [Finding("the sky is green", "blue", holds=False)]
-    )
-    monkeypatch.setitem(report.METHODS, "vi_simsiam", silent)
-    assert recover.main(["vi_simsiam", "--steps", "1", "--out", str(tmp_path)]) == 1
+@pytest.mark.usefixtures("claims")
+def test_the_command_fails_when_a_limit_does_not_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert recover.main(["simsiam", "--steps", "1", "--seed", "1", "--out", str(tmp_path)]) == 1
+    assert "FAILS: C11 It holds." in capsys.readouterr().out
 
 
-def test_what_is_not_simsiam_and_what_collapses_is_measured() -> None:
-    (finding,) = power_spherical_is_not_simsiam(0, steps=4)
-    assert "C11" in finding.statement
-    assert not power_spherical_is_not_simsiam(0, steps=1)[0].holds
-    both, *collapsed = what_collapses(seeds=1, steps=1)
-    assert both.holds  # untrained outputs are spread
-    assert [finding.holds for finding in collapsed] == [False, False]
+def test_every_limit_that_is_checked_is_a_claim_about_trainings() -> None:
+    known = {claim.id for claim in ledger.claims_of(trajectories)}
+    assert {number for method in report.METHODS.values() for number in method.limits} <= known
 
 
 @pytest.mark.parametrize(

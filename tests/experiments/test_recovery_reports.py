@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments.special_cases import findings
-from experiments.special_cases.negative_results import VARIANTS, Outputs, Variant
 from experiments.special_cases.recovery import (
     TOLERANCES,
     Sgd,
@@ -70,26 +66,3 @@ def test_one_difference_of_one_step_is_enough_not_to_be_recovered(name: str) -> 
         steps = [EQUAL, replace(EQUAL, **{name: factor * TOLERANCES[name]}), EQUAL]
         assert largest_differences(steps)[name] == factor * TOLERANCES[name]
         assert is_recovered(steps) is recovered
-
-
-@pytest.mark.parametrize("odd", [None, *VARIANTS])
-def test_one_seed_that_does_not_do_as_its_variant_should_is_reported(
-    odd: Variant | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def collapse(variant: Variant, seed: int, *, steps: int) -> Outputs:
-        collapsed = (variant != "both") is not (variant == odd and seed == 1)
-        return Outputs(0.02 if collapsed else 0.9, 1.0 if collapsed else float(steps), 0.5)
-
-    monkeypatch.setattr(findings, "collapse", collapse)
-    found = findings.what_collapses(seeds=3)
-    assert [finding.holds for finding in found] == [variant != odd for variant in VARIANTS]
-
-
-@pytest.mark.parametrize(("name", "difference"), [("loss", 1e-9), ("weights", 1e-9), ("weights", 1e-11)])
-def test_a_moving_average_that_does_not_end_as_it_should_is_reported(
-    name: str, difference: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compared: Callable[..., Any] = lambda *_: [EQUAL, replace(EQUAL, **{name: difference}), EQUAL]  # noqa: E731
-    monkeypatch.setattr(findings, "compared", compared)
-    found = findings.ends_of_the_moving_average(0)
-    assert [finding.holds for finding in found] == [difference < findings.END_TOLERANCE] * 2

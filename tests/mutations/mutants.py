@@ -517,7 +517,11 @@ MUTANTS = (
         _JUDGING + "collapse.py", "return normalize(outputs.double())", "return outputs.double()", "", _COLLAPSE_TESTS
     ),
     Mutant(
-        _JUDGING + "calibration.py", "order = predicted.argsort", "order = observed.argsort", "", _CALIBRATION_TESTS
+        _JUDGING + "calibration.py",
+        "(predicted if by is None else by).argsort",
+        "observed.argsort",
+        "",
+        _CALIBRATION_TESTS,
     ),
     Mutant(
         _JUDGING + "calibration.py",
@@ -717,9 +721,6 @@ MUTANTS = (
     Mutant(_CASES + "recovery.py", "abs(losses[0] - losses[1])", "losses[0] - losses[1]", "", _RECOVERY_TESTS),
     Mutant(_CASES + "recovery.py", "any(math.isnan(value) for", "all(math.isnan(value) for", "", _NAN_TEST),
     Mutant(_CASES + "recovery.py", "return all(value <= TOL", "return any(value <= TOL", "", _RECOVERY_TESTS),
-    Mutant(_CASES + "findings.py", "else max(spread) <", "else min(spread) <", "", _RECOVERY_TESTS),
-    Mutant(_CASES + "findings.py", "min(spread) > MIN_STD", "max(spread) > MIN_STD", "", _RECOVERY_TESTS),
-    Mutant(_CASES + "findings.py", "all(value <= END_TOLERANCE", "any(value <= END_TOLERANCE", "", _RECOVERY_TESTS),
     # the study of uncertainty
     Mutant(
         _STUDY + "observations.py",

@@ -30,25 +30,17 @@ _SCENE: dict[str, Any] = {
 }
 
 
-def density_on_the_sphere(resolution: int = 60) -> Figure:
+def density_on_the_sphere() -> Figure:
     r"""Draw the densities of $\mathrm{vMF}(\mu,\kappa/2)$ and $\mathrm{PS}(\mu,\kappa)$ on two turnable spheres.
 
     The Power Spherical with κ is close to the von Mises–Fisher with κ/2 for large κ (C20), so that the two
     are drawn side by side at those. The colour is the density relative to its value at the mode.
 
-    Args:
-        resolution: Points from pole to pole.
-
-    Raises:
-        ValueError: If `resolution` is less than 8.
-
     Example:
-        >>> len(density_on_the_sphere(12).layout.sliders[0].steps) == len(CONCENTRATIONS)
+        >>> len(density_on_the_sphere().layout.sliders[0].steps) == len(CONCENTRATIONS)
         True
     """
-    if resolution < 8:
-        raise ValueError(f"resolution must be at least 8, got {resolution}")
-    points = _points(resolution)
+    points = _points()
     mean_direction = torch.nn.functional.normalize(torch.tensor([1.0, -1.0, 0.6], dtype=torch.float64), dim=0)
     pairs = [
         (VonMisesFisher(mean_direction, kappa / 2), PowerSpherical(mean_direction, kappa)) for kappa in CONCENTRATIONS
@@ -82,9 +74,9 @@ def density_on_the_sphere(resolution: int = 60) -> Figure:
     return dress(figure, "Experts on the sphere: turn them, and move κ", narrow=narrow)
 
 
-def _points(resolution: int) -> Tensor:
-    polar = torch.linspace(0, math.pi, resolution, dtype=torch.float64)[:, None]
-    azimuth = torch.linspace(0, 2 * math.pi, 2 * resolution, dtype=torch.float64)[None, :]
+def _points() -> Tensor:
+    polar = torch.linspace(0, math.pi, 60, dtype=torch.float64)[:, None]
+    azimuth = torch.linspace(0, 2 * math.pi, 120, dtype=torch.float64)[None, :]
     over = polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), polar.cos() * torch.ones_like(azimuth)
     return torch.stack(over, dim=-1)
 

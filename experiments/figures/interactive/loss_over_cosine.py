@@ -16,25 +16,17 @@ _DIM, _KAPPA = 3, 4
 _FAMILIES = {"Power Spherical, κ": (POWER_SPHERICAL, 1.0), "von Mises–Fisher, κ/2": (VON_MISES_FISHER, 0.5)}
 
 
-def loss_over_cosine(points: int = 240) -> Figure:
+def loss_over_cosine() -> Figure:
     r"""Draw $-\log p(z_2;\mu_1,\kappa)$ relative to the uniform density, in nats per dimension, with two sliders.
 
     One slider moves κ/(d − 1), the other the dimension d. A von Mises–Fisher expert is a straight line in the cosine,
     as SimSiam's loss is; a Power Spherical one punishes disagreement without bound.
 
-    Args:
-        points: Cosines at which each curve is computed, at least 2.
-
-    Raises:
-        ValueError: If `points` is less than 2.
-
     Example:
-        >>> [one.currentvalue.prefix for one in loss_over_cosine(5).layout.sliders]
+        >>> [one.currentvalue.prefix for one in loss_over_cosine().layout.sliders]
         ['κ/(d − 1) = ', 'd = ']
     """
-    if points < 2:
-        raise ValueError(f"points must be at least 2, got {points}")
-    cosine = torch.cat([torch.linspace(-0.9995, 0.99, points, dtype=torch.float64), torch.tensor([1.0]).double()])
+    cosine = torch.cat([torch.linspace(-0.9995, 0.99, 240, dtype=torch.float64), torch.tensor([1.0]).double()])
     curves = {
         (dim, ratio): [_loss(family, dim, ratio * (dim - 1) * part, cosine) for family, part in _FAMILIES.values()]
         for dim in DIMENSIONS

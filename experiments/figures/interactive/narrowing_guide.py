@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
-from experiments.figures.interactive.style import dress, slider, stacked
+from experiments.figures.interactive.style import dress, on_the_circle, slider, stacked
 from experiments.figures.style import PALETTE
 from ssl_as_inference.cross_entropies import cross_entropy
 from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, SphericalMixture, VonMisesFisher
@@ -20,27 +18,17 @@ _KAPPA = 6.0
 _START = 3
 
 
-def narrowing_guide(points: int = 721) -> Figure:
+def narrowing_guide() -> Figure:
     r"""Draw a guide of components $\mathrm{vMF}(f_j,\tau)$ on the circle as τ grows, beside the model's product.
 
     Right, its cross-entropy with the product of experts, which tends to the paper's loss at a rate of 1/τ (C19).
 
-    Args:
-        points: Angles at which the densities are computed, at least 8.
-
-    Raises:
-        ValueError: If `points` is less than 8.
-
     Example:
-        >>> narrowing_guide(9).layout.sliders[0].currentvalue.prefix
+        >>> narrowing_guide().layout.sliders[0].currentvalue.prefix
         'τ = '
     """
-    if points < 8:
-        raise ValueError(f"points must be at least 8, got {points}")
-    circle = torch.linspace(-math.pi, math.pi, points, dtype=torch.float64)
-    z = torch.stack([circle.cos(), circle.sin()], dim=-1)
-    atoms, means = (torch.tensor(angles, dtype=torch.float64).deg2rad() for angles in (_ATOMS, _EXPERTS))
-    atoms, means = (torch.stack([one.cos(), one.sin()], dim=-1) for one in (atoms, means))
+    angles = torch.linspace(-180, 180, 721, dtype=torch.float64)
+    z, atoms, means = (on_the_circle(part) for part in (angles, torch.tensor(_ATOMS), torch.tensor(_EXPERTS)))
     product = ProductOfExperts(VonMisesFisher(means, _KAPPA))
     model = product.normalized().log_prob(z).exp()
     guides = [SphericalMixture(VonMisesFisher(atoms, tau)) for tau in GUIDE_CONCENTRATIONS]
@@ -51,7 +39,7 @@ def narrowing_guide(points: int = 721) -> Figure:
 
     titles = ["densities", "−E<sub>q</sub> log p, normalised"]
     figure = make_subplots(1, 2, column_widths=[0.6, 0.4], subplot_titles=titles)
-    degrees, taus = circle.rad2deg().tolist(), GUIDE_CONCENTRATIONS
+    degrees, taus = angles.tolist(), GUIDE_CONCENTRATIONS
     model_colour, guide_colour, limit_colour = PALETTE[:3]
     dirac = {"name": "Dirac guide, Eq. (8)", "mode": "lines", "line": {"dash": "dot", "color": limit_colour}}
     dot = {"mode": "markers", "marker": {"color": guide_colour, "size": 11}, "showlegend": False}

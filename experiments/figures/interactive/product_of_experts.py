@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import torch
@@ -10,7 +9,7 @@ from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from experiments.figures.interactive.style import dress, slider, stacked
+from experiments.figures.interactive.style import dress, on_the_circle, slider, stacked
 from experiments.figures.style import PALETTE
 from ssl_as_inference.distributions import ProductOfExperts, VonMisesFisher
 
@@ -20,30 +19,22 @@ _START = 4
 _ARROW_HEAD = {"symbol": "arrow", "angleref": "previous", "size": 12}
 
 
-def product_of_experts(points: int = 361) -> Figure:
+def product_of_experts() -> Figure:
     r"""Draw two experts of $p_\psi(z\mid\mathbb{X})$, Eq. (6), while the angle between their mean directions grows.
 
     The normalised product is $\mathrm{vMF}(\eta/R, R)$ with $\eta = \sum_i\kappa_i\mu_i$ (C4). Agreeing views make it
     narrower than either expert; opposing ones cancel.
 
-    Args:
-        points: Angles at which the densities are computed, at least 8.
-
-    Raises:
-        ValueError: If `points` is less than 8.
-
     Example:
-        >>> len(product_of_experts(9).data)
+        >>> len(product_of_experts().data)
         6
     """
-    if points < 8:
-        raise ValueError(f"points must be at least 8, got {points}")
-    circle = torch.linspace(-math.pi, math.pi, points, dtype=torch.float64)
-    steps = [_step(math.radians(angle), circle) for angle in ANGLES]
+    angles = torch.linspace(-180, 180, 361, dtype=torch.float64)
+    steps = [_step(angle, on_the_circle(angles)) for angle in ANGLES]
     figure = make_subplots(1, 2, column_widths=[0.62, 0.38], subplot_titles=["densities", "κ₁μ₁ + κ₂μ₂ = η"])
     names = (f"view 1, κ = {CONCENTRATIONS[0]:g}", f"view 2, κ = {CONCENTRATIONS[1]:g}", "their product, normalised")
     left, right = ({"row": 1, "col": column} for column in (1, 2))
-    degrees = circle.rad2deg().tolist()
+    degrees = angles.tolist()
     densities, arrows, _ = steps[_START]
     for name, colour, density in zip(names, PALETTE, densities, strict=False):
         figure.add_scatter(x=degrees, y=density, name=name, line={"color": colour}, **left)
@@ -65,12 +56,10 @@ def product_of_experts(points: int = 361) -> Figure:
     return dress(figure, "A product of experts and its resultant", narrow=narrow)
 
 
-def _step(angle: float, circle: Tensor) -> tuple[list[list[float]], list[tuple[list[float], list[float]]], float]:
+def _step(angle: float, z: Tensor) -> tuple[list[list[float]], list[tuple[list[float], list[float]]], float]:
     """Densities of the experts and of the product, the arrows of the vector sum, and its length R."""
-    half = torch.tensor([-angle / 2, angle / 2], dtype=torch.float64)
-    directions = torch.stack([half.cos(), half.sin()], dim=-1)
+    directions = on_the_circle(torch.tensor([-angle / 2, angle / 2]))
     experts = VonMisesFisher(directions, torch.tensor(CONCENTRATIONS, dtype=torch.float64))
-    z = torch.stack([circle.cos(), circle.sin()], dim=-1)
     product = ProductOfExperts(experts).normalized()
     densities = [*experts.log_prob(z.unsqueeze(-2)).exp().T.tolist(), product.log_prob(z).exp().tolist()]
     corners = torch.cat([torch.zeros(1, 2).double(), experts.concentration[:, None] * experts.mean_direction]).cumsum(0)

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from plotly.graph_objects import Figure
+from torch import Tensor
 
 from experiments.figures.style import INK
 from experiments.records.record import write_text
@@ -29,6 +31,12 @@ const began = isNarrow();
 if (began) Plotly.relayout(plot, plot.layout.meta.narrow);
 window.addEventListener('resize', () => {{ if (isNarrow() !== began) location.reload(); }});
 """
+
+
+def on_the_circle(degrees: Tensor) -> Tensor:
+    """Unit vectors in the plane at some angles, shape `(angles, 2)`, in float64."""
+    angles = degrees.double().deg2rad()
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
 def stacked(*, at: float = 0.44) -> dict[str, Any]:

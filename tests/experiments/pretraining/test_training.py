@@ -17,6 +17,7 @@ import torch
 import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from torch.nn.functional import cosine_similarity
 
 from experiments.images.errors import ImageSetError
 from experiments.pretraining.building import build_pair
@@ -32,12 +33,15 @@ from experiments.pretraining.configuration import (
 from experiments.pretraining.export import EXPORTED, FORMAT, load_pretrained, save_pretrained
 from experiments.pretraining.images import TrainingImages, view_groups
 from experiments.pretraining.loop import PretrainingLoop
-from experiments.pretraining.metrics import COLUMNS, history, read_rows
+from experiments.pretraining.metrics import COLUMNS, history, read_rows, readable_loss
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import TrainingFailedError, TrainingInterruptedError, pretrain
 from inference.fitting.checkpointing import CheckpointError, load_checkpoint
+from inference.fitting.kl_objective import KLObjective
 from inference.fitting.schedule import CosineSchedule
 from inference.fitting.stepwise import StepwiseLearner
+from inference.fitting.targets import StopGradientCopy
+from inference.fitting.training import SelfSupervisedLearner
 from ssl_as_inference.graphical_model import MultiViewPair
 
 Make = Callable[..., PretrainConfig]
@@ -86,7 +90,36 @@ def test_the_table_has_the_rows_that_are_due(run: PretrainConfig) -> None:
         assert 0 < row["standard_deviation"] <= 1
         assert 1 <= row["effective_rank"] <= 8
         assert 0 < row["kappa_q10"] <= row["kappa_q50"] <= row["kappa_q90"]
-    assert set(history(rows)) >= {"loss", "kNN", "κ/q50"}
+    assert set(history(rows, run)) >= {"loss", "kNN", "κ/q50"}
+
+
+@pytest.mark.parametrize("over_views", ["sum", "mean"])
+@pytest.mark.parametrize("nats_per", ["image", "dimension"])
+def test_the_loss_of_simsiam_is_shown_as_the_cosine_that_it_consists_of(
+    configuration: Make, tmp_path: Path, over_views: Any, nats_per: Any
+) -> None:
+    config = configuration(tmp_path / "run")
+    config = replace(
+        config,
+        method=replace(config.method, name="simsiam", concentration=3.0),
+        objective=ObjectiveConfig(over_views=over_views, nats_per=nats_per),
+        views=replace(config.views, local_views=0),
+    )
+    pair = build_pair(config).double()
+    views = [torch.rand(16, config.data.channels, *[config.views.size] * 2).double() for _ in range(2)]
+    with torch.no_grad():
+        z = [pair.model.encoder(view) for view in views]
+        p = [pair.model.predictor.network(each) for each in z]  # type: ignore[operator]
+        expected = (cosine_similarity(p[0], z[1]) + cosine_similarity(p[1], z[0])).mean() / 2
+        units: Any = {"nats_per": nats_per, "over_views": over_views}
+        learner = SelfSupervisedLearner(pair, KLObjective(), StopGradientCopy(), learning_rate=0.1, **units)
+        loss = float(learner(views))
+    name, cosine = readable_loss(config, loss)
+    assert name == "cosine"
+    assert cosine == pytest.approx(expected.item(), abs=1e-12)
+    multi_crop = replace(config, views=replace(config.views, local_views=2))
+    assert readable_loss(multi_crop, 7.0) == ("loss", 7.0)
+    assert readable_loss(replace(config, method=replace(config.method, name="byol")), 7.0) == ("loss", 7.0)
 
 
 def test_tensorboard_shows_the_same_numbers(run: PretrainConfig) -> None:

@@ -24,6 +24,7 @@ from experiments.images.degradation_series import DEGRADATIONS
 from experiments.pretraining.export import load_pretrained
 from experiments.records.record import Cell, Record
 from experiments.studies import looking
+from experiments.studies.conducting import planned
 from experiments.studies.looking import (
     SEEN,
     VIEWS,
@@ -34,7 +35,7 @@ from experiments.studies.looking import (
     promised_too_much,
     seen_of,
 )
-from experiments.studies.options import ROWS
+from experiments.studies.options import ROWS, SCALES, StudyParser
 from experiments.studies.plan import PLAIN, Plan, Scale, Training, rows, run_name
 from experiments.studies.recipe_tables import AIMS, columns_of, main_table, reaches, recipes_record
 from experiments.studies.tables import Outcome
@@ -75,6 +76,38 @@ def config_of(key: str, scale: str = "small") -> Any:
 )
 def test_a_recipe_changes_one_thing_of_vi_simsiam(key: str, fields: set[str]) -> None:
     assert {line.split()[0] for line in config_of(PLAIN).differences(config_of(key))} == fields
+
+
+DEFECTS = {"views.noise_probability", "views.occlusion_probability"}
+
+
+@pytest.mark.parametrize(
+    ("key", "of", "fields"),
+    [
+        ("softplus", PLAIN, {"method.concentration_map"}),
+        ("scaled_softplus", PLAIN, {"method.concentration_map"}),
+        ("unclipped", PLAIN, {"training.gradient_clip"}),
+        ("no_defects", PLAIN, DEFECTS),
+        ("simsiam_no_defects", "simsiam", DEFECTS),
+        ("frequent_defects", PLAIN, DEFECTS),
+        ("frequent_defects_scaled_softplus", "frequent_defects", {"method.concentration_map"}),
+    ],
+)
+def test_an_ablation_on_digits_changes_one_thing(key: str, of: str, fields: set[str]) -> None:
+    one, other = config_of(of, "digits"), config_of(key, "digits")
+    assert {line.split()[0] for line in one.differences(other)} == fields
+    assert key in SCALES["digits"]["rows"]["recipes"]
+
+
+@pytest.mark.parametrize(("scale", "count"), [("digits", 9), ("small", len(ROWS["recipes"]) - 6)])
+def test_a_scale_has_its_own_rows_or_all_that_belong_to_none(scale: str, count: int, tmp_path: Path) -> None:
+    parser = StudyParser("recipes", None, seeds=1)
+    parser.add_training_options(scale)
+    for option in ("data", "rates"):
+        parser.set_defaults(**{option: None})
+    plan, _ = planned(parser.parse_args(["--out", str(tmp_path), "--device", "cpu"]), "recipes", tuned=False)
+    assert len(plan.rows) == count
+    assert {row.scale for row in plan.rows} <= {None, scale}
 
 
 def test_all_defects_are_those_of_both_recipes_with_the_same_probability() -> None:

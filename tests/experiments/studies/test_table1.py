@@ -136,7 +136,7 @@ def test_a_mistake_is_one_line(
 
 
 def test_a_second_command_is_kept_out_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with alone(tmp_path, "it"):
+    with alone(tmp_path):
         assert table1.main([*TINY, "--out", str(tmp_path)]) == 2
     assert "is at work" in capsys.readouterr().err
 

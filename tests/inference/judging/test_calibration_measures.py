@@ -46,6 +46,13 @@ def test_bins_are_means_of_equal_parts_in_the_order_of_prediction() -> None:
     assert bins.mean_gap == pytest.approx(sum(g * len(p) for g, p in zip(gaps, parts, strict=True)) / 103, abs=1e-14)
 
 
+def test_bins_can_be_in_another_order() -> None:
+    predicted, observed = torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    bins = calibration_bins(predicted, observed, bins=2, by=torch.tensor([3, 0, 2, 1]))
+    assert bins.observed.tolist() == [3.0, 2.0]
+    assert bins.predicted.tolist() == pytest.approx([0.3, 0.2])
+
+
 @pytest.mark.parametrize("dim", [8, 128])
 def test_true_concentrations_are_calibrated_and_others_are_not(dim: int) -> None:
     kappa = spread_concentrations(40_000, dim)
