@@ -36,7 +36,7 @@ class SideBySide:
         >>> together = SideBySide(learners)
         >>> views = [torch.randn(8, 4), torch.randn(8, 4)]
         >>> for _ in range(3):
-        ...     together.step([views, views])  # both on the same
+        ...     losses = together.step([views, views])  # both on the same
         >>> [learner.step for learner in learners]
         [3, 3]
     """
