@@ -120,7 +120,7 @@ def test_its_expectation_lies_inside_the_logarithm() -> None:
     views = [torch.randn(5, 3) for _ in range(2)]
     many = torch.stack([module.MonteCarloInfoNCE(Vague(), samples=1)(views) for _ in range(300)]).mean()
     one = module.MonteCarloInfoNCE(Vague(), samples=300)(views)
-    assert one < many - 0.5
+    assert one < many / 3
 
 
 def two_groups(items: int = 600) -> tuple[Tensor, Tensor, Tensor]:
