@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-WIDTHS = (390, 1200)
+WIDTHS = (390, 1280)
 _LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "link": "href"}
 _NOT_LOADED = {"canonical", "author", "license", "next", "prev", "index", "search", "genindex"}
 _IN_A_STYLE = re.compile(r"(?:url\(\s*|@import\s+)[\"']?((?:https?:)?//[^\"')\s]+)")

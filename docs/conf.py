@@ -14,10 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+FAST = os.environ.get("LESSONS_FAST") == "1"
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS / "_extensions")]
 
+from course import links, offer  # noqa: E402
 from turnable_figures import of_a_lesson  # noqa: E402
 
 import ssl_as_inference  # noqa: E402
@@ -26,7 +28,7 @@ from experiments.verification.report import errata_page  # noqa: E402
 
 def _what_the_lessons_run() -> str:
     """A name for the code below the lessons: what they gave before holds only as long as that is the same."""
-    digest = hashlib.sha256(os.environ.get("LESSONS_FAST", "").encode())
+    digest = hashlib.sha256(str(FAST).encode())
     for room in ("ssl_as_inference", "models", "inference", "experiments"):
         for path in sorted((ROOT / room).rglob("*.py")):
             digest.update(path.read_bytes())
@@ -36,27 +38,34 @@ def _what_the_lessons_run() -> str:
 project = "ssl-as-inference"
 author = "the authors of ssl-as-inference"
 release = version = ssl_as_inference.__version__
+copyright = f"2026 {author}, under the MIT licence. Version {version}."  # noqa: A001  # Sphinx reads this name
 
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "autodocsumm",
+    "sphinx_codeautolink",
+    "sphinx_copybutton",
     "sphinxcontrib.bibtex",
     "sphinx-mathjax-offline",
     "myst_nb",
     "docstring_mathematics",
     "files_of_the_repository",
     "turnable_figures",
+    "course",
 ]
 exclude_patterns = ["conf.py", "check_site.py", "_extensions", "README.md"]
 nitpicky = False
 
 html_theme = "furo"
 html_title = "Self-supervised learning as inference"
-html_theme_options = {"footer_icons": []}
+html_theme_options: dict[str, Any] = {}
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-templates_path: list[str] = []
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
@@ -74,11 +83,16 @@ nb_execution_show_tb = True
 nb_merge_streams = True
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the docstrings give shapes, which say more
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_default_options = {"autosummary": True, "autosummary-nosignatures": True}
 autodoc_inherit_docstrings = False
 napoleon_google_docstring = True
 napoleon_use_ivar = True
-suppress_warnings = ["mystnb.unknown_mime_type"]
+suppress_warnings = [
+    "mystnb.unknown_mime_type",
+    "codeautolink.match_block",  # a program without links is still a program
+]
 
 # The lessons stand at the top of the repository, where a student finds them; the site shows copies.
 LESSONS = DOCS / "lessons"
@@ -91,7 +105,11 @@ if (ROOT / "lessons").is_dir():
                 lesson.read_text(encoding="utf-8").replace("](../docs/", "](../").replace("](README.md", "](index.md")
             )
             if lesson.name == "README.md":
+                text = text.replace("\n## ", offer(sorted((ROOT / "lessons").glob("[0-9]*.py"))) + "\n## ", 1)
                 text += "\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\n```\n"
+            else:
+                first = re.split(r"\n+(?=\n# %%)", text.partition("# %% [markdown]")[2], maxsplit=1)[0]
+                text = text.replace(first, f"{first}\n#\n# *Download:* {links(lesson)}")
             place = LESSONS / ("index.md" if lesson.name == "README.md" else lesson.name)
             place.write_text(of_a_lesson(text), encoding="utf-8")
 
@@ -108,6 +126,14 @@ def _remove_notebooks(app: Any, _error: Exception | None) -> None:
     shutil.rmtree(Path(app.outdir).parent / "jupyter_execute", ignore_errors=True)
 
 
+def _say_what_is_shortened(_app: Any, config: Any) -> None:
+    """A banner on a site whose lessons do not show what their text describes."""
+    shortened = "were not run: no figures" if config.nb_execution_mode == "off" else "ran in short settings" * FAST
+    if shortened:
+        config.html_theme_options["announcement"] = f"A draft: the lessons {shortened}."
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("config-inited", _say_what_is_shortened)
     app.connect("build-finished", _remove_notebooks)

@@ -8,20 +8,21 @@ from typing import Any
 from docutils import nodes
 
 
-def to_the_lessons_here(text: str, page: str) -> str:
-    """Lead links to the lessons, which stand at the top of the repository, to where the site has copies of them.
+def to_the_copies_here(text: str, page: str) -> str:
+    """Lead links to the lessons and results, which stand at the top of the repository, to where the site has copies.
 
     Args:
         text: A page in Markdown.
         page: Its name, from `docs` on.
     """
     below = "../" * page.count("/")
+    text = text.replace(f"]({below}../RESULTS.md", f"]({below}results.md")
     text = text.replace(f"]({below}../lessons/README.md", f"]({below}lessons/index.md")
     return text.replace(f"]({below}../lessons/", f"]({below}lessons/")
 
 
 def _read(_app: Any, page: str, source: list[str]) -> None:
-    source[0] = to_the_lessons_here(source[0], page)
+    source[0] = to_the_copies_here(source[0], page)
 
 
 def _resolve(app: Any, _environment: Any, node: Any, contnode: Any) -> Any:

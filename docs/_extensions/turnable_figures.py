@@ -1,4 +1,7 @@
-"""The directive `turnable-figure`, which draws a figure of `experiments.figures.interactive` into the site."""
+"""Figures that one can turn, in any page: by the directive `turnable-figure`, or as the output of a lesson's cell.
+
+All of them share one copy of the plotting program, which only the pages that have a figure load.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar
 
+import plotly
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from experiments.figures import interactive
+from experiments.figures.interactive.style import CONFIG, FIT
 
+PROGRAM = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 _CELL_OF_A_LESSON = re.compile(r'^# %% tags=\["turnable-figure", "remove-cell"\]\n(\w+)\(\)\n', re.MULTILINE)
 
 
@@ -30,17 +36,23 @@ class TurnableFigure(Directive):
     option_spec: ClassVar[dict[str, Any]] = {}
 
     def run(self) -> list[nodes.Node]:
-        """A frame that holds the figure, whose page is drawn when the site is built."""
+        """The figure, drawn when the site is built."""
         name = self.arguments[0]
-        environment = self.state.document.settings.env
-        depth = environment.docname.count("/")
-        interactive.write(getattr(interactive, name)(), Path(environment.app.outdir) / "_turnable" / f"{name}.html")
-        source = "../" * depth + f"_turnable/{name}.html"
-        frame = f'<iframe class="turnable" src="{source}" title="{name.replace("_", " ")}" loading="lazy"></iframe>'
-        return [nodes.raw("", frame, format="html")]
+        figure = getattr(interactive, name)()
+        text = figure.to_html(config=CONFIG, full_html=False, include_plotlyjs=False, div_id=name)
+        return [nodes.raw("", text, format="html")]
+
+
+def _share_the_program(_app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
+    if "plotly-graph-div" in context.get("body", ""):
+        program = f'<script src="{context["pathto"](f"_static/{PROGRAM.name}", resource=True)}"></script>'
+        fit = f"<script>addEventListener('load', () => {{{FIT}}});</script>"
+        context["body"] = program + context["body"] + fit
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
+    app.config.html_static_path.append(str(PROGRAM))
     app.add_directive("turnable-figure", TurnableFigure)
-    return {"parallel_read_safe": False, "parallel_write_safe": True}
+    app.connect("html-page-context", _share_the_program)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

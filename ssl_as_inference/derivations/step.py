@@ -195,9 +195,10 @@ class Derivation:
         return f"symbolic in {', '.join(found)}" if found else "symbolic"
 
     def latex(self) -> str:
-        """The chain as an `aligned` environment, printed from the objects that `verify` checks."""
+        """The chain as an `aligned` environment, each step's rule above it, from the objects that `verify` checks."""
         lines = [rf"& {to_latex(self.start)}"]
-        lines += [rf"&{step.relation} {to_latex(step.right)} && \text{{{step.rule}}}" for step in self.steps]
+        for step in self.steps:
+            lines += [rf"& \triangleright\ \text{{{step.rule}}}", f"&{step.relation} {to_latex(step.right)}"]
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     def _repr_latex_(self) -> str:

@@ -151,5 +151,8 @@ def test_gamma_functions_are_printed_as_they_are_written_by_hand() -> None:
 def test_latex_is_printed_from_the_steps() -> None:
     for derivation in all_derivations():
         text = derivation.latex()
-        assert text.count(r"\\") == len(derivation.steps)
-        assert all(step.rule in text for step in derivation)
+        rows = text.split("\\\\\n")
+        assert [row.strip() for row in rows[1::2]] == [
+            rf"& \triangleright\ \text{{{step.rule}}}" for step in derivation
+        ]
+        assert len(rows) == 1 + 2 * len(derivation.steps)

@@ -90,7 +90,7 @@ def test_a_browser_sees_what_overflows_and_what_is_not_drawn(site: Path) -> None
     )
     faults = "\n".join(check.faults_in_a_browser(site))
     assert "page.html at 390 px is 600 px wide where 390 are seen: div.wide" in faults
-    assert "page.html at 1200 px is" not in faults
+    assert "page.html at 1280 px is" not in faults
     assert "does not typeset x^2" in faults
     assert "does not draw the image" in faults
     assert "asks a network for http://127.0.0.1:9/x.js" in faults

@@ -70,6 +70,9 @@ def test_the_density_on_the_sphere_is_largest_at_the_mode_and_uniform_without_co
     assert (uniform == 1).all()
     assert narrow.max() <= 1
     assert narrow.mean() < 0.1
+    # Colour alone is the density: no lamp makes a side of the sphere darker.
+    for surface in figure.data:
+        assert (surface.lighting.ambient, surface.lighting.diffuse, surface.lighting.specular) == (1, 0, 0)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ _LOOK: dict[str, Any] = {
     "cmax": 1,
     "colorscale": "Viridis",
     "hoverinfo": "name",
+    "lighting": {"ambient": 1, "diffuse": 0, "specular": 0, "fresnel": 0},  # a shadow would read as a lower density
     "contours": {axis: {"highlight": False} for axis in "xyz"},
     "colorbar": {"title": {"text": "density / its largest value", "side": "right"}, "thickness": 12, "len": 0.7},
 }

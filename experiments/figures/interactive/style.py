@@ -24,13 +24,18 @@ _ON_A_PHONE: Final[Mapping[str, Any]] = {
     "dragmode": False,  # a finger scrolls the page
 }
 _HEAD: Final = '<meta name="viewport" content="width=device-width, initial-scale=1"><style>body { margin: 0 }</style>'
-_FIT: Final = f"""
-const plot = document.getElementById('{{plot_id}}');
-const isNarrow = () => window.innerWidth < {NARROW};
-const began = isNarrow();
-if (began) Plotly.relayout(plot, plot.layout.meta.narrow);
-window.addEventListener('resize', () => {{ if (isNarrow() !== began) location.reload(); }});
+CONFIG: Final = {"responsive": True, "displayModeBar": False}
+"""Plotly's settings; its bar would cover the title of a narrow figure."""
+
+FIT: Final = f"""
+for (const plot of document.querySelectorAll('.plotly-graph-div')) {{
+  const isNarrow = () => plot.clientWidth < {NARROW};
+  const began = isNarrow();
+  if (began && plot.layout.meta) Plotly.relayout(plot, plot.layout.meta.narrow);
+  window.addEventListener('resize', () => {{ if (isNarrow() !== began) location.reload(); }});
+}}
 """
+"""The program that gives every figure of a page the layout for its width."""
 
 
 def on_the_circle(degrees: Tensor) -> Tensor:
@@ -95,6 +100,5 @@ def dress(figure: Figure, title: str, *, below: int = 130, narrow: Mapping[str, 
 
 def write(figure: Figure, path: Path | str) -> Path:
     """Save a figure as one self-contained HTML page, the plotting program included (4 MB), and return its path."""
-    settings = {"responsive": True, "displayModeBar": False}  # the bar would cover the title of a narrow figure
-    text = figure.to_html(config=settings, include_plotlyjs=True, include_mathjax=False, post_script=_FIT)
+    text = figure.to_html(config=CONFIG, include_plotlyjs=True, include_mathjax=False, post_script=FIT)
     return write_text(Path(path), text.replace("<head>", f"<head>{_HEAD}", 1))
