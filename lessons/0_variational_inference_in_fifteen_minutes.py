@@ -104,7 +104,8 @@ def draw_divergence(axis: plt.Axes, guide: Normal, title: str) -> float:
     axis.plot(z, q, color=BLUE, label="guide q")
     axis.fill_between(z, 0, integrand, color=GREEN, alpha=0.4, label="q log(q/p)")
     area = float(integrand.sum() * step)
-    axis.set(title=f"{title}: KL = {abs(area):.2f}", xlim=(-2, 4), ylim=(-0.7, 2.8))
+    axis.set(title=f"{title}: KL = {abs(area):.2f}")
+    axis.set(xlabel="z", xlim=(-2, 4), ylim=(-0.7, 2.8))
     return area
 
 
