@@ -79,6 +79,7 @@ class MonteCarloInfoNCE(nn.Module):
         kappa: The constant $\kappa_0$ of two views of one item.
 
     Example:
+        >>> from ssl_as_inference.distributions import VonMisesFisher
         >>> class Head(nn.Module):
         ...     def forward(self, x):
         ...         return VonMisesFisher(nn.functional.normalize(x, dim=-1), x.new_full((len(x),), 50.0))

@@ -77,7 +77,7 @@ DOUBLE: dict[str, dict[Target, _Bounds]] = {
         Target("E log h"): {ONE: 4.0, RELATIVE: 5.0},
         Target("E log h at c = 1, less E log h"): {ONE: 4.0},
     },
-    "product of two PS": {Target("log Z"): {DIMENSION: 25.0}},
+    "product of two PS": {Target("log Z"): {DIMENSION: 100.0}},
 }
 
 

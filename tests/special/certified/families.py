@@ -345,7 +345,7 @@ def _product_reference(cell: Cell, point: Point) -> Reference:
 
 
 def _product_starts(_: Cell) -> list[Point]:
-    kappas = (0.0, 1e-6, 0.3, 1.0, 7.5, 60.25, 1e3)
+    kappas = (0.0, 1e-6, 0.3, 1.0, 7.5, 60.25, 1e3, 3e3)
     pairs = [(one, other) for i, one in enumerate(kappas) for other in kappas[i:]]
     return [(*pair, small) for pair in pairs for small in (0.5, 0.3, 1e-3, 0.0)]
 

@@ -60,7 +60,7 @@ def test_bounds_are_proved_where_a_search_finds_them_closest(name: str, dtype: t
         dtype,
         rounds=2,
         starts=40 if several else None,
-        seed=torch.seed() % 2**32,  # another one each time: the finding is printed where it fails
+        seed=1,  # the page's search has another one
     )
     for key, findings in found.worst.items():
         _check(family, key, findings[0])
