@@ -42,7 +42,7 @@ def _law(name: str, direction: Tensor, concentration: float) -> Any:
 
 
 def _draw(q: Any, number: int, seed: int) -> Tensor:
-    """Samples of q by SciPy for the von Mises–Fisher, and for the Power Spherical from the Beta law of its height."""
+    """Samples of q by SciPy, for the Power Spherical from the Beta distribution of its height."""
     rng = np.random.default_rng(seed)
     mu, tau, dim = q.mean_direction.numpy(), q.concentration.item(), q.dim
     if isinstance(q, VonMisesFisher):

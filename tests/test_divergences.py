@@ -165,7 +165,7 @@ def test_divergence_is_the_integral_of_the_log_ratio_in_space(guide: str, expert
 
 @FAMILY
 @pytest.mark.parametrize("dim", [2, 3, 128, 2048])
-def test_uniform_law_is_the_one_of_no_concentration(family: str, dim: int) -> None:
+def test_uniform_distribution_is_the_one_of_no_concentration(family: str, dim: int) -> None:
     uniform, mu = SphericalUniform(dim, dtype=torch.float64), _direction(dim)
     to_uniform = {"vmf": von_mises_fisher_kl_to_uniform, "ps": power_spherical_kl_to_uniform}[family]
     for kappa in CONCENTRATIONS:

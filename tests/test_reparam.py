@@ -37,7 +37,7 @@ def reparametrised(law: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_the_weight_makes_the_direction_of_a_normal_vector_follow_the_law(name: str) -> None:
+def test_the_weight_makes_the_direction_of_a_normal_vector_follow_the_distribution(name: str) -> None:
     law = LAWS[name]()  # type: ignore[no-untyped-call]
     trace: Any = poutine.trace(reparametrised(LAWS[name])).get_trace()
     trace.compute_log_prob()

@@ -365,7 +365,7 @@ def test_vmap_of_derivatives_is_a_loop_of_them(name: str) -> None:
         pytest.param(DeltaMixture, lambda z: DeltaMixture(z[None]).entropy(), id="entropy of delta"),
     ],
 )
-def test_vmap_goes_through_the_laws_without_derivatives(family: Any, call: Callable[[Tensor], Tensor]) -> None:
+def test_vmap_goes_through_the_distributions_without_derivatives(family: Any, call: Callable[[Tensor], Tensor]) -> None:
     z = normalize(torch.randn(4, 3))
     torch.testing.assert_close(vmap(call)(z), torch.stack([call(one) for one in z]), msg=family.__name__)
 

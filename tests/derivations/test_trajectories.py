@@ -109,7 +109,7 @@ def test_c30_observations_have_the_resultant_that_they_are_said_to_have() -> Non
     order = data.resultant.argsort()
     for part in order.chunk(8):
         assert abs(float(cosine[part].mean() - data.resultant[part].mean())) < 4 * 0.4 / len(part) ** 0.5
-    # The posterior of the latent given an observation is the law it was drawn from, seen from the other side.
+    # The posterior of the latent given an observation is the distribution it was drawn from, seen from the other side.
     concentration = 7 * data.resultant / (1 - data.resultant)
     torch.testing.assert_close(
         PowerSpherical(data.latent, concentration).log_prob(data.observed),

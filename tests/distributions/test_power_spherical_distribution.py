@@ -147,7 +147,7 @@ def test_gradient_of_log_prob_along_the_sphere() -> None:
 
 @pytest.mark.parametrize("concentration", [0.0, 0.7, 5.0, 90.0])
 @pytest.mark.parametrize("dim", [2, 3, 8])
-def test_cosine_of_samples_follows_the_beta_law(dim: int, concentration: float) -> None:
+def test_cosine_of_samples_follows_the_beta_distribution(dim: int, concentration: float) -> None:
     torch.manual_seed(3)
     law = PowerSpherical(_direction(dim), concentration)
     height = (1 + law.sample((4000,)) @ law.mean_direction) / 2

@@ -101,7 +101,7 @@ def test_one_expert_is_its_own_posterior(dim: int) -> None:
 
 
 @pytest.mark.parametrize("dim", [2, 3, 8])
-def test_opposite_experts_cancel_to_the_uniform_law_with_a_finite_gradient(dim: int) -> None:
+def test_opposite_experts_cancel_to_the_uniform_distribution_with_a_finite_gradient(dim: int) -> None:
     direction = torch.eye(dim, dtype=torch.float64)[0]
     mean_direction = torch.stack([direction, -direction]).requires_grad_()
     concentration = torch.full((2,), 4.0, dtype=torch.float64, requires_grad=True)
@@ -210,7 +210,7 @@ def vmf(*batch: int, dim: int = 3) -> VonMisesFisher:
         pytest.param(
             lambda: stack_experts([SphericalUniform(3), SphericalUniform(3)]),
             "experts must have parameters to stack .* got SphericalUniform",
-            id="stack of uniform laws",
+            id="stack of uniform distributions",
         ),
         pytest.param(
             lambda: ProductOfExperts(vmf(2), validate_args=True).log_prob(torch.ones(3, dtype=torch.float64)),

@@ -91,7 +91,7 @@ def test_bounds_take_the_weights_into_account() -> None:
     assert _entropy(SphericalMixture(components, weights)) == pytest.approx(high.item(), abs=1e-4)
 
 
-def test_expansion_pickling_and_pyro_keep_the_law() -> None:
+def test_expansion_pickling_and_pyro_keep_the_distribution() -> None:
     law = SphericalMixture(PowerSpherical(_directions(3, 5), 6.0))
     z = _directions(5, seed=2)
     expanded = law.expand((4, 2))

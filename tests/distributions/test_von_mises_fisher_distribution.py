@@ -163,7 +163,7 @@ def test_mean_cosine_and_its_derivative_agree_with_a_and_its_slope(dtype: torch.
 
 @pytest.mark.parametrize("dim", [2, 3, 4, 16, 2048])
 @pytest.mark.parametrize("concentration", [0.0, 0.7, 40.0, 1e6])
-def test_cosine_follows_its_law(concentration: float, dim: int) -> None:
+def test_cosine_follows_its_distribution(concentration: float, dim: int) -> None:
     torch.manual_seed(7)
     gap = draw_gap(dim, torch.full((5000,), concentration)).numpy()
     # an independent distribution function: cumulative trapezoids of the density of the angle

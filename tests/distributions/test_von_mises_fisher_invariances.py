@@ -61,7 +61,7 @@ def test_concentrating_raises_the_resultant_and_the_divergence_from_uniform(dim:
 
 @steady
 @given(dim=dims, seed=seeds)
-def test_zero_concentration_is_the_uniform_law(dim: int, seed: int) -> None:
+def test_zero_concentration_is_the_uniform_distribution(dim: int, seed: int) -> None:
     z, m = _points(seed, dim)
     log_prob = VonMisesFisher(m, 0.0).log_prob(z).item()
     assert math.isclose(log_prob, -log_surface_area(dim), rel_tol=1e-13, abs_tol=1e-13)

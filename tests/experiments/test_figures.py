@@ -144,7 +144,7 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
 
 @pytest.mark.parametrize("dim", [2, 3, 128, 2048])
 def test_relative_loss_is_the_beta_density_of_the_height(dim: int) -> None:
-    # With t = (1 + cosine)/2, PS is Beta(b + κ, b) in t and the uniform law Beta(b, b): their log ratio by SciPy.
+    # t = (1 + cosine)/2: PS is Beta(b + κ, b) in t and the uniform distribution Beta(b, b): their log ratio by SciPy.
     b = (dim - 1) / 2
     cosine = torch.linspace(-0.99, 1, 50, dtype=torch.float64)
     for kappa in (1e-3, 1.0, 50.0, 1e5):

@@ -1,4 +1,4 @@
-"""The mean log height under another direction's law against series, quadrature, closed forms and limits."""
+"""The mean log height under another direction's distribution against series, quadrature, closed forms and limits."""
 
 from __future__ import annotations
 

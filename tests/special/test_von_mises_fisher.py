@@ -159,7 +159,7 @@ def test_value_and_two_derivatives_are_finite_at_the_extremes(quantity: str, dty
 
 
 @pytest.mark.parametrize("dim", [2, 3, 61, 62, 2048])
-def test_limits_at_zero_concentration_are_those_of_the_uniform_law(dim: int) -> None:
+def test_limits_at_zero_concentration_are_those_of_the_uniform_distribution(dim: int) -> None:
     kappa = torch.zeros((), dtype=torch.float64, requires_grad=True)
     log_area = float(mpmath.log(2) + mpf(dim) / 2 * mpmath.log(mpmath.pi) - mpmath.loggamma(mpf(dim) / 2))
     assert _error(von_mises_fisher_entropy(dim, kappa).item(), mpf(log_area)) < 1e-14

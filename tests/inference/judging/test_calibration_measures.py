@@ -21,7 +21,7 @@ from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
 
 
 def cosines(dim: int, kappa: np.ndarray[Any, Any], seed: int = 0) -> np.ndarray[Any, Any]:
-    """(1 + μᵀz)/2 of a Power Spherical law follows Beta(κ + b, b), b = (d − 1)/2; drawn by SciPy."""
+    """(1 + μᵀz)/2 of a Power Spherical follows Beta(κ + b, b), b = (d − 1)/2; drawn by SciPy."""
     b = (dim - 1) / 2
     drawn: np.ndarray[Any, Any] = 2 * beta.rvs(kappa + b, b, random_state=np.random.default_rng(seed)) - 1
     return drawn
@@ -172,7 +172,7 @@ def test_bad_arguments_of_gain_are_named(
         gain(dim, kappa, cosine)
 
 
-def test_witness_of_the_normalizer_agrees_with_the_beta_law() -> None:
+def test_witness_of_the_normalizer_agrees_with_the_beta_distribution() -> None:
     # The density of (1 + c)/2 on the sphere, integrated over the circle of latitude, is Beta(κ + b, b).
     dim, kappa, b = 6, 4.0, 2.5
     area = 2 * math.pi**b / math.gamma(b)  # of the unit sphere in R^5

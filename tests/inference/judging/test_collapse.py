@@ -15,7 +15,7 @@ def uniform(images: int, dim: int, *, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("dim", [2, 8, 128])
-def test_standard_deviation_of_the_uniform_law_is_one(dim: int) -> None:
+def test_standard_deviation_of_the_uniform_distribution_is_one(dim: int) -> None:
     # The standard error of a standard deviation from n draws is about 1/√(2n).
     assert standard_deviation(uniform(40_000, dim)) == pytest.approx(1.0, abs=0.01)
 

@@ -1,4 +1,4 @@
-"""That the drawn parameters follow the laws of torchvision's transforms: exactly known ones, and its own draws."""
+"""The drawn parameters follow the distributions of torchvision's transforms: exactly known ones, and its own draws."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def exact_law(size: tuple[int, int], recipe: ViewRecipe, grid: int = 1500) -> di
     law: dict[tuple[int, int, int, int], float] = {}
     for (box_height, box_width), number in Counter(zip(h[fits].tolist(), w[fits].tolist(), strict=True)).items():
         places = (height - box_height + 1) * (width - box_width + 1)
-        # Given that one of the ten attempts fits, the first that does has the law of an attempt that fits.
+        # Given that one of the ten attempts fits, the first that does has the distribution of an attempt that fits.
         share = number / fits.sum() * (1 - (1 - fitting) ** 10) / places
         for top in range(height - box_height + 1):
             for left in range(width - box_width + 1):
@@ -88,13 +88,13 @@ TINY = pytest.mark.parametrize(
 
 
 @TINY
-def test_boxes_on_tiny_and_elongated_images_follow_the_exact_law(size: tuple[int, int]) -> None:
+def test_boxes_on_tiny_and_elongated_images_follow_the_exact_distribution(size: tuple[int, int]) -> None:
     counted = Counter(tuple(box) for box in draw(size).box.tolist())
     assert chi_square(counted, exact_law(size, RECIPE), DRAWN) > SIGNIFICANCE
 
 
 @TINY
-def test_torchvisions_own_boxes_follow_the_same_exact_law(size: tuple[int, int]) -> None:
+def test_torchvisions_own_boxes_follow_the_same_exact_distribution(size: tuple[int, int]) -> None:
     image, number = torch.empty(3, *size), 1500
     crop = RandomResizedCrop.get_params
     scale, ratio = list(RECIPE.crop_scale), list(RECIPE.crop_ratio)
@@ -115,7 +115,7 @@ def test_a_crop_that_always_fits_has_uniform_area_log_uniform_ratio_and_uniform_
 
 
 @pytest.mark.parametrize("size", [(160, 213), (500, 100), (37, 41)], ids=str)
-def test_boxes_have_the_law_of_torchvisions_own(size: tuple[int, int]) -> None:
+def test_boxes_have_the_distribution_of_torchvisions_own(size: tuple[int, int]) -> None:
     image = torch.empty(3, *size)
     get = RandomResizedCrop.get_params
     theirs = np.array([get(image, list(RECIPE.crop_scale), list(RECIPE.crop_ratio)) for _ in range(3000)])
@@ -159,7 +159,7 @@ def test_factors_and_blur_are_uniform_on_their_ranges() -> None:
     assert stats.kstest(drawn.sigma.numpy(), stats.uniform(0.1, 1.9).cdf).pvalue > SIGNIFICANCE
 
 
-def test_factors_and_blur_have_the_law_of_torchvisions_own() -> None:
+def test_factors_and_blur_have_the_distribution_of_torchvisions_own() -> None:
     drawn = draw(count=6000)
     span = (0.6, 1.4)
     theirs = [ColorJitter.get_params(list(span), list(span), list(span), [-0.1, 0.1]) for _ in range(3000)]
