@@ -55,13 +55,13 @@ DOUBLE: dict[str, dict[Target, _Bounds]] = {
     "PS to vMF": {
         Target("KL(PS‖vMF)"): {DIMENSION: 30.0},
         Target("KL(PS‖vMF)", "∂₁"): {ONE: 4.0},
-        Target("KL(PS‖vMF)", "∂₁²"): {ONE: 5.0, RELATIVE: 10.0},
+        Target("KL(PS‖vMF)", "∂₁²"): {ONE: 5.0, RELATIVE: 16.0},
         Target("KL(PS‖vMF)", "∂₂"): {ONE: 4.0},
         Target("KL(PS‖vMF)", "∂₂²"): {ONE: 1.1, RELATIVE: 8.0},
         Target("CE(PS, vMF)"): {ONE: 22.0},
     },
     "PS to PS": {
-        Target("KL(PS‖PS)"): {RELATIVE: 16.0},
+        Target("KL(PS‖PS)"): {RELATIVE: 64.0},
         Target("KL(PS‖PS)", "∂₂"): {ONE: 5.0},
         Target("KL(PS‖PS)", "∂₂²"): {RELATIVE: 5.0},
         Target("CE(PS, PS)"): {ONE: 25.0},
