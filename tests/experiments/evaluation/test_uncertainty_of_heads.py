@@ -36,6 +36,7 @@ def result(
     return out, images
 
 
+@pytest.mark.slow
 def test_the_command_judges_all_heads_on_the_same_features_and_looks_once(
     result: tuple[Path, Path], digit_folders: MakeFolder, tmp_path: Path
 ) -> None:
