@@ -44,18 +44,22 @@ class CommandLineParser(argparse.ArgumentParser):
         print(f"{self.prog}: error: {error}", file=sys.stderr)
         return 2
 
-    def run(self, arguments: Sequence[str] | None, module: str) -> int:
+    def run(self, arguments: Sequence[str] | None, module: str | Callable[[argparse.Namespace], str]) -> int:
         """Parse, and only then import the module whose `run(options)` does the work; returns its exit status.
+
+        A `ValueError` or `OSError` of it is what the user's files have wrong: told in one line, with status 2.
 
         Args:
             arguments: What was typed; those of this process when not given.
-            module: Its `run` finds what was typed, as a line that can be typed again, in `options.command`.
+            module: Its `run` finds what was typed, as a line that can be typed again, in `options.command`. Or a
+                function of the options that names it, after it has refused by `error` those that do not go together.
         """
         given = list(sys.argv[1:] if arguments is None else arguments)
         options = self.parse_args(given)
         options.command = f"{self.prog} {shlex.join(given)}".rstrip()
+        name = module if isinstance(module, str) else module(options)
         try:
-            status: int = importlib.import_module(module).run(options)
+            status: int = importlib.import_module(name).run(options)
         except (ValueError, OSError) as error:
             return self.fail(error)
         return status

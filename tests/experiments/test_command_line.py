@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import argparse
 import os
 import stat
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,3 +110,20 @@ def test_help_shows_the_defaults_and_creates_nothing(
     for expected in ("An example.", "--seed", "default: 40", "default: runs/example"):
         assert expected in printed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_function_of_the_options_may_choose_the_module_and_its_mistakes_get_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = []
+
+    def run(options: argparse.Namespace) -> int:
+        ran.append(options.command)
+        raise ValueError(f"seed {options.seed}")
+
+    monkeypatch.setitem(sys.modules, "module_of_7", SimpleNamespace(run=run))
+    made = CommandLineParser(prog="python -m experiments.example")
+    made.add_argument("--seed", type=int)
+    assert made.run(["--seed", "7"], lambda options: f"module_of_{options.seed}") == 2
+    assert ran == ["python -m experiments.example --seed 7"]
+    assert capsys.readouterr().err == "python -m experiments.example: error: seed 7\n"
