@@ -345,6 +345,7 @@ def test_pyro_samples_it_in_plates_and_mixtures() -> None:
     assert site["log_prob"].shape == (6,)
 
 
+@pytest.mark.slow
 def test_density_and_draws_compile_into_one_graph_for_several_dimensions() -> None:
     def value(mean_direction: Tensor, z: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
         q = VonMisesFisher(mean_direction, kappa, validate_args=False)

@@ -87,6 +87,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 @every_lesson
+@pytest.mark.slow
 def test_a_lesson_and_its_solutions_run(
     lesson: Path, figures: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

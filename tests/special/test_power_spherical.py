@@ -148,6 +148,7 @@ def test_vmap_and_autocast_change_nothing(name: str, dim: int) -> None:
     torch.testing.assert_close(torch.autograd.grad(value.sum(), kappa)[0], slope)
 
 
+@pytest.mark.slow
 def test_compilation_in_one_graph_changes_nothing() -> None:
     kappa = torch.logspace(-3, 6, 10, requires_grad=True)
 
