@@ -21,33 +21,27 @@ def accuracies_figure(panels: Mapping[str, Mapping[str, Cell]], reference: str) 
     """
     labels = list(next(iter(panels.values())))
     figure = Figure(figsize=(4.2 + 4.2 * len(panels), 1.4 + 0.34 * len(labels)), layout="constrained")
-    for number, (axes, (title, cells)) in enumerate(
-        zip(figure.subplots(1, len(panels), squeeze=False, sharey=True).flat, panels.items(), strict=True)
-    ):
-        draw_rows(axes, cells, reference)
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True).flat
+    for number, (axes, title) in enumerate(zip(grid, panels, strict=True)):
+        draw_rows(axes, panels[title], reference)
         axes.set_xlabel("top-1 accuracy, %")
         panel_title(axes, "abcdefgh"[number % 8], title)
     return figure
 
 
 def draw_rows(axes: Axes, cells: Mapping[str, Cell], reference: str) -> None:
-    """Draw a row a cell, from the top: mean, interval and seeds; a line through the reference's mean."""
+    """Draw a row a cell, from the top: mean, interval and every seed, or its text; a line through the reference."""
     known = cells.get(reference, Cell()).value
     if known is not None:
         axes.axvline(known, color=MUTED, linewidth=0.8, linestyle="dashed")
     for place, (label, cell) in enumerate(cells.items()):
-        _draw_interval(axes, place, cell, PALETTE[label == reference])
+        if cell.value is None:
+            axes.text(0.02, place, cell.text or "–", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
+            continue
+        colour, seeds = PALETTE[label == reference], [value for value in cell.each if value is not None]
+        axes.plot(seeds, [place] * len(seeds), "o", color=colour, markersize=3, alpha=0.5)
+        axes.plot([cell.value], [place], "D", color=colour, markersize=5)
+        if cell.low is not None and cell.high is not None:
+            axes.plot([cell.low, cell.high], [place, place], color=colour, linewidth=1.4)
     axes.set(yticks=range(len(cells)), yticklabels=list(cells), ylim=(len(cells) - 0.5, -0.5))
     axes.grid(axis="y", color=MUTED, alpha=0.15)
-
-
-def _draw_interval(axes: Axes, place: int, cell: Cell, colour: str) -> None:
-    """Draw a cell's mean, its interval and every seed's value in one row; its text where it has no value."""
-    if cell.value is None:
-        axes.text(0.02, place, cell.text or "–", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
-        return
-    seeds = [value for value in cell.each if value is not None]
-    axes.plot(seeds, [place] * len(seeds), "o", color=colour, markersize=3, alpha=0.5)
-    axes.plot([cell.value], [place], "D", color=colour, markersize=5)
-    if cell.low is not None and cell.high is not None:
-        axes.plot([cell.low, cell.high], [place, place], color=colour, linewidth=1.4)

@@ -15,12 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.figures.style import INK, panel_title, styled
-from ssl_as_inference.special import (
-    power_spherical_log_normalizer,
-    power_spherical_mean_log_height,
-    von_mises_fisher_log_normalizer,
-    von_mises_fisher_mean_resultant_length,
-)
+from ssl_as_inference import special
 
 # As many below zero as above, so that the diverging colours change at zero.
 _LEVELS = (-2.0, -1.5, -1.0, -0.5, -0.25, -0.1, 0.0, 0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -69,16 +64,16 @@ class Family:
 
 POWER_SPHERICAL = Family(
     "PS",
-    power_spherical_log_normalizer,
+    special.power_spherical_log_normalizer,
     torch.log1p,
-    lambda dim, kappa: power_spherical_mean_log_height(dim, kappa).expm1(),
+    lambda dim, kappa: special.power_spherical_mean_log_height(dim, kappa).expm1(),
     "upper right",
 )
 VON_MISES_FISHER = Family(
     "vMF",
-    von_mises_fisher_log_normalizer,
+    special.von_mises_fisher_log_normalizer,
     lambda cosine: cosine,
-    von_mises_fisher_mean_resultant_length,
+    special.von_mises_fisher_mean_resultant_length,
     "upper center",
 )
 
@@ -104,11 +99,10 @@ def loss_surface_figure(dim: int, families: Sequence[Family] = (POWER_SPHERICAL,
         ValueError: If `dim` is less than 2.
     """
     figure = Figure(figsize=(10, 0.2 + 4 * len(families)), layout="constrained")
-    letters = iter("abcdefgh")
     rows = figure.subplots(len(families), 2, width_ratios=[1.15, 1], squeeze=False)
-    for family, (surface, sections) in zip(families, rows, strict=True):
-        _draw_surface(surface, dim, family, next(letters))
-        _draw_sections(sections, dim, family, next(letters))
+    for family, (surface, sections), letters in zip(families, rows, ("ab", "cd"), strict=False):
+        _draw_surface(surface, dim, family, letters[0])
+        _draw_sections(sections, dim, family, letters[1])
     return figure
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -84,12 +83,11 @@ def recipes_figure(accuracy: Mapping[str, Cell], tests: Mapping[Column, Mapping[
     right.set(xticks=range(len(tests)), xticklabels=names, xlim=(-0.5, len(tests) - 0.5))
     right.xaxis.tick_top()
     right.tick_params(length=0, labelsize=9)
-    for side in ("left", "bottom"):
-        right.spines[side].set_visible(False)
+    right.spines[["left", "bottom"]].set_visible(False)
     right.set_xlabel(_KEY, color=MUTED, fontsize=9, labelpad=8)
     panel_title(left, "a", "accuracy")
     left.set_xlabel(f"top-1, points above {reference}")
-    right.set_title("(b)  tests of u, and what would be good")
+    panel_title(right, "b", "tests of u, and what would be good")
     return figure
 
 
@@ -98,17 +96,12 @@ def _cell(axes: Axes, column: int, place: int, test: Column, cell: Cell) -> None
         axes.text(column, place, "–", ha="center", va="center", color=MUTED, fontsize=9)
         return
     colour = _COLOURS(0.5 + 0.5 * _PALE * test.score(cell.value))
-    axes.add_patch(Rectangle((column - 0.47, place - 0.45), 0.94, 0.9, facecolor=colour, edgecolor="none"))
+    axes.add_patch(Rectangle((column - 0.47, place - 0.45), 0.94, 0.9, color=colour, linewidth=0))
     ends = [end for end in (cell.low, cell.high) if end is not None]
     reached = test.reached(cell.value, ends)
-    weight = "bold" if reached else "normal"
-    axes.text(column, place, _rounded(cell.value), ha="center", va="center", fontsize=9, color=INK, weight=weight)
+    text, weight = f"{cell.value:z.2f}".replace("-", "−"), "bold" if reached else "normal"
+    axes.text(column, place, text, ha="center", va="center", fontsize=9, color=INK, weight=weight)
     if reached:
         surely = len(ends) == 2 and min(test.score(end) for end in ends) >= 1
-        frame: Any = {"fill": False, "edgecolor": INK, "linewidth": 2 if surely else 0.8}
-        axes.add_patch(Rectangle((column - 0.45, place - 0.42), 0.9, 0.84, **frame))
-
-
-def _rounded(value: float) -> str:
-    text = f"{value:.2f}"
-    return ("0.00" if float(text) == 0 else text).replace("-", "−")
+        width = 2 if surely else 0.8
+        axes.add_patch(Rectangle((column - 0.45, place - 0.42), 0.9, 0.84, fill=False, edgecolor=INK, linewidth=width))

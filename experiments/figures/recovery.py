@@ -21,7 +21,7 @@ def recovery_figure(
         losses: Name of a training → its loss at each step. The first is drawn as a line, the others as dots upon it.
         differences: Name of a quantity → largest absolute difference at each step. Exact agreement has no place on a
             logarithmic axis and leaves a gap.
-        tolerances: Name of a quantity → largest difference allowed; drawn at the right-hand edge.
+        tolerances: Name of a quantity → largest difference allowed; drawn dashed.
 
     Raises:
         ValueError: If there is nothing to draw or the series are of different length.
@@ -41,10 +41,10 @@ def recovery_figure(
     steps = range(1, lengths.pop() + 1)
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     trajectory, gap = figure.subplots(1, 2)
-    for number, (name, series) in enumerate(losses.items()):
-        dots = {"linestyle": "none", "marker": "o", "markersize": 4, "markerfacecolor": "none"}
-        look: Any = {**dots, "markevery": max(1, len(series) // 25)} if number else {}
-        trajectory.plot(steps, series, color=PALETTE[number], label=name, **look)
+    dots: Any = {"linestyle": "none", "marker": "o", "markersize": 4, "markerfacecolor": "none"}
+    for colour, (name, series) in zip(PALETTE, losses.items(), strict=False):
+        look = {**dots, "markevery": max(1, len(series) // 25)} if trajectory.lines else {}
+        trajectory.plot(steps, series, color=colour, label=name, **look)
     trajectory.set_ylabel("loss, in the published unit")
     trajectory.legend()
     panel_title(trajectory, "a", "two trainings")
@@ -53,12 +53,10 @@ def recovery_figure(
         gap.plot(steps, [value if value > 0 else float("nan") for value in series], color=colour, label=name)
         if name in tolerances:
             gap.axhline(tolerances[name], color=colour, linewidth=0.9, linestyle=(number, (4, 4)))
-    gap.set_yscale("log")
-    gap.set_ylabel("largest absolute difference")
-    gap.set_ylim(top=10 * max((*tolerances.values(), *(max(series) for series in differences.values()))))
+    gap.set(yscale="log", ylabel="largest absolute difference")
+    gap.set_ylim(top=10 * max(*tolerances.values(), *map(max, differences.values())))
     figure.legend(handles=gap.get_legend_handles_labels()[0], loc="outside lower right", ncols=len(differences))
-    corner: Any = {"xycoords": "axes fraction", "ha": "right", "va": "top"}
-    gap.annotate("dashed: allowed", (0.99, 1.0), color=MUTED, fontsize=10, **corner)
+    gap.text(0.99, 1.0, "dashed: allowed", color=MUTED, fontsize=10, transform=gap.transAxes, ha="right", va="top")
     panel_title(gap, "b", "their difference")
     for axes in (trajectory, gap):
         axes.set_xlabel("step", color=INK)

@@ -1,11 +1,9 @@
-"""What all figures share: fonts, colours that people with colour-blindness can tell apart, and saving."""
+"""What all figures share: their style sheet, colours that people with colour-blindness can tell apart, and saving."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, Final, ParamSpec
+from typing import Final
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -13,41 +11,16 @@ from matplotlib.figure import Figure
 
 from inference.fitting.checkpointing import replace_file
 
-SETTINGS: Final[Any] = {  # Any: newer Matplotlib types its keys, older does not
-    "font.family": "STIXGeneral",
-    "mathtext.fontset": "stix",
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.labelsize": 11,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "legend.fontsize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "axes.titlelocation": "left",
-    "lines.linewidth": 1.6,
-    "legend.frameon": False,
-}
+SETTINGS: Final = mpl.rc_params_from_file(Path(__file__).with_name("style.mplstyle"), use_default_template=False)
 
-P = ParamSpec("P")
+styled: Final = mpl.rc_context(SETTINGS)
+"""A decorator: the function draws in this style, and Matplotlib's settings are afterwards what they were."""
 
 # The qualitative palette of Okabe and Ito (2008), without its yellow and black.
 PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 LOW, HIGH = PALETTE[1], PALETTE[0]
 INK: Final = "#222222"
 MUTED: Final = "#666666"
-
-
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Give what `draw` makes the style of this project, and leave Matplotlib's settings as they were."""
-
-    @wraps(draw)
-    def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with mpl.rc_context(SETTINGS):
-            return draw(*args, **kwargs)
-
-    return in_style
 
 
 def panel_title(axes: Axes, letter: str, text: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from plotly.graph_objects import Figure
-from torch import Tensor
+from plotly.subplots import make_subplots
 
+from experiments.figures.drawing import direction
 from experiments.figures.interactive.style import dress, slider
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
 
@@ -24,11 +24,6 @@ _LOOK: dict[str, Any] = {
     "contours": {axis: {"highlight": False} for axis in "xyz"},
     "colorbar": {"title": {"text": "density / its largest value", "side": "right"}, "thickness": 12, "len": 0.7},
 }
-_SCENE: dict[str, Any] = {
-    **{f"{axis}axis": {"visible": False} for axis in "xyz"},
-    "aspectmode": "data",
-    "camera": {"eye": {"x": 1.1, "y": -1.1, "z": 0.6}},
-}
 
 
 def density_on_the_sphere() -> Figure:
@@ -41,28 +36,24 @@ def density_on_the_sphere() -> Figure:
         >>> len(density_on_the_sphere().layout.sliders[0].steps) == len(CONCENTRATIONS)
         True
     """
-    points = _points()
-    mean_direction = torch.nn.functional.normalize(torch.tensor([1.0, -1.0, 0.6], dtype=torch.float64), dim=0)
-    pairs = [
-        (VonMisesFisher(mean_direction, kappa / 2), PowerSpherical(mean_direction, kappa)) for kappa in CONCENTRATIONS
-    ]
-    colours = [[_relative(law, points) for law in pair] for pair in pairs]
-    figure = Figure()
-    x, y, z = (points[..., axis].numpy() for axis in range(3))
+    polar, azimuth = direction(torch.linspace(0, 180, 60))[:, None], direction(torch.linspace(0, 360, 120))
+    points = torch.cat([polar[..., 1:] * azimuth, polar[..., :1].expand(-1, len(azimuth), -1)], dim=-1)
+    mu = torch.nn.functional.normalize(torch.tensor([1.0, -1.0, 0.6], dtype=torch.float64), dim=0)
+    colours = {}
+    for kappa in CONCENTRATIONS:
+        laws = (VonMisesFisher(mu, kappa / 2), PowerSpherical(mu, kappa))
+        colours[kappa] = [(law.log_prob(points) - law.log_prob(mu)).exp().round(decimals=3).tolist() for law in laws]
+    scenes = [[{"type": "surface"}] * 2]
+    figure = make_subplots(1, 2, specs=scenes, subplot_titles=_NAMES, horizontal_spacing=0.02)
+    x, y, z = points.unbind(-1)
     for number, name in enumerate(_NAMES):
-        place = {"scene": ("scene", "scene2")[number], "showscale": number == 1, "name": name}
-        figure.add_surface(x=x, y=y, z=z, surfacecolor=colours[_START][number].numpy(), **place, **_LOOK)
-    titles = [
-        {"text": text, "x": x, "y": 1.0, "xref": "paper", "yref": "paper", "showarrow": False}
-        for text, x in zip(_NAMES, (0.2, 0.76), strict=True)
-    ]
-    steps = [[{"surfacecolor": [one.tolist() for one in pair]}, [0, 1]] for pair in colours]
-    figure.update_layout(
-        scene={**_SCENE, "domain": {"x": [0, 0.48]}},
-        scene2={**_SCENE, "domain": {"x": [0.5, 0.98]}},
-        annotations=titles,
-        sliders=[slider("κ", [f"{kappa:g}" for kappa in CONCENTRATIONS], steps, at=_START)],
-    )
+        colour, place = colours[CONCENTRATIONS[_START]][number], {"row": 1, "col": number + 1}
+        look = {**_LOOK, "surfacecolor": colour, "showscale": number == 1, "name": name}
+        figure.add_surface(x=x.numpy(), y=y.numpy(), z=z.numpy(), **look, **place)
+    hidden: Any = {f"{axis}axis_visible": False for axis in "xyz"}
+    figure.update_scenes(aspectmode="data", camera_eye={"x": 1.1, "y": -1.1, "z": 0.6}, **hidden)
+    steps = {f"{kappa:g}": [{"surfacecolor": pair}, [0, 1]] for kappa, pair in colours.items()}
+    figure.update_layout(sliders=[slider("κ", steps, at=_START)])
     narrow = {
         "scene.domain": {"x": [0, 1], "y": [0.53, 0.97]},
         "scene2.domain": {"x": [0, 1], "y": [0, 0.44]},
@@ -73,15 +64,3 @@ def density_on_the_sphere() -> Figure:
         "margin.t": 70,
     }
     return dress(figure, "Experts on the sphere: turn them, and move κ", narrow=narrow)
-
-
-def _points() -> Tensor:
-    polar = torch.linspace(0, math.pi, 60, dtype=torch.float64)[:, None]
-    azimuth = torch.linspace(0, 2 * math.pi, 120, dtype=torch.float64)[None, :]
-    over = polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), polar.cos() * torch.ones_like(azimuth)
-    return torch.stack(over, dim=-1)
-
-
-def _relative(law: VonMisesFisher | PowerSpherical, points: Tensor) -> Tensor:
-    """Density relative to the mode's, rounded to what a screen can show."""
-    return (law.log_prob(points) - law.log_prob(law.mode)).exp().mul(1000).round().div(1000)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from plotly.graph_objects import Figure
-from torch import Tensor
 
 from experiments.figures.interactive.style import dress, slider
-from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER, Family
+from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER
 from experiments.figures.style import PALETTE
 
 DIMENSIONS = (2, 3, 16, 128, 512, 2048)
@@ -27,31 +26,22 @@ def loss_over_cosine() -> Figure:
         ['κ/(d − 1) = ', 'd = ']
     """
     cosine = torch.cat([torch.linspace(-0.9995, 0.99, 240, dtype=torch.float64), torch.tensor([1.0]).double()])
-    curves = {
-        (dim, ratio): [_loss(family, dim, ratio * (dim - 1) * part, cosine) for family, part in _FAMILIES.values()]
-        for dim in DIMENSIONS
-        for ratio in RELATIVE_CONCENTRATIONS
-    }
+    curves: dict[float, list[list[float]]] = {ratio: [] for ratio in RELATIVE_CONCENTRATIONS}
     figure = Figure()
     for dim in DIMENSIONS:
-        shown = zip(_FAMILIES, curves[dim, RELATIVE_CONCENTRATIONS[_KAPPA]], PALETTE, strict=False)
-        for name, curve, colour in shown:
+        for colour, (name, (family, part)) in zip(PALETTE, _FAMILIES.items(), strict=False):
+            for ratio, drawn in curves.items():
+                kappa = torch.tensor(ratio * (dim - 1) * part, dtype=torch.float64)
+                loss = family.relative_loss(dim, cosine, kappa) * dim / (dim - 1)
+                drawn.append(loss.round(decimals=4).tolist())
             style = {"line": {"color": colour}, "visible": dim == DIMENSIONS[_DIM]}
-            figure.add_scatter(x=cosine.numpy(), y=curve, name=name, **style)
+            shown = curves[RELATIVE_CONCENTRATIONS[_KAPPA]][-1]
+            figure.add_scatter(x=cosine.numpy(), y=shown, name=name, **style)
     note = {"annotation_text": "as good as the uniform density", "annotation_position": "bottom left"}
     figure.add_hline(y=0, line={"dash": "dot", "width": 1}, **note)
     figure.update_xaxes(title="cosine μ₁ᵀz₂", range=[-1, 1])
     figure.update_yaxes(title="loss, nats per dimension", range=[-2, 5])
-    ratios = [[{"y": [y for dim in DIMENSIONS for y in curves[dim, ratio]]}] for ratio in RELATIVE_CONCENTRATIONS]
-    dims = [[{"visible": [one == dim for one in DIMENSIONS for _ in _FAMILIES]}] for dim in DIMENSIONS]
-    sliders = [
-        slider("κ/(d − 1)", [f"{ratio:g}" for ratio in RELATIVE_CONCENTRATIONS], ratios, at=_KAPPA),
-        slider("d", [str(dim) for dim in DIMENSIONS], dims, at=_DIM, y=-0.42),
-    ]
-    figure.update_layout(sliders=sliders)
+    ratios = {f"{ratio:g}": [{"y": drawn}] for ratio, drawn in curves.items()}
+    dims = {str(dim): [{"visible": [one == dim for one in DIMENSIONS for _ in _FAMILIES]}] for dim in DIMENSIONS}
+    figure.update_layout(sliders=[slider("κ/(d − 1)", ratios, at=_KAPPA), slider("d", dims, at=_DIM, y=-0.42)])
     return dress(figure, "The loss of a pair of views over their cosine", below=240)
-
-
-def _loss(family: Family, dim: int, kappa: float, cosine: Tensor) -> list[float]:
-    loss = family.relative_loss(dim, cosine, torch.tensor(kappa, dtype=torch.float64)) * dim / (dim - 1)
-    return [round(value, 4) for value in loss.tolist()]

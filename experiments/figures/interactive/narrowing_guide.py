@@ -6,7 +6,8 @@ import torch
 from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
-from experiments.figures.interactive.style import dress, on_the_circle, slider, stacked
+from experiments.figures.drawing import direction
+from experiments.figures.interactive.style import dress, slider, stacked
 from experiments.figures.style import PALETTE
 from ssl_as_inference.cross_entropies import cross_entropy
 from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, SphericalMixture, VonMisesFisher
@@ -27,19 +28,17 @@ def narrowing_guide() -> Figure:
         >>> narrowing_guide().layout.sliders[0].currentvalue.prefix
         'τ = '
     """
-    angles = torch.linspace(-180, 180, 721, dtype=torch.float64)
-    z, atoms, means = (on_the_circle(part) for part in (angles, torch.tensor(_ATOMS), torch.tensor(_EXPERTS)))
-    product = ProductOfExperts(VonMisesFisher(means, _KAPPA))
-    model = product.normalized().log_prob(z).exp()
-    guides = [SphericalMixture(VonMisesFisher(atoms, tau)) for tau in GUIDE_CONCENTRATIONS]
-    densities = [[round(value, 4) for value in guide.log_prob(z).exp().tolist()] for guide in guides]
-    log_z = float(product.log_normalizer())
-    losses = [float(cross_entropy(guide, product)) + log_z for guide in guides]
-    limit = float(cross_entropy(DeltaMixture(atoms), product)) + log_z
+    angles, taus = torch.linspace(-180, 180, 721), GUIDE_CONCENTRATIONS
+    z, atoms, degrees = direction(angles), direction(_ATOMS), angles.tolist()
+    product = ProductOfExperts(VonMisesFisher(direction(_EXPERTS), _KAPPA))
+    model, log_z = product.normalized().log_prob(z).exp(), product.log_normalizer()
+    guides = [SphericalMixture(VonMisesFisher(atoms, tau)) for tau in taus]
+    densities = [guide.log_prob(z).exp().round(decimals=4).tolist() for guide in guides]
+    losses = [float(cross_entropy(guide, product) + log_z) for guide in guides]
+    limit = float(cross_entropy(DeltaMixture(atoms), product) + log_z)
 
     titles = ["densities", "−E<sub>q</sub> log p, normalised"]
     figure = make_subplots(1, 2, column_widths=[0.6, 0.4], subplot_titles=titles)
-    degrees, taus = angles.tolist(), GUIDE_CONCENTRATIONS
     model_colour, guide_colour, limit_colour = PALETTE[:3]
     dirac = {"name": "Dirac guide, Eq. (8)", "mode": "lines", "line": {"dash": "dot", "color": limit_colour}}
     dot = {"mode": "markers", "marker": {"color": guide_colour, "size": 11}, "showlegend": False}
@@ -50,12 +49,12 @@ def narrowing_guide() -> Figure:
     figure.add_scatter(x=taus, y=losses, showlegend=False, line={"color": guide_colour, "width": 1}, **right)
     figure.add_scatter(x=[taus[_START]], y=[losses[_START]], **dot, **right)
     figure.add_scatter(x=[taus[0], taus[-1]], y=[limit, limit], **dirac, **right)
-    figure.update_xaxes(title="angle of z in degrees", range=[-180, 180], dtick=60, row=1, col=1)
-    figure.update_yaxes(title="density", range=[0, 4], row=1, col=1)
-    figure.update_xaxes(title="τ", type="log", row=1, col=2)
-    steps = [
-        [{"x": [degrees, [tau]], "y": [density, [loss]]}, [0, 3]]
-        for tau, density, loss in zip(GUIDE_CONCENTRATIONS, densities, losses, strict=True)
-    ]
-    figure.update_layout(sliders=[slider("τ", [f"{tau:g}" for tau in GUIDE_CONCENTRATIONS], steps, at=_START)])
+    figure.update_xaxes(title="angle of z in degrees", range=[-180, 180], dtick=60, **left)
+    figure.update_yaxes(title="density", range=[0, 4], **left)
+    figure.update_xaxes(title="τ", type="log", **right)
+    steps = {
+        f"{tau:g}": [{"x": [degrees, [tau]], "y": [density, [loss]]}, [0, 3]]
+        for tau, density, loss in zip(taus, densities, losses, strict=True)
+    }
+    figure.update_layout(sliders=[slider("τ", steps, at=_START)])
     return dress(figure, "From a guide with a density to the mixture of Diracs", narrow=stacked())

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from plotly.graph_objects import Figure
-from torch import Tensor
 
 from experiments.figures.style import INK
 from experiments.records.record import write_text
@@ -38,12 +36,6 @@ for (const plot of document.querySelectorAll('.plotly-graph-div')) {{
 """The program that gives every figure of a page the layout for its width."""
 
 
-def on_the_circle(degrees: Tensor) -> Tensor:
-    """Unit vectors in the plane at some angles, shape `(angles, 2)`, in float64."""
-    angles = degrees.double().deg2rad()
-    return torch.stack([angles.cos(), angles.sin()], dim=-1)
-
-
 def stacked(*, at: float = 0.44) -> dict[str, Any]:
     """How two plots with titles come to stand below each other, for `narrow` of `dress`.
 
@@ -57,25 +49,18 @@ def stacked(*, at: float = 0.44) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def slider(name: str, labels: Sequence[str], steps: Sequence[Sequence[Any]], *, at: int = 0, y: float = 0.0) -> Any:
-    """A slider whose step k is sent to Plotly as `restyle`.
+def slider(name: str, steps: Mapping[str, Sequence[Any]], *, at: int = 0, y: float = 0.0) -> Any:
+    """A slider whose steps are sent to Plotly as `restyle`.
 
     Args:
         name: What the slider changes, shown before the value.
-        labels: One for each step.
-        steps: The arguments of each step: `[changes]` or `[changes, indices of the traces]`.
+        steps: Label of each step to its arguments: `[changes]` or `[changes, indices of the traces]`.
         at: Step at which the figure starts.
         y: Height below the figure, as a fraction of the plot; a second slider stands lower.
     """
-    return {
-        "active": at,
-        "currentvalue": {"prefix": f"{name} = ", "font": {"size": 15}},
-        "pad": {"t": 45, "b": 5},
-        "y": y,
-        "steps": [
-            {"method": "restyle", "label": label, "args": list(step)} for label, step in zip(labels, steps, strict=True)
-        ],
-    }
+    current = {"prefix": f"{name} = ", "font": {"size": 15}}
+    made = [{"method": "restyle", "label": label, "args": list(step)} for label, step in steps.items()]
+    return {"active": at, "currentvalue": current, "pad": {"t": 45, "b": 5}, "y": y, "steps": made}
 
 
 def dress(figure: Figure, title: str, *, below: int = 130, narrow: Mapping[str, Any] | None = None) -> Figure:
