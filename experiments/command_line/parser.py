@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 Number = TypeVar("Number", int, float)
+Module = str | Callable[[argparse.Namespace], str]
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -44,7 +45,7 @@ class CommandLineParser(argparse.ArgumentParser):
         print(f"{self.prog}: error: {error}", file=sys.stderr)
         return 2
 
-    def run(self, arguments: Sequence[str] | None, module: str | Callable[[argparse.Namespace], str]) -> int:
+    def run(self, arguments: Sequence[str] | None, module: Module) -> int:
         """Parse, and only then import the module whose `run(options)` does the work; returns its exit status.
 
         A `ValueError` or `OSError` of it is what the user's files have wrong: told in one line, with status 2.

@@ -414,24 +414,12 @@ class PretrainConfig(bounds.Bounded):
         ]
 
 
+# Of init_from, what came of it is in the checkpoint; of data.name, the images are compared.
 _NO_EFFECT_ON_WEIGHTS = (
-    "out",
-    "init_from",  # what came of it is in the checkpoint
-    "data.name",  # its images are compared
-    "data.root",
-    "data.download",
-    "data.skip_broken",
-    "data.max_pixels",
-    "data.cache",
-    "data.workers",
-    "engine.accelerator",
-    "engine.devices",
-    "engine.nodes",
-    "engine.cuda_graphs",
-    "engine.threads",
-    "checkpoints.",
-    "monitor.",
-)
+    "out", "init_from", "data.name", "data.root", "data.download", "data.skip_broken", "data.max_pixels", "data.cache",
+    "data.workers", "engine.accelerator", "engine.devices", "engine.nodes", "engine.cuda_graphs", "engine.threads",
+    "checkpoints.", "monitor.",
+)  # fmt: skip
 
 
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -445,14 +433,13 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _from_dict(cls: Any, values: Mapping[str, Any], prefix: str) -> Any:
     hints = get_type_hints(cls)
-    types = {entry.name: hints[entry.name] for entry in fields(cls)}
-    unknown = sorted(set(values) - set(types))
+    unknown = sorted(values.keys() - {entry.name for entry in fields(cls)})
     if unknown:
         raise ValueError(f"configuration has unknown entries: {', '.join(prefix + name for name in unknown)}")
-    arguments = {}
-    for name, value in values.items():
-        if is_dataclass(types[name]):
-            arguments[name] = _from_dict(types[name], value, f"{prefix}{name}.")
-        else:
-            arguments[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**arguments)
+
+    def made(name: str, value: Any) -> Any:
+        if is_dataclass(hints[name]):
+            return _from_dict(hints[name], value, f"{prefix}{name}.")
+        return tuple(value) if isinstance(value, list) else value
+
+    return cls(**{name: made(name, value) for name, value in values.items()})

@@ -19,8 +19,8 @@ from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import weights
 from experiments.pretraining.images import TrainingImages
 from experiments.pretraining.interruption import Interruption
-from experiments.pretraining.metrics import MetricsTable, readable_loss
-from experiments.pretraining.monitor import collapse_warning, evaluate_online, spread
+from experiments.pretraining.metrics import MetricsTable, Row, readable_loss, step_row
+from experiments.pretraining.monitor import collapse_warning, evaluate, spread
 from experiments.pretraining.run_folder import RunFolder
 from inference.fitting.finiteness import NotFiniteError, StepValues
 from inference.fitting.stepwise import StepwiseLearner
@@ -111,21 +111,19 @@ class PretrainingLoop(lightning.Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Do what is due after this step; on most steps nothing is, and nothing waits for the device."""
         step = self.learner.step
-        epoch_ends, last = step % self.steps_per_epoch == 0, step == self.steps
-        epoch = step // self.steps_per_epoch
-        row_due = step % self.config.monitor.every_steps == 0 or epoch_ends
-        stop = False
+        epoch, rest = divmod(step, self.steps_per_epoch)
+        epoch_ends, last = rest == 0, step == self.steps
+        row_due = epoch_ends or step % self.config.monitor.every_steps == 0
         if row_due:
             stop = self._read_together(trainer)
-        elif trainer.world_size == 1:
-            stop = self.interruption.received is not None
+        else:
+            stop = trainer.world_size == 1 and self.interruption.received is not None
         if trainer.is_global_zero:
             save_due = last or stop or self._save_due(step, epoch if epoch_ends else None)
             if save_due or step % _READ_AT_LEAST_EVERY == 0:
                 self._pending += self.learner.read_steps()
             if row_due:
-                evaluate = epoch_ends and (epoch % self.config.monitor.every_epochs == 0 or last)
-                row = self._write_row(step, evaluate=evaluate)
+                row = self._write_row(evaluated=epoch_ends and (epoch % self.config.monitor.every_epochs == 0 or last))
                 if epoch_ends and not last:
                     self._look_for_collapse(row, epoch)
             if save_due:
@@ -169,9 +167,10 @@ class PretrainingLoop(lightning.Callback):
         return stop
 
     def _save_due(self, step: int, ended_epoch: int | None) -> bool:
-        due = self.config.checkpoints.every_steps is not None and step % self.config.checkpoints.every_steps == 0
-        due |= ended_epoch is not None and ended_epoch % self.config.checkpoints.every_epochs == 0
-        return due and time.monotonic() - self._saved_at >= self.config.checkpoints.seconds_apart
+        settings = self.config.checkpoints
+        due = settings.every_steps is not None and step % settings.every_steps == 0
+        due |= ended_epoch is not None and ended_epoch % settings.every_epochs == 0
+        return due and time.monotonic() - self._saved_at >= settings.seconds_apart
 
     def _look_for_collapse(self, row: dict[str, float], epoch: int) -> None:
         """Warn of a collapse after the first epoch that shows one; what the end shows is said at the end."""
@@ -183,32 +182,21 @@ class PretrainingLoop(lightning.Callback):
             self._warned = True
             tqdm.write(f"warning: after epoch {epoch} {warning}", file=sys.stderr)
 
-    def _write_row(self, step: int, *, evaluate: bool) -> dict[str, float]:
-        from_step, from_time = self._timed_from
-        seconds = time.monotonic() - from_time
-        row: dict[str, float] = {
-            "step": step,
-            "epoch": step / self.steps_per_epoch,
-            "loss": sum(values.loss for values in self._pending) / len(self._pending),
-            "gradient_norm": sum(values.gradient_norm for values in self._pending) / len(self._pending),
-            "learning_rate": self.learner.schedule(step - 1),
-            "images_per_second": (step - from_step) * self.config.training.batch_size / seconds,
-        }
+    def _write_row(self, *, evaluated: bool) -> Row:
+        step, (from_step, from_time) = self.learner.step, self._timed_from
+        images = (step - from_step) * self.config.training.batch_size
+        row = step_row(self.learner, self._pending, self.steps_per_epoch, images / (time.monotonic() - from_time))
         self._pending = []
-        if evaluate and self.images.held_out is not None:
-            row |= evaluate_online(
-                self.learner.pair, self.images.neighbours, self.images.held_out, k=self.config.monitor.k
-            )
-        assert self._table is not None  # noqa: S101  # this process writes
+        if evaluated:
+            row |= evaluate(self.learner.pair, self.images)
+        assert self._table is not None and self._bar is not None  # noqa: S101, PT018  # this process writes
         self._table.append(row)
         if self._board is not None:
-            for name, value in row.items():
-                if name != "step":
-                    self._board.add_scalar(name, value, step)
-        if self._bar is not None:
-            shown = [readable_loss(self.config, row["loss"]), *((name, row[name]) for name in ("knn",) if name in row)]
-            self._shown |= {name: f"{value:.3f}" for name, value in shown}
-            self._bar.set_postfix(self._shown, refresh=False)
+            for name in row.keys() - {"step"}:
+                self._board.add_scalar(name, row[name], step)
+        name, loss = readable_loss(self.config, row["loss"])
+        self._shown |= {name: f"{loss:.3f}"} | {name: f"{row[name]:.3f}" for name in ("knn",) if name in row}
+        self._bar.set_postfix(self._shown, refresh=False)
         self._timed_from = (step, time.monotonic())
         return row
 

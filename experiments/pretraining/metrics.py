@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch
 
 from experiments.pretraining.configuration import PretrainConfig
 from inference.fitting.checkpointing import replace_text
-from inference.fitting.monitoring import History
+from inference.fitting.finiteness import StepValues
+from inference.fitting.stepwise import StepwiseLearner
 from ssl_as_inference.special import von_mises_fisher_log_normalizer
 
 _SHOWN: dict[str, str | None] = {
@@ -34,6 +35,27 @@ COLUMNS = tuple(_SHOWN)
 """Columns of metrics.csv; a row is written after `step` steps, and the evaluation's columns are empty in most rows."""
 
 Row = dict[str, float]
+History = dict[str, list[tuple[int, float]]]
+"""Series name to its (epoch, value) pairs, in order."""
+
+
+def step_row(learner: StepwiseLearner, read: Sequence[StepValues], steps_per_epoch: int, rate: float) -> Row:
+    """The row after the learner's latest step, without an evaluation.
+
+    Args:
+        learner: What is trained.
+        read: Of the steps since the last row.
+        steps_per_epoch: Steps of an epoch.
+        rate: Images a second.
+    """
+    return {
+        "step": learner.step,
+        "epoch": learner.step / steps_per_epoch,
+        "loss": sum(values.loss for values in read) / len(read),
+        "gradient_norm": sum(values.gradient_norm for values in read) / len(read),
+        "learning_rate": learner.schedule(learner.step - 1),
+        "images_per_second": rate,
+    }
 
 
 class MetricsTable:
@@ -45,14 +67,13 @@ class MetricsTable:
     """
 
     def __init__(self, path: Path, after_step: int) -> None:
-        kept = [row for row in read_rows(path) if row["step"] <= after_step] if after_step else []
-        lines = [",".join(COLUMNS), *(_line(row) for row in kept), ""]
-        replace_text(path, "\n".join(lines))
+        kept = [line for line in _whole_lines(path)[1:] if float(line.split(",")[0]) <= after_step]
+        replace_text(path, "".join([",".join(COLUMNS) + "\n", *kept]))
         self._file = path.open("a", encoding="utf-8", newline="")
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add a row; it can be read at once."""
-        self._file.write(_line(row) + "\n")
+        csv.DictWriter(self._file, COLUMNS, lineterminator="\n").writerow(row)
         self._file.flush()
 
     def to_disk(self) -> None:
@@ -67,22 +88,23 @@ class MetricsTable:
 
 def read_rows(path: Path) -> list[Row]:
     """The whole rows of a metrics.csv, without a last one that a crash cut off; none where there is no file."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = csv.DictReader(line for line in lines if line.endswith("\n"))
-    return [{name: float(value) for name, value in cells.items() if value} for cells in whole]
+    rows = csv.DictReader(_whole_lines(path))
+    return [{name: float(value) for name, value in cells.items() if value} for cells in rows]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def history(rows: list[Row], config: PretrainConfig) -> History:
     """Series of a table by the names that figures show, over epochs."""
     series: History = {}
-    for name, shown in _SHOWN.items():
+    for name, shown in {**_SHOWN, "loss": readable_loss(config, 0.0)[0]}.items():
         pairs: list[Any] = [(row["epoch"], row[name]) for row in rows if math.isfinite(row.get(name, math.nan))]
         if name == "loss":
-            said = [(epoch, *readable_loss(config, loss)) for epoch, loss in pairs]
-            series |= {shown: [(epoch, value) for epoch, _, value in said] for _, shown, _ in said[:1]}
-        elif shown is not None and pairs:
+            pairs = [(epoch, readable_loss(config, loss)[1]) for epoch, loss in pairs]
+        if shown is not None and pairs:
             series[shown] = pairs
     return series
 
@@ -100,12 +122,3 @@ def readable_loss(config: PretrainConfig, loss: float) -> tuple[str, float]:
     a_view = nats / (views if objective.over_views == "sum" else 1)
     log_c = von_mises_fisher_log_normalizer(method.dim, torch.tensor(method.concentration, dtype=torch.float64))
     return "cosine", -(a_view + float(log_c)) / method.concentration
-
-
-def _line(row: Mapping[str, float]) -> str:
-    assert row.keys() <= _SHOWN.keys(), row  # noqa: S101  # our own rows
-    return ",".join(_number(row[name]) if name in row else "" for name in COLUMNS)
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from experiments.pretraining.images import WatchedImages
+from experiments.pretraining.images import TrainingImages, WatchedImages
+from inference.fitting.checkpointing import replace_file
 from inference.judging.collapse import effective_rank, has_collapsed, standard_deviation
 from inference.judging.evaluation import knn_accuracy
 from inference.judging.representation import represent
@@ -18,7 +23,10 @@ _SPREAD_OVER = 1024  # images: the rank of more outputs costs seconds and says t
 
 def spread(pair: MultiViewPair, watched: WatchedImages) -> dict[str, float]:
     """`standard_deviation` and `effective_rank` of the outputs of a batch of images: a quick look for a collapse."""
-    outputs = represent(pair, [next(iter(watched))]).outputs
+    return _spread(represent(pair, [next(iter(watched))]).outputs)
+
+
+def _spread(outputs: Tensor) -> dict[str, float]:
     return {"standard_deviation": standard_deviation(outputs), "effective_rank": effective_rank(outputs)}
 
 
@@ -39,6 +47,13 @@ def collapse_warning(values: Mapping[str, float], dim: int) -> str | None:
     )
 
 
+def evaluate(pair: MultiViewPair, images: TrainingImages) -> dict[str, float]:
+    """`evaluate_online` on the images that a run watches; nothing where it watches none."""
+    if images.held_out is None:
+        return {}
+    return evaluate_online(pair, images.neighbours, images.held_out, k=images.config.monitor.k)
+
+
 def evaluate_online(
     pair: MultiViewPair, neighbours: WatchedImages | None, held_out: WatchedImages, *, k: int
 ) -> dict[str, float]:
@@ -55,8 +70,7 @@ def evaluate_online(
         `kappa_q10`, `kappa_q50` and `kappa_q90`.
     """
     seen = represent(pair, held_out)
-    spread = seen.outputs[:_SPREAD_OVER]
-    values = {"standard_deviation": standard_deviation(spread), "effective_rank": effective_rank(spread)}
+    values = _spread(seen.outputs[:_SPREAD_OVER])
     for percent in (10, 50, 90):
         values[f"kappa_q{percent}"] = float(torch.quantile(seen.concentration.double(), percent / 100))
     if neighbours is not None:
@@ -64,3 +78,26 @@ def evaluate_online(
         votes = min(k, len(bank.features))
         values["knn"] = knn_accuracy(bank.features, neighbours.labels, seen.features, held_out.labels, k=votes)
     return values
+
+
+def save_features(path: Path, pair: MultiViewPair, watched: WatchedImages) -> None:
+    """Write what a network says of held-out images; an existing file is replaced in one piece.
+
+    Args:
+        path: An .npz file: `features` in float16, `concentration`, `labels`, and `indices` into the held-out set.
+        pair: The networks.
+        watched: The images.
+    """
+    seen = represent(pair, watched)
+    arrays: dict[str, Any] = {
+        "features": seen.features.to(torch.float16).numpy(),
+        "concentration": seen.concentration.numpy(),
+        "labels": watched.labels.numpy(),
+        "indices": watched.indices.cpu().numpy(),
+    }
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+    replace_file(path, write)

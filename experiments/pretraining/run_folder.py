@@ -88,9 +88,9 @@ class RunFolder:
                 damaged, foreign, or of other settings.
         """
         chosen = self.previous if resume == "previous" else self.last
-        if resume is None and self.last.exists():
+        if resume is None and (self.last.exists() or self.exported.exists()):
             raise CheckpointError(
-                f"{self.path} holds a run already: go on with it by --resume, or give another folder as --out"
+                f"{self.path} holds a run already: give another folder as --out; pretrain goes on with it by --resume"
             )
         if resume in {"last", "previous"} and not self.config.exists():
             raise CheckpointError(f"{self.path} holds no run to go on with: start one without --resume")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from operator import attrgetter
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,25 +17,22 @@ from experiments.images.device_images import DeviceImages, to_device
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import weights
-from experiments.pretraining.images import TrainingImages, WatchedImages
+from experiments.pretraining.images import TrainingImages
 from experiments.pretraining.loop import seed_networks
-from experiments.pretraining.metrics import MetricsTable
-from experiments.pretraining.monitor import evaluate_online
+from experiments.pretraining.metrics import MetricsTable, step_row
+from experiments.pretraining.monitor import evaluate, save_features
 from experiments.pretraining.run_folder import RunFolder
-from experiments.pretraining.training import build_learner, export_run, prepare_device
-from inference.fitting.checkpointing import CheckpointError, replace_file
+from experiments.pretraining.training import build_learner, build_schedule, export_run, prepare_device
 from inference.fitting.cuda_graphs import WARM_UP, GraphedStep
 from inference.fitting.finiteness import NotFiniteError
 from inference.fitting.graphed_learner import GraphedLearner
-from inference.fitting.schedule import CosineSchedule
 from inference.fitting.side_by_side import SideBySide
-from inference.judging.representation import represent
-from ssl_as_inference.graphical_model import MultiViewPair
 
 FEATURES = "features.npz"
 """In a run's folder: features of the held-out images in float16, κ, labels and the images' numbers."""
 
 _TIMED_STEPS, _TIMED_SECONDS = 20, 10.0  # whichever ends first
+_SHARED = ("data", "engine", "monitor", "training.epochs", "training.batch_size")
 
 
 @dataclass(eq=False)
@@ -44,10 +40,19 @@ class _Run:
     """One of the trainings; `failure` says why it takes no more steps."""
 
     config: PretrainConfig
-    folder: RunFolder
     learner: GraphedLearner
     initial: dict[str, Tensor]
     failure: str | None = None
+    table: MetricsTable = field(init=False)
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.config.out)
+
+    @property
+    def key(self) -> object:
+        """The same for runs that see the same views."""
+        return self.config.seed, self.config.views
 
 
 @dataclass
@@ -59,23 +64,20 @@ class _Views:
     _replayed: GraphedStep = field(init=False)
 
     def __post_init__(self) -> None:
-        self._replayed = GraphedStep(self._packed)
+        self._replayed = GraphedStep(lambda *inputs: torch.cat([view.flatten() for view in self._made(*inputs)]))
 
     def __call__(self, step: int) -> list[Tensor]:
         inputs = [to_device(self.batches.order.batch(step), self.batches.images.device), *self.batches.draws(step)]
         if not self.record:
             return self._made(*inputs)
         shapes = [(len(inputs[0]), recipe.channels, recipe.size, recipe.size) for recipe in self.batches.recipes]
-        parts = self._replayed(*inputs).split([int(np.prod(shape)) for shape in shapes])
+        parts = self._replayed(*inputs).split([math.prod(shape) for shape in shapes])
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def _made(self, indices: Tensor, *draws: Tensor) -> list[Tensor]:
         images = self.batches.images
         assert isinstance(images, DeviceImages)  # noqa: S101  # asked before
         return self.batches.make(images.canvas[indices], images.sizes[indices], *draws)
-
-    def _packed(self, *inputs: Tensor) -> Tensor:
-        return torch.cat([view.flatten() for view in self._made(*inputs)])
 
 
 class PretrainingsSideBySide:
@@ -96,17 +98,17 @@ class PretrainingsSideBySide:
             used.
     """
 
+    _together: SideBySide
+
     def __init__(self, configs: Sequence[PretrainConfig], *, record: bool = True) -> None:
         _require_together(configs)
         first = self._first = configs[0]
         self._device = prepare_device(first.engine)
         self._images = TrainingImages.open(first, self._device)
-        self._order = self._images.order()
+        self._steps = self._images.order().batches_per_epoch
         self._record = record
         self._views: dict[object, _Views] = {}
         self._runs = [self._run(config) for config in configs]
-        self._tables: dict[_Run, MetricsTable] = {}
-        self._together: SideBySide | None = None
 
     def fitting_epochs(self, seconds: float) -> int:
         """How many epochs, at most those configured, take no longer: a few steps and an evaluation are timed.
@@ -117,20 +119,18 @@ class PretrainingsSideBySide:
         self._begin(self._first.training.epochs)
         for step in range(WARM_UP + 2):
             self._step(step)
-        began = self._now()
-        for count in range(1, _TIMED_STEPS + 1):
-            self._step(WARM_UP + 1 + count)
-            if count < _TIMED_STEPS and time.monotonic() - began > _TIMED_SECONDS:
-                break
-        an_epoch = (self._now() - began) / count * self._order.batches_per_epoch
+        began, timed = self._now(), 0
+        while timed < 1 or (timed < _TIMED_STEPS and time.monotonic() - began <= _TIMED_SECONDS):
+            self._step(WARM_UP + 2 + timed)
+            timed += 1
+        an_epoch = (self._now() - began) / timed * self._steps
         began = self._now()
         for run in self._runs:
-            self._evaluate(run)
+            evaluate(run.learner.pair, self._images)
         an_evaluation = self._now() - began
-        apart = self._first.monitor.every_epochs
 
         def takes(epochs: int) -> float:
-            return epochs * an_epoch + -(-epochs // apart) * an_evaluation
+            return epochs * an_epoch + math.ceil(epochs / self._first.monitor.every_epochs) * an_evaluation
 
         found = max((n for n in range(1, self._first.training.epochs + 1) if takes(n) <= seconds), default=0)
         if not found:
@@ -156,148 +156,81 @@ class PretrainingsSideBySide:
         with ExitStack() as stack:
             for run in self._runs:
                 run.config = replace(run.config, training=replace(run.config.training, epochs=epochs))
-                self._tables[run] = self._open(run, stack)
+                stack.enter_context(run.folder.held())
+                run.folder.open(run.config, None)
+                run.table = stack.enter_context(closing(MetricsTable(run.folder.metrics, 0)))
             self._begin(epochs)
-            for epoch in range(1, epochs + 1):
-                self._epoch(epoch, evaluate=epoch % self._first.monitor.every_epochs == 0 or epoch == epochs)
+            for epoch in range(epochs):
+                began = self._now()
+                for step in range(self._steps):
+                    self._step(epoch * self._steps + step)
+                rate = self._steps * self._first.training.batch_size / (self._now() - began)
+                evaluated = (epoch + 1) % self._first.monitor.every_epochs == 0 or epoch + 1 == epochs
+                for run in self._active():
+                    self._write_row(run, rate, evaluated=evaluated)
+                if evaluated:
+                    print(f"epoch {epoch + 1}: {rate:.0f} images/s for each of {len(self._active())} runs", flush=True)
             for run in self._active():
                 export_run(run.learner.pair, run.config, run.folder)
         return {run.config.out: run.failure for run in self._runs if run.failure is not None}
 
-    @staticmethod
-    def _open(run: _Run, stack: ExitStack) -> MetricsTable:
-        stack.enter_context(run.folder.held())
-        if run.folder.exported.exists():
-            raise CheckpointError(f"{run.folder.path} holds a run already: give another folder as out")
-        run.folder.open(run.config, None)
-        table = MetricsTable(run.folder.metrics, 0)
-        stack.callback(table.close)
-        return table
-
-    def _epoch(self, epoch: int, *, evaluate: bool) -> None:
-        began, steps = self._now(), self._order.batches_per_epoch
-        for step in range((epoch - 1) * steps, epoch * steps):
-            self._step(step)
-        rate = steps * self._first.training.batch_size / (self._now() - began)
-        for run in self._active():
-            self._read(run, epoch, rate, evaluate=evaluate)
-        if evaluate:
-            print(f"epoch {epoch}: {rate:.0f} images/s for each of {len(self._active())} runs", flush=True)
-
     def _run(self, config: PretrainConfig) -> _Run:
         pair = build_pair(config)
-        steps = self._order.batches_per_epoch
-        learner = build_learner(GraphedLearner, config, pair, config.training.epochs * steps, steps)
+        learner = build_learner(GraphedLearner, config, pair, config.training.epochs * self._steps, self._steps)
         learner.to(self._device)
-        initial = {name: tensor.clone() for name, tensor in weights(pair).items()}
-        key = self._key(config)
-        if key not in self._views:
+        run = _Run(config, learner, {name: tensor.clone() for name, tensor in weights(pair).items()})
+        if run.key not in self._views:
             images = replace(self._images, config=config)
-            batches = images.batches(images.order(), 0, config.training.epochs * steps, compile_views=False)
-            self._views[key] = _Views(batches, record=self._record and self._device.type == "cuda")
-        return _Run(config, RunFolder(config.out), learner, initial)
-
-    @staticmethod
-    def _key(config: PretrainConfig) -> object:
-        return config.seed, config.views
+            batches = images.batches(images.order(), 0, config.training.epochs * self._steps)
+            self._views[run.key] = _Views(batches, record=self._record and self._device.type == "cuda")
+        return run
 
     def _active(self) -> list[_Run]:
         return [run for run in self._runs if run.failure is None]
 
     def _begin(self, epochs: int) -> None:
         """Put everything where it was before the first step."""
-        steps = self._order.batches_per_epoch
         for run in self._runs:
-            warmup = round(run.config.training.warmup_epochs * steps)
-            run.learner.schedule = CosineSchedule(run.config.training.learning_rate, epochs * steps, warmup)
+            run.learner.schedule = build_schedule(run.config, epochs * self._steps, self._steps)
             run.learner.resume(0, {})
             run.learner.pair.load_state_dict(run.initial, strict=False)  # the other names are aliases
         half = torch.bfloat16 if self._first.engine.precision == "bf16-mixed" else None
-        learners = [run.learner for run in self._runs]
-        self._together = SideBySide(learners, precision=half, record=self._record)
+        self._together = SideBySide([run.learner for run in self._runs], precision=half, record=self._record)
 
     def _step(self, step: int) -> None:
-        assert self._together is not None  # noqa: S101  # begun
         active = self._active()
         seeds = {run.learner: run.config.seed for run in active}
-        views = {key: self._views[key](step) for key in dict.fromkeys(self._key(run.config) for run in active)}
+        views = {key: self._views[key](step) for key in dict.fromkeys(run.key for run in active)}
         self._together.step(
-            [views[self._key(run.config)] for run in active],
-            before=lambda learner: seed_networks(seeds[learner], step),
+            [views[run.key] for run in active], before=lambda learner: seed_networks(seeds[learner], step)
         )
 
     def _now(self) -> float:
         """The time when all steps so far are done."""
-        if self._together is not None:
-            self._together.join()
+        self._together.join()
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.monotonic()
 
-    def _read(self, run: _Run, epoch: int, rate: float, *, evaluate: bool) -> None:
-        assert self._together is not None  # noqa: S101  # begun
+    def _write_row(self, run: _Run, rate: float, *, evaluated: bool) -> None:
         try:
-            values = run.learner.read_steps()
+            row = step_row(run.learner, run.learner.read_steps(), self._steps, rate)
         except NotFiniteError as error:
             run.failure = str(error)
             self._together.leave_out(run.learner)
             return
-        row = {
-            "step": run.learner.step,
-            "epoch": epoch,
-            "loss": sum(value.loss for value in values) / len(values),
-            "gradient_norm": sum(value.gradient_norm for value in values) / len(values),
-            "learning_rate": run.learner.schedule(run.learner.step - 1),
-            "images_per_second": rate,
-        }
-        if evaluate:
-            row |= self._evaluate(run)
+        if evaluated:
             assert self._images.held_out is not None  # noqa: S101  # this process watches
+            row |= evaluate(run.learner.pair, self._images)
             save_features(run.folder.path / FEATURES, run.learner.pair, self._images.held_out)
-        self._tables[run].append(row)
-
-    def _evaluate(self, run: _Run) -> dict[str, float]:
-        assert self._images.held_out is not None  # noqa: S101  # this process watches
-        return evaluate_online(
-            run.learner.pair, self._images.neighbours, self._images.held_out, k=self._first.monitor.k
-        )
-
-
-def save_features(path: Path, pair: MultiViewPair, watched: WatchedImages) -> None:
-    """Write what a network says of held-out images; an existing file is replaced in one piece.
-
-    Args:
-        path: An .npz file: `features` in float16, `concentration`, `labels`, and `indices` into the held-out set.
-        pair: The networks.
-        watched: The images.
-    """
-    seen = represent(pair, watched)
-    arrays: dict[str, Any] = {
-        "features": seen.features.to(torch.float16).numpy(),
-        "concentration": seen.concentration.numpy(),
-        "labels": watched.labels.numpy(),
-        "indices": watched.indices.cpu().numpy(),
-    }
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-
-    replace_file(path, write)
+        run.table.append(row)
 
 
 def _require_together(configs: Sequence[PretrainConfig]) -> None:
     if not configs:
         raise ValueError("configs must be at least one, got none")
-    shared: dict[str, Callable[[PretrainConfig], object]] = {
-        "data": lambda config: config.data,
-        "engine": lambda config: config.engine,
-        "monitor": lambda config: config.monitor,
-        "training.epochs": lambda config: config.training.epochs,
-        "training.batch_size": lambda config: config.training.batch_size,
-    }
-    for name, read in shared.items():
-        if any(read(config) != read(configs[0]) for config in configs):
+    for name in _SHARED:
+        if any(attrgetter(name)(config) != attrgetter(name)(configs[0]) for config in configs):
             raise ValueError(f"configs must have the same {name} to be trained side by side, got several")
     if len({config.out for config in configs}) < len(configs):
         raise ValueError("configs must have folders of their own as out, got the same for several")

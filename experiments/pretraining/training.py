@@ -93,9 +93,8 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
         if learner.step < steps:
             loop = PretrainingLoop(config, folder, learner, images, steps, saved)
             trainer.callbacks.append(loop)  # type: ignore[attr-defined]
-            _fit(
-                trainer, learner, loop, images.batches(order, learner.step, steps, compile_views=config.engine.compile)
-            )
+            batches = images.batches(order, learner.step, steps, compile_views=config.engine.compile)
+            _fit(trainer, learner, loop, batches)
         return export_run(pair, config, folder) if trainer.is_global_zero else None
 
 
@@ -107,12 +106,9 @@ def _start_from(pair: MultiViewPair, config: PretrainConfig) -> None:
     try:
         load_weights(pair, weights(given.pair), path)
     except CheckpointError as error:
-        differences = [
-            line for line in given.config.differences(config) if line.startswith(("backbone", "method", "data"))
-        ]
-        raise CheckpointError(
-            f"{path} holds other networks than this run is to have: {'; '.join(differences) or error}"
-        ) from error
+        lines = [line for line in given.config.differences(config) if line.startswith(("backbone", "method", "data"))]
+        different = "; ".join(lines) or error
+        raise CheckpointError(f"{path} holds other networks than this run is to have: {different}") from error
 
 
 def export_run(pair: MultiViewPair, config: PretrainConfig, folder: RunFolder) -> Path:
@@ -121,8 +117,7 @@ def export_run(pair: MultiViewPair, config: PretrainConfig, folder: RunFolder) -
     rows = read_rows(folder.metrics)
     if config.monitor.curves:
         save_figure(training_curves_figure({config.method.name: history(rows, config)}), folder.curves)
-    warning = collapse_warning(rows[-1], pair.dim) if rows else None
-    if warning is not None:
+    if rows and (warning := collapse_warning(rows[-1], pair.dim)):
         print(f"warning: at the end {warning}", file=sys.stderr)
     return folder.exported
 
@@ -182,6 +177,12 @@ def _kind(engine: EngineConfig) -> type[StepwiseLearner]:
     return GraphedLearner if engine.cuda_graphs else StepwiseLearner
 
 
+def build_schedule(config: PretrainConfig, steps: int, steps_per_epoch: int) -> CosineSchedule:
+    """Step to learning rate, in a training of so many steps."""
+    training = config.training
+    return CosineSchedule(training.learning_rate, steps, round(training.warmup_epochs * steps_per_epoch))
+
+
 def build_learner(
     kind: type[Learner], config: PretrainConfig, pair: MultiViewPair, steps: int, steps_per_epoch: int
 ) -> Learner:
@@ -199,7 +200,7 @@ def build_learner(
         pair,
         build_objective(config),
         build_target_rule(config, steps),
-        schedule=CosineSchedule(training.learning_rate, steps, round(training.warmup_epochs * steps_per_epoch)),
+        schedule=build_schedule(config, steps, steps_per_epoch),
         momentum=training.momentum,
         weight_decay=training.weight_decay,
         gradient_clip=training.gradient_clip,
@@ -222,19 +223,17 @@ def _fit(trainer: lightning.Trainer, learner: StepwiseLearner, loop: Pretraining
             trainer.fit(learner, batches)
     except StoppedAtOnceError as error:
         raise KeyboardInterrupt from error
-    except OSError as error:
-        kept = f"the last checkpoint is {path} (after step {loop.saved_step})" if loop.saved_step else "none is saved"
-        raise TrainingFailedError(
-            f"cannot write the run in {loop.folder.path}: {error.strerror or error}; {kept}. Go on with --resume when "
-            "there is room"
-        ) from error
     except RecordingError as error:
         raise TrainingFailedError(f"{error}; train with --engine.cuda_graphs false") from error
-    except NotFiniteError as error:
-        good = f"the last good checkpoint is {path} (after step {loop.saved_step})" if loop.saved_step else "none saved"
-        raise TrainingFailedError(
-            f"{error}; {good}. A smaller training.learning_rate or training.gradient_clip may help, in a new run"
-        ) from error
+    except (OSError, NotFiniteError) as error:
+        last = (
+            f"the last good checkpoint is {path} (after step {loop.saved_step})" if loop.saved_step else "none is saved"
+        )
+        reason = f"{error}; {last}. A smaller training.learning_rate or training.gradient_clip may help, in a new run"
+        if isinstance(error, OSError):
+            reason = f"cannot write the run in {loop.folder.path}: {error.strerror or error}; {last}. "
+            reason += "Go on with --resume when there is room"
+        raise TrainingFailedError(reason) from error
     if loop.interruption.received is not None and learner.step < loop.steps:
         raise TrainingInterruptedError(
             f"stopped after step {learner.step} of {loop.steps}, saved in {path}; go on with: "

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
+from experiments.command_line.parser import CommandLineParser, Module, whole_number, writable_folder
 
 _HERE = Path(__file__).parent
 SCALES: dict[str, Any] = yaml.safe_load((_HERE / "scales.yaml").read_text("utf-8"))
@@ -54,7 +54,7 @@ class StudyParser(CommandLineParser):
         add("--name", help=f"name of the record; default: {self.module}, with the scale where it is not full")
         add("--publish", action="store_true", help="put record and figure in experiments/results as well")
 
-    def run(self, arguments: Sequence[str] | None, module: str) -> int:
+    def run(self, arguments: Sequence[str] | None, module: Module) -> int:
         """As for any command; an interruption, by SIGTERM too, is reported with the command that goes on."""
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:

@@ -17,13 +17,12 @@ from experiments.figures import concentration_figure, loss_surface_figure, save_
 from experiments.images.degradation_series import DEGRADATIONS, DegradationSeries
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import load_pretrained
-from experiments.pretraining.metrics import history, read_rows
+from experiments.pretraining.metrics import History, history, read_rows
 from experiments.records.record import Record
 from experiments.studies.options import ROWS
 from experiments.studies.plan import PLAIN, Plan, Scale, Training, rows
 from experiments.studies.tables import Columns, Outcome, measured
 from experiments.studies.training import decoded_images, finished, train_and_judge, trainings
-from inference.fitting.monitoring import History
 from inference.judging.uncertainty import degradation_spearman
 
 _FOLLOWED = ("noise", "occlusion")  # the defects that are among the views

@@ -75,7 +75,7 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(
     monkeypatch.setattr(RunFolder, "save", save_on_a_full_disk)
     config = configuration(tmp_path / "run")
     with pytest.raises(
-        TrainingFailedError, match=r"cannot write the run in .*: File too large; the last check"
+        TrainingFailedError, match=r"cannot write the run in .*: File too large; the last good check"
     ) as caught:
         pretrain(config)
     assert "last.ckpt (after step 3). Go on with --resume" in str(caught.value)

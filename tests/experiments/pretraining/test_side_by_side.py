@@ -198,5 +198,5 @@ def test_runs_that_do_not_go_together_are_refused(mistake: str, configuration: M
 
 
 def test_a_folder_that_holds_a_run_is_refused(three: list[PretrainConfig]) -> None:
-    with pytest.raises(ValueError, match="holds a run already: give another folder as out"):
+    with pytest.raises(ValueError, match="holds a run already: give another folder as --out"):
         PretrainingsSideBySide(three[:1]).train()

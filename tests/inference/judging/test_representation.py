@@ -3,17 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import lightning
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from inference.fitting.kl_objective import KLObjective
-from inference.fitting.monitoring import OnlineEvaluation
-from inference.fitting.targets import StopGradientCopy
-from inference.fitting.training import SelfSupervisedLearner
-from inference.judging.evaluation import knn_accuracy
 from inference.judging.representation import embed, represent
 from models.networks import small_convolutional_backbone
 from models.simsiam import SimSiam
@@ -98,57 +91,9 @@ def test_the_mode_of_the_pair_is_restored_after_an_error() -> None:
             lambda: represent(small_pair(), torch.zeros(2, 1, 16, 16), batch_size=0),
             "batch_size must be at least 1, got 0",
         ),
-        (
-            lambda: OnlineEvaluation(*[torch.zeros(2)] * 4, every_epochs=0),
-            "every_epochs must be at least 1, got 0",
-        ),
     ],
-    ids=["no images", "batches of none", "never"],
+    ids=["no images", "batches of none"],
 )
 def test_bad_arguments_are_refused(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def images_and_labels(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, 1, 16, 16, generator=generator), torch.arange(count) % 2
-
-
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.parametrize(("every", "evaluated"), [(1, [1, 2, 3]), (2, [2, 3]), (5, [3])])
-def test_the_curves_have_the_loss_of_every_epoch_and_the_rest_at_the_interval_and_the_end(
-    every: int, evaluated: list[int]
-) -> None:
-    train, test = images_and_labels(24, 1), images_and_labels(8, 2)
-    learner = SelfSupervisedLearner(small_pair(), KLObjective(), StopGradientCopy(), nn.Identity(), learning_rate=0.01)
-    watch = OnlineEvaluation(*train, *test, every_epochs=every)
-    trainer = lightning.Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        callbacks=[watch],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(learner, DataLoader(TensorDataset(*train), batch_size=8))
-    history = watch.history
-    assert [epoch for epoch, _ in history["loss"]] == [1, 2, 3]
-    assert len(history) > 5
-    for name, series in history.items():
-        assert all(isinstance(value, float) for _, value in series)
-        if name != "loss":
-            assert [epoch for epoch, _ in series] == evaluated
-    # The last point is what can be computed from the trained pair.
-    seen, new = represent(learner.pair, train[0]), represent(learner.pair, test[0])
-    assert history["kNN"][-1][1] == knn_accuracy(seen.features, train[1], new.features, test[1])
-    assert history["κ/q50"][-1][1] == pytest.approx(new.concentration.quantile(0.5).item())
-    assert history["κ/q10"][-1][1] <= history["κ/q50"][-1][1] <= history["κ/q90"][-1][1]
-    assert learner.pair.training
-
-
-def test_only_a_self_supervised_learner_can_be_watched() -> None:
-    watch = OnlineEvaluation(*images_and_labels(4, 1), *images_and_labels(4, 2))
-    with pytest.raises(TypeError, match="OnlineEvaluation watches a SelfSupervisedLearner, got LightningModule"):
-        watch.on_train_epoch_end(lightning.Trainer(accelerator="cpu", logger=False), lightning.LightningModule())
