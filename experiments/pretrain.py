@@ -78,13 +78,12 @@ def _require_plain(made: jsonargparse.ArgumentParser, file: Path) -> None:
     try:
         text = file.read_text(encoding="utf-8")
         events = list(yaml.parse(text, yaml.SafeLoader))  # not loaded yet: nothing is expanded
-        if any(isinstance(event, yaml.AliasEvent) for event in events):
-            made.error(f"{file}: expected YAML without aliases (*name), got some")
-        if [isinstance(event, yaml.MappingStartEvent) for event in events[2:3]] == [False]:
-            made.error(f"{file}: expected a configuration in YAML, fields and values, got something else")
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         made.error(f"{file}: expected a configuration in YAML, got: {reason}")
+    fields_alone = all(isinstance(event, yaml.MappingStartEvent) for event in events[2:3])
+    if not fields_alone or any(isinstance(event, yaml.AliasEvent) for event in events):
+        made.error(f"{file}: expected a configuration in YAML, fields and values without aliases (*name), got others")
 
 
 def _files_first(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -99,18 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     config, resume = parse(arguments)
     # The training stack takes seconds to import, which --help and a mistake do not wait for.
-    from lightning.pytorch.utilities import rank_zero_only  # noqa: PLC0415
-
-    from experiments.pretraining.training import TrainingFailedError, TrainingInterruptedError, pretrain  # noqa: PLC0415
+    from experiments.pretraining.training import TrainingFailedError, pretrain  # noqa: PLC0415
 
     try:
         exported = pretrain(config, resume)
     except (ValueError, OSError) as error:
         return _fail(str(error), 2)
     except TrainingFailedError as error:
-        return _fail(str(error), 1)
-    except TrainingInterruptedError as error:
-        return _fail(str(error) if getattr(rank_zero_only, "rank", 0) == 0 else "", 128 + error.signal)
+        return _fail(str(error), error.status)
     except KeyboardInterrupt:
         return _fail("stopped; go on from the last checkpoint, if one was saved, with --resume", 130)
     if exported is not None:

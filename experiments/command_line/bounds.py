@@ -76,6 +76,10 @@ class Bounded:
             for part in (hint, *get_args(hint)):  # the type, or what it is a union of, such as `Count | None`
                 for bound in getattr(part, "__metadata__", ()):
                     self.require(name, bound.allows, bound.expected)
+        self._check()
+
+    def _check(self) -> None:
+        """What types do not say, such as what several fields may hold together; fields alone are right already."""
 
     def require(self, name: str, allowed: Callable[[Any], bool], expected: str) -> None:
         """Refuse the value of a field that is not allowed; `None` passes.

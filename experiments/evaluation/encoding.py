@@ -84,7 +84,6 @@ def embeddings(
         range(len(images)),
         description or images.name,
         threads=threads,
-        bar_from=1,
     )
     done = 0
     while done < len(images):

@@ -43,19 +43,19 @@ def check_images(
     """
     source = images.source
     if isinstance(source, ArraySource):
-        return replace(images, content=source.fingerprint(), sizes=torch.tensor(source.size).expand(len(images), 2))
+        size = torch.tensor(source.pixels.shape[1:3])
+        return replace(images, content=source.fingerprint(), sizes=size.expand(len(images), 2))
     refuse_lenient_decoding()
     cache = Cache(images.name, cache_folder, "checked", source.fingerprint())
     known = cache.read(0)
     if known is None or any(_examine(source, index)[0] is None for index in known["broken"]):
-        examined = in_threads(
-            partial(_examine, source), range(len(images)), f"{images.name}: checking", threads=threads
+        found = list(
+            in_threads(partial(_examine, source), range(len(images)), f"{images.name}: checking", threads=threads)
         )
-        reasons, sizes, digests = zip(*examined, strict=True) if len(images) else ((), (), ())
         known = {
-            "broken": [index for index, reason in enumerate(reasons) if reason is not None],
-            "sizes": torch.tensor(sizes).view(-1, 2),
-            "content": hashlib.sha256(b"\0".join(digests)).hexdigest(),
+            "broken": [index for index, (reason, *_) in enumerate(found) if reason is not None],
+            "sizes": torch.tensor([size for _, size, _ in found]).view(-1, 2),
+            "content": hashlib.sha256(b"\0".join(digest for *_, digest in found)).hexdigest(),
         }
         cache.write(0, known)
 
@@ -63,15 +63,15 @@ def check_images(
     if not broken:
         return images
     count = f"{images.name}: {len(broken):,} of {len(images):,} images cannot be read"
-    listed = [str(_examine(source, index)[0]) for index in broken[:_LISTED]]
+    lines = [str(_examine(source, index)[0]) for index in broken[:_LISTED]]
     if len(broken) > _LISTED:
-        listed.append(f"… and {len(broken) - _LISTED:,} more")
+        lines.append(f"… and {len(broken) - _LISTED:,} more")
+    listed = "\n  ".join(["", *lines])
     if len(broken) == len(images):
-        raise ImageSetError("\n  ".join([f"{count}:", *listed]))
+        raise ImageSetError(f"{count}:{listed}")
     if not skip_broken:
-        remedy = "Repair or remove them, or leave them out with --skip-broken."
-        raise BrokenImagesError("\n  ".join([f"{count}:", *listed]) + f"\n{remedy}")
-    print("\n  ".join([f"{count} and are skipped:", *listed]), file=sys.stderr)
+        raise BrokenImagesError(f"{count}:{listed}\nRepair or remove them, or leave them out with --skip-broken.")
+    print(f"{count} and are skipped:{listed}", file=sys.stderr)
     kept = torch.ones(len(images), dtype=torch.bool)
     kept[broken] = False
     return images.select(kept.nonzero().flatten(), skipped=len(broken))

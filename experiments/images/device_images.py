@@ -100,26 +100,21 @@ class DeviceImages:
         if storage_size is not None and storage_size < 1:
             raise ValueError(f"storage_size must be at least 1, got {storage_size}")
         images.require("a training", images=1)
-        target = torch.device(device)
         if images.sizes is None:
             images = check_images(images, threads=threads)
         assert images.sizes is not None  # noqa: S101  # the check measures
         sizes = [stored_size((height, width), storage_size) for height, width in images.sizes.tolist()]
-        shape = (len(images), images.channels, max(height for height, _ in sizes), max(width for _, width in sizes))
-        _require_memory(images.name, shape, target)
-        canvas = torch.empty(shape, dtype=torch.uint8, device=target)
+        shape = (len(images), images.channels, *(max(side) for side in zip(*sizes, strict=True)))
+        _require_memory(images.name, shape, torch.device(device))
+        canvas = torch.empty(shape, dtype=torch.uint8, device=device)
 
         chunk = max(1, _CHUNK_BYTES // math.prod(shape[1:]))
-        starts = range(0, len(images), chunk)
         key = (images.source.fingerprint(), storage_size, chunk, shape, sizes) if cache_folder else ()
         cache = Cache(images.name, cache_folder, "canvas", *key)
-        missing = []
-        for start in starts:
-            if (known := cache.read(start)) is None:
-                missing.append(start)
-            else:
-                canvas[start : start + chunk].copy_(known["pixels"])
-        wanted = [index for start in missing for index in range(start, min(start + chunk, len(images)))]
+        parts = dict(zip(range(0, len(images), chunk), canvas.split(chunk), strict=True))
+        for start in [*parts]:
+            if (known := cache.read(start)) is not None:
+                parts.pop(start).copy_(known["pixels"])
 
         def decode(index: int) -> NDArray[np.uint8]:
             pixels = stored_pixels(images.read(index), storage_size, images.channels)
@@ -130,12 +125,13 @@ class DeviceImages:
                 )
             return pixels
 
+        wanted = [start + index for start, part in parts.items() for index in range(len(part))]
         decoded = in_threads(decode, wanted, f"{images.name}: decoding", threads=threads)
-        for start in missing:
-            part, _ = on_canvas(list(islice(decoded, len(canvas[start : start + chunk]))), shape[2:])
-            canvas[start : start + chunk].copy_(part)
-            cache.write(start, {"pixels": part})
-        return cls(canvas, torch.tensor(sizes, device=target), images.labels.to(target), images.class_names)
+        for start, part in parts.items():
+            pixels, _ = on_canvas(list(islice(decoded, len(part))), shape[2:])
+            part.copy_(pixels)
+            cache.write(start, {"pixels": pixels})
+        return cls(canvas, torch.tensor(sizes, device=device), images.labels.to(device), images.class_names)
 
 
 def stored_size(size: tuple[int, int], storage_size: int | None) -> tuple[int, int]:
@@ -168,7 +164,7 @@ def converted(image: Image.Image, channels: int) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def on_canvas(pixels: Sequence[NDArray[np.uint8]], size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+def on_canvas(pixels: Sequence[NDArray[np.uint8]], size: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
     """Put images of several sizes in the upper left corners of a canvas; returns it and their heights and widths.
 
     Args:
@@ -190,9 +186,8 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def _require_memory(name: str, shape: tuple[int, int, int, int], device: torch.device) -> None:
-    needed = math.prod(shape)
-    free = _free_memory(device)
+def _require_memory(name: str, shape: tuple[int, ...], device: torch.device) -> None:
+    needed, free = math.prod(shape), _free_memory(device)
     if free is not None and needed > free:
         count, channels, height, width = shape
         raise ImageSetError(

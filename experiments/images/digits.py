@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from sklearn.datasets import load_digits
@@ -11,6 +11,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from experiments.command_line import bounds
 from experiments.images.degradations import add_noise, occlude
 
 IMAGE_SIZE = 16
@@ -53,7 +54,8 @@ def hold_out(data: LabelledImages, fraction: float) -> tuple[LabelledImages, Lab
     )
 
 
-class DigitViews:
+@dataclass(frozen=True)
+class DigitViews(bounds.Bounded):
     """Draw a random view of each image: another crop, slant and contrast, and half of the time a defect.
 
     Every image has parameters of its own. The ranges are SimSiam's in spirit, without what changes a digit's meaning
@@ -74,18 +76,11 @@ class DigitViews:
     max_contrast = 0.4
     max_brightness = 0.2
 
-    def __init__(
-        self, generator: torch.Generator, *, defects: float = 0.25, max_noise: float = 0.5, max_occlusion: float = 0.4
-    ) -> None:
-        for name, value in (("defects", defects), ("max_occlusion", max_occlusion)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {value}")
-        if not 0 <= max_noise < math.inf:
-            raise ValueError(f"max_noise must be finite and at least 0, got {max_noise}")
-        self.generator = generator
-        self.defects = defects
-        self.max_noise = max_noise
-        self.max_occlusion = max_occlusion
+    generator: torch.Generator
+    _: KW_ONLY
+    defects: bounds.Fraction = 0.25
+    max_noise: bounds.NotNegative = 0.5
+    max_occlusion: bounds.Fraction = 0.4
 
     def __call__(self, images: Tensor) -> Tensor:
         """One view of each image, same shape, values in [0, 1]."""

@@ -25,56 +25,44 @@ class PublishedSet:
 
     Args:
         url: Address of the archive.
-        md5: A checksum of it that others have published; it notices accidents, not an attack.
-        sha256: A checksum that also notices an attack; `None` where nobody has published one.
+        checksum: Of the archive, after the name of the algorithm and a colon, as others have published it. SHA-256
+            notices an attack; MD5, where nobody has published another, accidents alone.
         folder: What the archive unpacks to.
         other_folders: Where else the set may lie below the root.
     """
 
     url: str
-    md5: str
-    sha256: str | None
+    checksum: str
     folder: str
     other_folders: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.url} (MD5 {self.md5}, SHA-256 {self.sha256 or 'never published'})"
+        return f"{self.url} ({self.checksum})"
 
 
-def _fast_ai(folder: str, md5: str, sha256: str | None) -> PublishedSet:
-    return PublishedSet(f"https://s3.amazonaws.com/fast-ai-imageclas/{folder}.tgz", md5, sha256, folder)
+def _fast_ai(folder: str, checksum: str) -> PublishedSet:
+    return PublishedSet(f"https://s3.amazonaws.com/fast-ai-imageclas/{folder}.tgz", checksum, folder)
 
 
-# MD5 of ImageNette and CIFAR-10: torchvision. Of ImageWoof: the package Catalyst (catalyst/contrib/datasets/
-# imagewoof.py), whose checksums of ImageNette agree with torchvision's. SHA-256 of ImageNette and of the smaller
-# ImageWoof: FastAI.jl (src/datasets/fastaidatasets.jl); of CIFAR-10: Keras.
+# SHA-256 of ImageNette and of the smaller ImageWoof: FastAI.jl (src/datasets/fastaidatasets.jl); of CIFAR-10: Keras.
+# MD5 of ImageWoof: the package Catalyst (catalyst/contrib/datasets/imagewoof.py), whose checksums of ImageNette agree
+# with torchvision's.
 PUBLISHED_SETS = {
-    "imagenette": _fast_ai(
-        "imagenette2",
-        "fe2fc210e6bb7c5664d602c3cd71e612",
-        "6cbfac238434d89fe99e651496f0812ebc7a10fa62bd42d6874042bf01de4efd",
-    ),
+    "imagenette": _fast_ai("imagenette2", "sha256:6cbfac238434d89fe99e651496f0812ebc7a10fa62bd42d6874042bf01de4efd"),
     "imagenette-320": _fast_ai(
-        "imagenette2-320",
-        "3df6f0d01a2c9592104656642f5e78a3",
-        "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c",
+        "imagenette2-320", "sha256:569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c"
     ),
     "imagenette-160": _fast_ai(
-        "imagenette2-160",
-        "e793b78cc4c9e9a4ccc0c1155377a412",
-        "64d0c4859f35a461889e0147755a999a48b49bf38a7e0f9bd27003f10db02fe5",
+        "imagenette2-160", "sha256:64d0c4859f35a461889e0147755a999a48b49bf38a7e0f9bd27003f10db02fe5"
     ),
-    "imagewoof": _fast_ai("imagewoof2", "9aafe18bcdb1632c4249a76c458465ba", None),
-    "imagewoof-320": _fast_ai("imagewoof2-320", "0f46d997ec2264e97609196c95897a44", None),
+    "imagewoof": _fast_ai("imagewoof2", "md5:9aafe18bcdb1632c4249a76c458465ba"),
+    "imagewoof-320": _fast_ai("imagewoof2-320", "md5:0f46d997ec2264e97609196c95897a44"),
     "imagewoof-160": _fast_ai(
-        "imagewoof2-160",
-        "3d200a7be99704a0d7509be2a9fbfe15",
-        "663c22f69c2802d85e2a67103c017e047096702ffddf9149a14011b7002539bf",
+        "imagewoof2-160", "sha256:663c22f69c2802d85e2a67103c017e047096702ffddf9149a14011b7002539bf"
     ),
     "cifar10": PublishedSet(
         CIFAR10.url,
-        CIFAR10.tgz_md5,
-        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
         CIFAR10.base_folder,
         ("cifar10", "cifar10-jpeg"),
     ),
@@ -113,16 +101,17 @@ def _fetch(published: PublishedSet, root: Path) -> None:
     """Fetch, check and unpack in a folder of its own; only what is complete is moved to its place."""
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".download-{published.folder}-", dir=root) as working:
-        download_url(published.url, working, "archive", published.md5)
+        download_url(published.url, working, "archive")
         archive = Path(working) / "archive"
+        algorithm, expected = published.checksum.split(":")
         with archive.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        if published.sha256 not in {None, sha256}:
-            raise ValueError(f"expected the SHA-256 {published.sha256}, got {sha256}, though the MD5 is right")
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+        if found != expected:
+            raise ValueError(f"expected the checksum {published.checksum}, got {found}")
         with tarfile.open(archive) as packed:
             packed.extractall(working, filter="data")  # nothing outside the folder, no devices, no odd permissions
         unpacked = Path(working) / published.folder
         if not unpacked.is_dir():
-            found = sorted(path.name for path in Path(working).iterdir() if path != archive)
-            raise ValueError(f"expected it to unpack to a folder {published.folder}, got {', '.join(found)}")
+            others = ", ".join(sorted(path.name for path in Path(working).iterdir() if path != archive))
+            raise ValueError(f"expected it to unpack to a folder {published.folder}, got {others}")
         unpacked.rename(root / published.folder)

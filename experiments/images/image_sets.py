@@ -88,8 +88,8 @@ class ArraySource:
 
     Example:
         >>> source = ArraySource(np.zeros((2, 8, 6, 1), dtype=np.uint8))
-        >>> source.size, source.read(0).mode
-        ((8, 6), 'L')
+        >>> len(source), source.read(0).mode
+        (2, 'L')
     """
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
@@ -98,22 +98,16 @@ class ArraySource:
                 "pixels must be uint8 of shape (images, height, width, channels) with 1 or 3 channels, got "
                 f"{pixels.dtype} of shape {pixels.shape}"
             )
-        self._pixels = pixels
+        self.pixels = pixels
         self.channels: int = pixels.shape[-1]
 
     def __len__(self) -> int:
-        return len(self._pixels)
+        return len(self.pixels)
 
     def read(self, index: int) -> Image.Image:
         """Copy an image out of the array."""
-        pixels = self._pixels[index]
+        pixels = self.pixels[index]
         return Image.fromarray(pixels[:, :, 0] if self.channels == 1 else pixels)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width, the same for all."""
-        height, width = self._pixels.shape[1:3]
-        return height, width
 
     def location(self, index: int) -> str:
         """The number of the image."""
@@ -121,11 +115,11 @@ class ArraySource:
 
     def select(self, indices: NDArray[np.int64]) -> ArraySource:
         """Make a source of these images, in this order."""
-        return ArraySource(self._pixels[indices])
+        return ArraySource(self.pixels[indices])
 
     def fingerprint(self) -> str:
         """Hash of the pixels."""
-        return hashlib.sha256(f"{self._pixels.shape}".encode() + self._pixels.tobytes()).hexdigest()
+        return hashlib.sha256(f"{self.pixels.shape}".encode() + self.pixels.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

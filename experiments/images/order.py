@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
+from experiments.command_line import bounds
 from experiments.images.randomness import Stream, derived_generator
 
 
-class EpochOrder:
+@dataclass(frozen=True)
+class EpochOrder(bounds.Bounded):
     """The order of the images: every epoch a new permutation, cut into batches; the last, incomplete one is dropped.
 
     The permutation of epoch e is drawn from a generator of its own, seeded with `derived_seed(seed, Stream.ORDER, e)`.
@@ -38,26 +43,18 @@ class EpochOrder:
         True
     """
 
-    def __init__(self, images: int, batch_size: int, seed: int, *, world_size: int = 1, rank: int = 0) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if images < batch_size:
-            raise ValueError(
-                f"images must be at least batch_size, or no batch is ever complete; got {images} images and batches of "
-                f"{batch_size}"
-            )
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
-        if world_size < 1 or batch_size % world_size:
-            raise ValueError(f"world_size must divide batch_size {batch_size}, got {world_size}")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must lie in [0, {world_size}), got {rank}")
-        self.images = images
-        self.batch_size = batch_size
-        self.seed = seed
-        self.world_size = world_size
-        self.rank = rank
-        self._latest: tuple[int, Tensor] | None = None
+    images: int
+    batch_size: bounds.Count
+    seed: bounds.Natural
+    _: KW_ONLY
+    world_size: bounds.Count = 1
+    rank: bounds.Natural = 0
+
+    def _check(self) -> None:
+        batches = f"at least batch_size {self.batch_size}, or no batch is ever complete"
+        self.require("images", lambda images: images >= self.batch_size, batches)
+        self.require("world_size", lambda count: self.batch_size % count == 0, f"a divisor of {self.batch_size} images")
+        self.require("rank", lambda rank: rank < self.world_size, f"in [0, {self.world_size})")
 
     @property
     def batches_per_epoch(self) -> int:
@@ -72,13 +69,11 @@ class EpochOrder:
 
     def batch(self, step: int) -> Tensor:
         """Indices of this process's images of a step, int64 of shape `(batch_size / world_size,)`."""
-        epoch = self.epoch(step)
-        start = (step - epoch * self.batches_per_epoch) * self.batch_size
-        return self._permutation(epoch)[start + self.rank : start + self.batch_size : self.world_size]
+        start = step % self.batches_per_epoch * self.batch_size
+        permutation = _permutation(self.images, self.seed, self.epoch(step))
+        return permutation[start + self.rank : start + self.batch_size : self.world_size]
 
-    def _permutation(self, epoch: int) -> Tensor:
-        # The latest one is kept, as drawing one takes as long as many batches do.
-        if self._latest is None or self._latest[0] != epoch:
-            generator = derived_generator(self.seed, Stream.ORDER, epoch)
-            self._latest = epoch, torch.randperm(self.images, generator=generator)
-        return self._latest[1]
+
+@lru_cache(maxsize=4)  # of the orders that are in use: drawing one takes as long as many batches do
+def _permutation(images: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(images, generator=derived_generator(seed, Stream.ORDER, epoch))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -63,11 +62,6 @@ class StreamedImages:
             read = (self.images.read(index) for index in batch.tolist())
             return on_canvas([stored_pixels(image, self.storage_size, self.channels) for image in read])
 
-        bar_from = 1 if self.description else math.inf
-        with closing(
-            in_threads(
-                decode, batches, self.description, threads=self.threads, bar_from=bar_from, unit="batch", at_once=1
-            )
-        ) as decoded:
+        with closing(in_threads(decode, batches, self.description, threads=self.threads)) as decoded:
             for canvas, sizes in decoded:
                 yield to_device(canvas, self.device), to_device(sizes, self.device)

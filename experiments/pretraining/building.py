@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -40,33 +41,20 @@ def build_pair(config: PretrainConfig) -> MultiViewPair:
 
 
 def _pair(config: PretrainConfig) -> MultiViewPair:
-    views = config.views
+    method, views = config.method, config.views
     sizes = [views.size, views.local_size] if views.local_views else [views.size]
-    options: dict[str, Any] = {"dim": config.method.dim, "guide_views": views.global_views}
+    options: dict[str, Any] = {"dim": method.dim, "guide_views": views.global_views, "hidden": method.hidden}
     with torch.random.fork_rng(devices=[]):  # on the CPU, where the networks are made
         torch.manual_seed(config.seed)
-        backbone, features = named_backbone(
-            config.backbone.name,
-            channels=config.data.channels,
-            sizes=sizes,
-            small_image_stem=config.backbone.small_image_stem,
-            zero_init_residual=config.backbone.zero_init_residual,
-        )
-        if config.method.name == "byol":
-            hidden = _BYOL_HIDDEN if config.method.hidden is None else config.method.hidden
-            return BYOL(backbone, features, hidden=hidden, concentration=config.method.concentration, **options)
-        options["hidden"] = config.method.hidden
-        if config.method.name == "simsiam":
-            return SimSiam(backbone, features, concentration=config.method.concentration, **options)
-        if not config.method.predicts_concentration:
-            return PowerSphericalSimSiam(backbone, features, concentration=config.method.concentration, **options)
-        options["concentration_gradient"] = config.method.concentration_gradient
-        maps = {
-            "relative": relative_concentration,
-            "softplus": plain_softplus,
-            "scaled_softplus": scaled_softplus,
-        }
-        return VISimSiam(backbone, features, concentration_map=maps[config.method.concentration_map], **options)
+        backbone, features = named_backbone(channels=config.data.channels, sizes=sizes, **asdict(config.backbone))
+        if not method.predicts_concentration:
+            constant = {"simsiam": SimSiam, "byol": BYOL, "vi_simsiam": PowerSphericalSimSiam}[method.name]
+            if method.name == "byol" and method.hidden is None:
+                options["hidden"] = _BYOL_HIDDEN
+            return constant(backbone, features, concentration=method.concentration, **options)
+        maps = {"relative": relative_concentration, "softplus": plain_softplus, "scaled_softplus": scaled_softplus}
+        options["concentration_map"] = maps[method.concentration_map]
+        return VISimSiam(backbone, features, concentration_gradient=method.concentration_gradient, **options)
 
 
 def plain_softplus(raw: Tensor, dim: int) -> Tensor:  # noqa: ARG001  # every map is called with the dimension
@@ -81,12 +69,9 @@ def scaled_softplus(raw: Tensor, dim: int) -> Tensor:
 
 def build_objective(config: PretrainConfig) -> KLObjective:
     """What is minimised."""
-    weights: dict[str, TermWeight | None] = {
-        "one": None,
-        "pull": unit_pull,
-        "concentration": partial(tempered_concentration, beta=config.objective.beta),
-    }
     objective = config.objective
+    tempered = partial(tempered_concentration, beta=objective.beta)
+    weights: dict[str, TermWeight | None] = {"one": None, "pull": unit_pull, "concentration": tempered}
     return KLObjective(objective.pairs, normalized=objective.normalized, weight=weights[objective.weight])
 
 

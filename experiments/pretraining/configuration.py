@@ -55,8 +55,7 @@ class DataConfig(bounds.Bounded, prefix="data."):
     images: bounds.Count | None = None
     held_out: bounds.FractionBelowOne = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         self.require("name", bool, "a data set or a folder")
 
 
@@ -89,8 +88,7 @@ class ViewsConfig(Augmentation, prefix="views."):
     mean: float | tuple[float, ...] = IMAGENET_MEAN
     std: float | tuple[float, ...] = IMAGENET_STD
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         for name in ("mean", "std"):
             self.require(name, lambda value: len(each(value, 1)) in {1, 3}, "one number or three")
 
@@ -160,8 +158,7 @@ class MethodConfig(bounds.Bounded, prefix="method."):
     momentum: bounds.Fraction = 0.996
     momentum_schedule: Literal["constant", "cosine"] = "constant"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         if not self.predicts_concentration:
             through = f"through for {self.name} with a constant κ"
             self.require("concentration_gradient", lambda gradient: gradient == "through", through)
@@ -200,8 +197,7 @@ class ObjectiveConfig(bounds.Bounded, prefix="objective."):
     weight: Literal["one", "pull", "concentration"] = "one"
     beta: bounds.Fraction = 0.5
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         if self.weight == "pull":
             image = "image with objective.weight pull, under which the loss is not in nats and does not grow with dim"
             self.require("nats_per", lambda unit: unit == "image", image)
@@ -242,8 +238,7 @@ class TrainingConfig(bounds.Bounded, prefix="training."):
     concentration_rate: bounds.Positive = 1.0
     concentration_decay: bounds.NotNegative | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         self.require("batch_size", lambda size: size >= 2, ">= 2 (batch normalisation needs it)")
         self.require("warmup_epochs", lambda warmup: 0 <= warmup < self.epochs, "in [0, epochs)")
 
@@ -274,8 +269,7 @@ class EngineConfig(bounds.Bounded, prefix="engine."):
     cuda_graphs: bool = False
     threads: bounds.Count | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         if self.cuda_graphs:
             none = "false with engine.accelerator cpu, which has none"
             self.require("cuda_graphs", lambda _: self.accelerator != "cpu", none)
@@ -364,9 +358,8 @@ class PretrainConfig(bounds.Bounded):
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         method, objective, training, views = self.method, self.objective, self.training, self.views
-        super().__post_init__()
         self.require("out", bool, "a folder")
         processes = self.engine.processes
         of_each = f"a multiple of engine.devices × engine.nodes = {processes} with at least 2 images each"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,10 @@ def load_pretrained(path: str | Path) -> Pretrained:
             whose one line says what to do.
     """
     path = _find(Path(path))
-    content, state = read_weights(path, EXPORT_FORMAT) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    if path.suffix == ".safetensors":
+        content, state = read_weights(path, EXPORT_FORMAT)
+    else:
+        content, state = itemgetter("config", "weights")(load_checkpoint(path, FORMAT))
     try:
         config = config_of_a_file(json.loads(content))
         pair = build_pair(config)
@@ -152,14 +156,8 @@ def read_weights(path: Path, kind: str) -> tuple[str, dict[str, Tensor]]:
             if metadata.get("format") != kind and not unchecked:
                 raise CheckpointError(f"{path} was written by another program: its format is not {kind!r}")
             content = metadata["config"]
-            checksum = digest({"config": content, "weights": state})
-            if not unchecked and metadata["checksum"] != checksum:
+            if not unchecked and metadata["checksum"] != digest({"config": content, "weights": state}):
                 raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
             return content, state
     except (SafetensorError, OSError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
-
-
-def _read_checkpoint(path: Path) -> tuple[str, dict[str, Tensor]]:
-    content = load_checkpoint(path, FORMAT)
-    return content["config"], content["weights"]

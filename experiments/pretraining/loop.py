@@ -6,6 +6,7 @@ import json
 import random
 import sys
 import time
+from contextlib import ExitStack, closing
 from typing import Any
 
 import lightning
@@ -75,6 +76,7 @@ class PretrainingLoop(lightning.Callback):
         self.interruption = Interruption()
         self.saved_step: int | None = None if saved is None else saved["step"]
         self._pending = [] if saved is None else [StepValues(*values) for values in saved["pending"]]
+        self._opened = ExitStack()
         self._table: MetricsTable | None = None
         self._board: Any = None
         self._bar: tqdm | None = None
@@ -85,13 +87,13 @@ class PretrainingLoop(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Open the table and the bar, listen to signals."""
-        step = self.learner.step
+        step, opened = self.learner.step, self._opened.enter_context
         if trainer.is_global_zero:
-            self._table = MetricsTable(self.folder.metrics, after_step=step)
+            self._table = opened(closing(MetricsTable(self.folder.metrics, after_step=step)))
             if self.config.monitor.tensorboard:
                 from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # who does without need not have it
 
-                self._board = SummaryWriter(str(self.folder.tensorboard), purge_step=step + 1)
+                self._board = opened(closing(SummaryWriter(str(self.folder.tensorboard), purge_step=step + 1)))
             self._bar = tqdm(
                 total=self.steps,
                 initial=step,
@@ -100,7 +102,8 @@ class PretrainingLoop(lightning.Callback):
                 disable=not self.config.monitor.progress,
                 mininterval=0.1 if sys.stderr.isatty() else 30.0,  # a bar in a file is a line each time
             )
-        self.interruption.__enter__()
+            opened(self._bar)
+        opened(self.interruption)
         self._timed_from = (step, time.monotonic())
         self._saved_at = time.monotonic()
 
@@ -135,15 +138,11 @@ class PretrainingLoop(lightning.Callback):
 
     def on_exception(self, *_: Any) -> None:
         """Close everything, at the end and so that an error stands on a line of its own."""
-        self.interruption.__exit__()
-        for opened in (self._bar, self._table, self._board):
-            if opened is not None:
-                opened.close()
-        self._bar = self._table = self._board = None
+        self._opened.close()
 
     def on_train_end(self, *_: Any) -> None:
         """Close everything."""
-        self.on_exception()
+        self._opened.close()
 
     def _read_together(self, trainer: lightning.Trainer) -> bool:
         """Read the steps in every process; returns whether any of them was asked to stop, raises if any failed."""
@@ -177,8 +176,7 @@ class PretrainingLoop(lightning.Callback):
         if self._warned or self.images.held_out is None:
             return
         seen = row if "standard_deviation" in row else spread(self.learner.pair, self.images.held_out)
-        warning = collapse_warning(seen, self.learner.pair.dim)
-        if warning is not None:
+        if warning := collapse_warning(seen, self.learner.pair.dim):
             self._warned = True
             tqdm.write(f"warning: after epoch {epoch} {warning}", file=sys.stderr)
 
@@ -226,9 +224,7 @@ class PretrainingLoop(lightning.Callback):
 
 
 def _require_finite(state: dict[str, Tensor], optimizer: dict[int, dict[str, Any]], step: int) -> None:
-    remembered = {
-        f"{name} of parameter {number}": value for number, e in optimizer.items() for name, value in e.items()
-    }
+    remembered = {f"{name} of parameter {n}": value for n, entry in optimizer.items() for name, value in entry.items()}
     for name, tensor in {**state, **remembered}.items():
         if isinstance(tensor, Tensor) and not bool(tensor.isfinite().all()):
             raise NotFiniteError(step - 1, f"the loss is finite, but {name} holds NaN or infinity after the step")

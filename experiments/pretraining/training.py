@@ -37,19 +37,21 @@ Learner = TypeVar("Learner", bound=StepwiseLearner)
 
 
 class TrainingFailedError(RuntimeError):
-    """The training met NaN or infinity, or a step that cannot be recorded; the message says where and what remains."""
-
-
-class TrainingInterruptedError(RuntimeError):
-    """A signal stopped the training; its state is saved.
+    """The training met NaN or infinity, or a step that cannot be recorded; the message says where and what remains.
 
     Attributes:
-        signal: The signal's number.
+        status: With which the command ends.
     """
+
+    status = 1
+
+
+class TrainingInterruptedError(TrainingFailedError):
+    """A signal stopped the training; its state is saved. The message is empty in all processes of a run but one."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
-        self.signal = signal
+        self.status = 128 + signal
 
 
 def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | None:
@@ -235,11 +237,9 @@ def _fit(trainer: lightning.Trainer, learner: StepwiseLearner, loop: Pretraining
             reason += "Go on with --resume when there is room"
         raise TrainingFailedError(reason) from error
     if loop.interruption.received is not None and learner.step < loop.steps:
-        raise TrainingInterruptedError(
-            f"stopped after step {learner.step} of {loop.steps}, saved in {path}; go on with: "
-            f"python -m experiments.pretrain --out {loop.folder.path} --resume",
-            loop.interruption.received,
-        )
+        message = f"stopped after step {learner.step} of {loop.steps}, saved in {path}; go on with: "
+        message += f"python -m experiments.pretrain --out {loop.folder.path} --resume"
+        raise TrainingInterruptedError(message if trainer.is_global_zero else "", loop.interruption.received)
 
 
 def _summary(

@@ -117,11 +117,11 @@ def test_defects_occur_as_often_as_asked(defects: float) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: DigitViews(generator(), defects=1.5), r"defects must lie in \[0, 1\], got 1.5"),
-        (lambda: DigitViews(generator(), defects=-0.1), r"defects must lie in \[0, 1\], got -0.1"),
-        (lambda: DigitViews(generator(), max_occlusion=2), r"max_occlusion must lie in \[0, 1\], got 2"),
-        (lambda: DigitViews(generator(), max_noise=-1), "max_noise must be finite and at least 0, got -1"),
-        (lambda: DigitViews(generator(), max_noise=float("nan")), "max_noise must be finite and at least 0, got nan"),
+        (lambda: DigitViews(generator(), defects=1.5), r"defects must be in \[0, 1\], got 1.5"),
+        (lambda: DigitViews(generator(), defects=-0.1), r"defects must be in \[0, 1\], got -0.1"),
+        (lambda: DigitViews(generator(), max_occlusion=2), r"max_occlusion must be in \[0, 1\], got 2"),
+        (lambda: DigitViews(generator(), max_noise=-1), "max_noise must be finite and >= 0, got -1"),
+        (lambda: DigitViews(generator(), max_noise=float("nan")), "max_noise must be finite and >= 0, got nan"),
         (lambda: load(0.0), "held_out must lie strictly between 0 and 1, got 0.0"),
         (lambda: load(1.0), "held_out must lie strictly between 0 and 1, got 1.0"),
     ],

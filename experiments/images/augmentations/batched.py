@@ -71,9 +71,10 @@ class BatchedViews:
             size, kernel_size = self.recipe.size, self.recipe.blur_kernel_size
             taps = blur_taps(parameters.sigma, parameters.blur, kernel_size, size)
             channels = convolve(channels, taps, as_matrices=as_matrices)
-            if self.recipe.loses_detail:
-                channels = lose_detail(channels, parameters.defects)
             if self.recipe.has_defects:
+                assert parameters.defects is not None  # noqa: S101  # they are drawn for the same recipe
+                if self.recipe.loses_detail:
+                    channels = lose_detail(channels, parameters.defects)
                 channels = add_defects(channels, parameters.defects)
             return joined(channels, self.recipe)
 

@@ -40,7 +40,7 @@ _HALF_WORD = 1 << 16
 
 
 class Defects(NamedTuple):
-    """What of `ViewParameters` is about defects.
+    """The parameters of the defects of one view of each image.
 
     Args:
         noise: Whether there is noise, shape `(images,)`.
@@ -61,14 +61,6 @@ class Defects(NamedTuple):
     pixels: Tensor
 
 
-def no_defects(images: int, device: torch.device) -> Defects:
-    """What a recipe without defects gives; nothing is drawn for it."""
-    no = torch.zeros(images, dtype=torch.bool, device=device)
-    nothing = torch.zeros(images, device=device)
-    cover = torch.zeros(images, 4, dtype=torch.int64, device=device)
-    return Defects(no, nothing, nothing.long(), no, cover, no, nothing.long())
-
-
 def defects_from_draws(recipe: ViewRecipe, draws: Tensor) -> Defects:
     """Turn independent uniform numbers into defects.
 
@@ -83,27 +75,25 @@ def defects_from_draws(recipe: ViewRecipe, draws: Tensor) -> Defects:
         draws: Uniform on [0, 1), float32, shape `(images, 9)`, or `(images, 11)` if the recipe loses detail.
     """
     noise, std, high, low, occlusion, area, ratio, *place = draws[:, :DEFECT_DRAWS].unbind(1)
-    fraction = _uniform(area, recipe.occlusion_scale)
+    fraction = uniform(area, recipe.occlusion_scale)
     # With both sides at most the view's, fraction <= ratio <= 1 / fraction.
     widest = fraction.clamp_min(1 / MOST_ELONGATED).reciprocal()
     shape = widest ** (2 * ratio - 1)
     sides = torch.stack([(fraction / shape).sqrt(), (fraction * shape).sqrt()], dim=1)
     sides = (sides * recipe.size).round().clamp_max(recipe.size)
     start = (torch.stack(place, dim=1) * (recipe.size - sides + 1)).floor()
-    none = no_defects(len(draws), draws.device)
-    downscale, pixels = none.downscale, none.pixels
     if recipe.loses_detail:
         chance, factor = draws[:, DEFECT_DRAWS:].unbind(1)
-        downscale = chance < recipe.downscale_probability
-        pixels = (recipe.size / _uniform(factor, recipe.downscale_factor)).round().clamp_min(1).long()
+    else:
+        chance, factor = torch.ones_like(draws[:, :2]).unbind(1)
     return Defects(
         noise=noise < recipe.noise_probability,
-        noise_std=_uniform(std, recipe.noise_std),
+        noise_std=uniform(std, recipe.noise_std),
         noise_key=(high * _HALF_WORD).long() * _HALF_WORD + (low * _HALF_WORD).long(),
         occlusion=occlusion < recipe.occlusion_probability,
         cover=torch.cat([start, sides], dim=1).long(),
-        downscale=downscale,
-        pixels=pixels,
+        downscale=chance < recipe.downscale_probability,
+        pixels=(recipe.size / uniform(factor, recipe.downscale_factor)).round().clamp_min(1).long(),
     )
 
 
@@ -117,7 +107,7 @@ def lose_detail(channels: Sequence[Tensor], defects: Defects) -> Sequence[Tensor
     Returns:
         The same shapes. An image that loses nothing keeps its bits.
     """
-    matrix = _coarsening_matrix(defects.pixels.clamp_min(1), channels[0].size(-1))
+    matrix = _coarsening_matrix(defects.pixels, channels[0].size(-1))
     where = defects.downscale[:, None, None]
     # Weights add to 1 up to rounding, so that white may come out a little whiter.
     coarse = [torch.bmm(torch.bmm(matrix, channel), matrix.mT).clamp(0, 1) for channel in channels]
@@ -202,5 +192,6 @@ def _inside(box: Tensor, size: int) -> Tensor:
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _uniform(draw: Tensor, bounds: tuple[float, float]) -> Tensor:
+def uniform(draw: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Numbers uniform on [0, 1) moved to another range."""
     return bounds[0] + (bounds[1] - bounds[0]) * draw

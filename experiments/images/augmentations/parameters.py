@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from experiments.images.augmentations.defects import DEFECT_DRAWS, DETAIL_DRAWS, Defects, defects_from_draws, no_defects
+from experiments.images.augmentations.defects import DEFECT_DRAWS, DETAIL_DRAWS, Defects, defects_from_draws, uniform
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.device_images import to_device
 
@@ -30,13 +30,7 @@ class ViewParameters(NamedTuple):
         blur: Whether the view is blurred, shape `(images,)`.
         sigma: Standard deviation of the blur in pixels, shape `(images,)`.
         flip: Whether left and right are swapped, shape `(images,)`.
-        noise: This and what follows as in `Defects`; all zero where the recipe has no defects.
-        noise_std: As in `Defects`.
-        noise_key: As in `Defects`.
-        occlusion: As in `Defects`.
-        cover: As in `Defects`.
-        downscale: As in `Defects`.
-        pixels: As in `Defects`.
+        defects: `None` where the recipe has none.
     """
 
     box: Tensor
@@ -47,18 +41,7 @@ class ViewParameters(NamedTuple):
     blur: Tensor
     sigma: Tensor
     flip: Tensor
-    noise: Tensor
-    noise_std: Tensor
-    noise_key: Tensor
-    occlusion: Tensor
-    cover: Tensor
-    downscale: Tensor
-    pixels: Tensor
-
-    @property
-    def defects(self) -> Defects:
-        """What comes last."""
-        return Defects(*(getattr(self, name) for name in Defects._fields))
+    defects: Defects | None
 
 
 def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generator) -> ViewParameters:
@@ -123,36 +106,29 @@ def parameters_from_draws(
         draws: Uniform on [0, 1), float32, shape `(images, 35)`.
         defect_draws: The same as `defects_from_draws` takes them; no defects when not given.
     """
-    count = len(sizes)
-    defects = no_defects(count, sizes.device) if defect_draws is None else defects_from_draws(recipe, defect_draws)
     areas, ratios, place, factors, keys, chances = draws.split([CROP_ATTEMPTS, CROP_ATTEMPTS, 2, 4, 4, 5], dim=1)
-    ranges = _factor_ranges(recipe)
+    strengths = (recipe.brightness, recipe.contrast, recipe.saturation)
+    ranges = [*((max(0.0, 1 - strength), 1 + strength) for strength in strengths), (-recipe.hue, recipe.hue)]
     jitter, grey, blur, sigma, flip = chances.unbind(1)
     return ViewParameters(
         box=_boxes(recipe, sizes, areas, ratios, place),
-        factors=torch.stack([_uniform(factors[:, i], *bounds) for i, bounds in enumerate(ranges)], dim=1),
+        factors=torch.stack([uniform(factors[:, i], bounds) for i, bounds in enumerate(ranges)], dim=1),
         order=keys.argsort(dim=1, stable=True),
         jitter=jitter < recipe.jitter_probability,
         grey=grey < recipe.grey_probability,
         blur=blur < recipe.blur_probability,
-        sigma=_uniform(sigma, *recipe.blur_sigma),
+        sigma=uniform(sigma, recipe.blur_sigma),
         flip=flip < recipe.flip_probability,
-        **defects._asdict(),
+        defects=None if defect_draws is None else defects_from_draws(recipe, defect_draws),
     )
-
-
-def _factor_ranges(recipe: ViewRecipe) -> list[tuple[float, float]]:
-    """Ranges of the factors of brightness, contrast and saturation, and of the shift of hue."""
-    strengths = (recipe.brightness, recipe.contrast, recipe.saturation)
-    return [*((max(0.0, 1 - strength), 1 + strength) for strength in strengths), (-recipe.hue, recipe.hue)]
 
 
 def _boxes(recipe: ViewRecipe, sizes: Tensor, areas: Tensor, ratios: Tensor, place: Tensor) -> Tensor:
     """Crops from uniform numbers for the attempts, shape `(images, attempts)`, and for the place, `(images, 2)`."""
     whole = sizes.to(areas.dtype)
-    area = whole.prod(1, keepdim=True) * _uniform(areas, *recipe.crop_scale)
+    area = whole.prod(1, keepdim=True) * uniform(areas, recipe.crop_scale)
     low, high = recipe.crop_ratio
-    ratio = _uniform(ratios, math.log(low), math.log(high)).exp()
+    ratio = uniform(ratios, (math.log(low), math.log(high))).exp()
     # (height, width) of all attempts, shape (images, attempts, 2)
     attempts = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()], dim=2).round()
     fits = ((attempts >= 1) & (attempts <= whole[:, None])).all(2)
@@ -173,7 +149,3 @@ def _boxes(recipe: ViewRecipe, sizes: Tensor, areas: Tensor, ratios: Tensor, pla
     found = fits.any(1, keepdim=True)
     start = torch.where(found, start, ((whole - middle) / 2).floor())
     return torch.cat([start, torch.where(found, box, middle)], dim=1).long()
-
-
-def _uniform(draw: Tensor, low: float, high: float) -> Tensor:
-    return low + (high - low) * draw

@@ -106,8 +106,7 @@ class ViewRecipe(Augmentation):
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         if len(self.mean) not in {1, 3} or len(self.std) != len(self.mean):
             raise ValueError(
                 f"mean and std must have one entry for each of 1 or 3 channels, got {self.mean} and {self.std}"

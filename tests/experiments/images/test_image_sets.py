@@ -35,7 +35,7 @@ def test_arrays_are_read_back_exactly() -> None:
     for channels in (1, 3):
         pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 4, channels), dtype=np.uint8)
         source = ArraySource(pixels)
-        assert source.size == (5, 4)
+        assert source.pixels.shape[1:3] == (5, 4)
         image = source.select(np.array([2])).read(0)
         assert np.array_equal(np.asarray(image).reshape(5, 4, channels), pixels[2])
 

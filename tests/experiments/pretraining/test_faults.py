@@ -272,7 +272,7 @@ def test_a_second_ctrl_c_has_a_word_and_the_status_of_a_signal(
     ("content", "message"),
     [
         (b"\x89PNG\r\n\x1a\n\x00\xff", "expected a configuration in YAML"),
-        (b"a: &a [1, 2]\nb: [*a, *a]\n", r"expected YAML without aliases \(\*name\), got some"),
+        (b"a: &a [1, 2]\nb: [*a, *a]\n", r"fields and values without aliases \(\*name\), got others"),
         (b"a: [1, 2\n", "expected a configuration in YAML"),
         (b"- 3\n", "config.yaml: expected a configuration in YAML, fields and values"),
     ],

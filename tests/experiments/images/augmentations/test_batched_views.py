@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from operator import itemgetter
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.evaluation import center_view
@@ -65,7 +67,8 @@ def test_a_view_does_not_depend_on_the_others_in_its_batch(make_canvas: Callable
     together = make(canvas.images, canvas.sizes, parameters)
     for index in range(len(canvas.sizes)):
         one = slice(index, index + 1)
-        alone = make(canvas.images[one], canvas.sizes[one], ViewParameters(*(tensor[one] for tensor in parameters)))
+        own = tree_map(itemgetter(one), parameters)
+        alone = make(canvas.images[one], canvas.sizes[one], own)
         torch.testing.assert_close(together[one], alone, atol=1e-5, rtol=0)
 
 
@@ -129,7 +132,7 @@ ERRORS: dict[str, tuple[Callable[[Tensor, Tensor, ViewParameters], tuple[Any, ..
     "sizes of fewer": (lambda i, s, p: (i, s[1:], p), r"sizes must be whole numbers of shape \(8, 2\)"),
     "sizes with fractions": (lambda i, s, p: (i, s.float(), p), r"sizes must be whole numbers of shape \(8, 2\)"),
     "parameters of fewer": (
-        lambda i, s, p: (i, s, ViewParameters(*(t[1:] for t in p))),
+        lambda i, s, p: (i, s, tree_map(lambda tensor: tensor[1:], p)),
         "parameters must be those of 8 images",
     ),
 }

@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from experiments.images.augmentations.batched import BatchedViews
-from experiments.images.augmentations.defects import lose_detail, no_defects, noise_pattern
+from experiments.images.augmentations.defects import Defects, lose_detail, noise_pattern
 from experiments.images.augmentations.parameters import ViewParameters, draw_parameters
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.degradations import downscale
@@ -31,8 +31,14 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def draw(recipe: ViewRecipe = DEFECTIVE, count: int = DRAWN, seed: int = 0) -> ViewParameters:
-    return draw_parameters(recipe, torch.tensor([[40, 50]]).expand(count, 2), seeded(seed))
+def draw_all(recipe: ViewRecipe, count: int = DRAWN) -> ViewParameters:
+    return draw_parameters(recipe, torch.tensor([[40, 50]]).expand(count, 2), seeded())
+
+
+def draw(recipe: ViewRecipe = DEFECTIVE, count: int = DRAWN) -> Defects:
+    defects = draw_all(recipe, count).defects
+    assert defects is not None
+    return defects
 
 
 def murmur_like(word: int) -> int:
@@ -118,10 +124,12 @@ def test_covers_have_a_uniform_area_a_shape_that_fits_and_any_place(scale: tuple
 
 
 def test_defects_are_uncorrelated_with_each_other_and_with_the_rest() -> None:
-    drawn = draw(dataclasses.replace(COARSE, size=1000))
+    others = draw_all(dataclasses.replace(COARSE, size=1000))
+    drawn = others.defects
+    assert drawn is not None
     columns = [drawn.noise, drawn.noise_std, drawn.noise_key, drawn.occlusion, *drawn.cover[:, 2:].unbind(1)]
     columns += [drawn.downscale, drawn.pixels]
-    rest = [drawn.jitter, drawn.grey, drawn.blur, drawn.sigma, drawn.flip, *drawn.factors.unbind(1)]
+    rest = [others.jitter, others.grey, others.blur, others.sigma, others.flip, *others.factors.unbind(1)]
     values = np.stack([column.double().numpy() for column in [*columns, *rest]])
     correlation = np.corrcoef(values)
     correlation[4:6, 4:6] = 0  # a larger cover is larger both ways
@@ -135,7 +143,7 @@ def test_with_probability_zero_no_number_is_drawn_and_no_bit_changes(make_canvas
     alike = seeded()
     torch.rand(len(canvas.sizes), 35, generator=alike)
     assert torch.equal(state.get_state(), alike.get_state())
-    assert not any(tensor.any() for tensor in parameters.defects)
+    assert parameters.defects is None
     off = dataclasses.replace(PLAIN, noise_std=(0.2, 0.9), occlusion_scale=(0.3, 0.8), downscale_factor=(2, 9))
     views = [BatchedViews(recipe)(canvas.images, canvas.sizes, parameters) for recipe in (PLAIN, off)]
     assert torch.equal(*views)
@@ -146,11 +154,12 @@ def test_with_probability_zero_no_number_is_drawn_and_no_bit_changes(make_canvas
 
 
 def test_the_other_parameters_of_a_seed_are_the_same_with_and_without_defects() -> None:
-    plain, defective, coarse = (draw(recipe, 300) for recipe in (PLAIN, DEFECTIVE, COARSE))
+    plain, defective, coarse = (draw_all(recipe, 300) for recipe in (PLAIN, DEFECTIVE, COARSE))
+    assert defective.defects is not None and coarse.defects is not None  # noqa: PT018
     for one, two, three in zip(plain[:8], defective[:8], coarse[:8], strict=True):
         assert torch.equal(one, two)
         assert torch.equal(one, three)
-    for one, two in zip(defective[8:13], coarse[8:13], strict=True):  # noise and cover
+    for one, two in zip(defective.defects[:5], coarse.defects[:5], strict=True):  # noise and cover
         assert torch.equal(one, two)
 
 
@@ -159,7 +168,7 @@ def test_lost_detail_is_what_pytorch_makes_of_a_smaller_view_enlarged_again(size
     recipe = ViewRecipe(size=size, **BARE)  # type: ignore[arg-type]
     pixels = torch.arange(1, size + 1)
     views = torch.rand(size, 3, size, size, generator=seeded())
-    parameters = no_defects(size, views.device)._replace(downscale=torch.ones(size, dtype=torch.bool), pixels=pixels)
+    parameters = draw(DEFECTIVE, size)._replace(downscale=torch.ones(size, dtype=torch.bool), pixels=pixels)
     coarse = torch.stack(list(lose_detail(views.unbind(1), parameters)), dim=1)
     expected = downscale(views, recipe.size / pixels)
     torch.testing.assert_close(coarse, expected, atol=1e-5, rtol=0)
@@ -167,7 +176,7 @@ def test_lost_detail_is_what_pytorch_makes_of_a_smaller_view_enlarged_again(size
     assert torch.equal(torch.stack(list(lose_detail(views.unbind(1), kept)), dim=1), views)
 
 
-def with_defects(clean: Tensor, parameters: ViewParameters) -> Tensor:
+def with_defects(clean: Tensor, parameters: Defects) -> Tensor:
     """By NumPy, of a view in [0, 1]; the pattern alone is ours."""
     if parameters.downscale:
         clean = downscale(clean[None], clean.size(-1) / parameters.pixels.item())[0]
@@ -191,8 +200,9 @@ def test_a_defective_view_is_the_view_without_defects_plus_noise_under_a_cover(
         parameters = draw_parameters(defective, canvas.sizes, seeded(seed))
         clean = BatchedViews(plain)(canvas.images, canvas.sizes, parameters)
         views = BatchedViews(defective)(canvas.images, canvas.sizes, parameters)
+        assert parameters.defects is not None
         for index in range(len(canvas.images)):
-            one = ViewParameters(*(tensor[index] for tensor in parameters))
+            one = Defects(*(tensor[index] for tensor in parameters.defects))
             torch.testing.assert_close(views[index], with_defects(clean[index], one), atol=1e-5, rtol=0)
             if not (one.noise or one.occlusion or one.downscale):
                 assert torch.equal(views[index], clean[index])

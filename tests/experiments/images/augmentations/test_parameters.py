@@ -217,7 +217,8 @@ def test_the_parameters_of_a_view_and_of_neighbouring_images_are_uncorrelated() 
 
 def test_the_same_generator_state_gives_the_same_parameters_and_another_gives_others() -> None:
     first, again, other = draw(count=50), draw(count=50), draw(count=50, seed=1)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert first.defects is again.defects is None
+    assert all(torch.equal(a, b) for a, b in zip(first[:8], again[:8], strict=True))
     assert not torch.equal(first.factors, other.factors)
 
 
