@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from experiments.command_line.progress import quiet_lightning
 from experiments.figures import save_figure, training_curves_figure
+from experiments.images.batches import ViewBatches
 from experiments.pretraining.building import build_objective, build_pair, build_row_rate, build_target_rule
 from experiments.pretraining.configuration import EngineConfig, PretrainConfig
 from experiments.pretraining.export import load_pretrained, load_weights, save_pretrained, weights
@@ -90,13 +91,13 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
         learner = build_learner(_kind(config.engine), config, pair, steps, order.batches_per_epoch)
         if saved is not None:
             learner.resume(saved["step"], saved["optimizer"])
+        loop = PretrainingLoop(config, folder, learner, images, steps, saved)
         if trainer.is_global_zero:
-            print(_summary(config, images, learner, order.batches_per_epoch, trainer))
+            print(_summary(loop, trainer))
         if learner.step < steps:
-            loop = PretrainingLoop(config, folder, learner, images, steps, saved)
             trainer.callbacks.append(loop)  # type: ignore[attr-defined]
             batches = images.batches(order, learner.step, steps, compile_views=config.engine.compile)
-            _fit(trainer, learner, loop, batches)
+            _fit(trainer, loop, batches)
         return export_run(pair, config, folder) if trainer.is_global_zero else None
 
 
@@ -218,8 +219,8 @@ def build_learner(
     return learner
 
 
-def _fit(trainer: lightning.Trainer, learner: StepwiseLearner, loop: PretrainingLoop, batches: Any) -> None:
-    path = loop.folder.last
+def _fit(trainer: lightning.Trainer, loop: PretrainingLoop, batches: ViewBatches) -> None:
+    learner, path = loop.learner, loop.folder.last
     try:
         with settings_for_training():
             trainer.fit(learner, batches)
@@ -242,13 +243,8 @@ def _fit(trainer: lightning.Trainer, learner: StepwiseLearner, loop: Pretraining
         raise TrainingInterruptedError(message if trainer.is_global_zero else "", loop.interruption.received)
 
 
-def _summary(
-    config: PretrainConfig,
-    images: TrainingImages,
-    learner: StepwiseLearner,
-    steps_per_epoch: int,
-    trainer: lightning.Trainer,
-) -> str:
+def _summary(loop: PretrainingLoop, trainer: lightning.Trainer) -> str:
+    config, images, learner = loop.config, loop.images, loop.learner
     views = f"{config.views.global_views} views of {config.views.size} pixels"
     if config.views.local_views:
         views += f" and {config.views.local_views} of {config.views.local_size}"
@@ -260,7 +256,7 @@ def _summary(
     return (
         f"{images.images.name}: {len(images.images):,} images{skipped}{held_out}; {views} of each\n"
         f"{config.method.name}, {config.backbone.name}: {parameters:,} parameters; "
-        f"{config.training.epochs} epochs of {steps_per_epoch:,} steps of {config.training.batch_size} images "
+        f"{config.training.epochs} epochs of {loop.steps_per_epoch:,} steps of {config.training.batch_size} images "
         f"on {processes}{trainer.strategy.root_device.type}{begin}\n"
         f"Run in {config.out}: metrics.csv grows every {config.monitor.every_steps} steps"
     )
