@@ -19,11 +19,9 @@ from torch.utils.data import DataLoader
 from experiments.benchmarks.peers import import_peer
 from experiments.benchmarks.timing import Stopwatch, Times
 from experiments.images.augmentations.recipe import ViewRecipe
-from experiments.images.batches import ViewBatches
-from experiments.images.device_images import DeviceImages
+from experiments.images.batches import EpochOrder, ViewBatches
+from experiments.images.device_images import DeviceImages, StreamedImages
 from experiments.images.opening import open_images
-from experiments.images.order import EpochOrder
-from experiments.images.streamed_images import StreamedImages
 from experiments.records.record import Cell
 from inference.fitting.cuda_graphs import GraphedStep, TrainingStep, compile_networks
 from inference.fitting.graphed_learner import GraphedLearner

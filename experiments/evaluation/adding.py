@@ -25,7 +25,7 @@ from experiments.evaluation.opening import Opener
 from experiments.evaluation.uncertainty.subject import Subject
 from experiments.evaluation.view_features import read_features, view_features
 from experiments.figures import concentration_figure, save_figure
-from experiments.images.degradation_series import DEGRADATIONS
+from experiments.images.degradations import DEGRADATIONS
 from experiments.images.errors import MissingSplitError
 from experiments.images.image_sets import ImageSet
 from experiments.images.threads import in_threads

@@ -10,14 +10,12 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from experiments.images.augmentations.batched import BatchedViews
-from experiments.images.augmentations.evaluation import sample_center_view
+from experiments.images.augmentations.batched import BatchedViews, sample_center_view
 from experiments.images.augmentations.parameters import draw_parameters
 from experiments.images.augmentations.recipe import ViewRecipe
-from experiments.images.device_images import DeviceImages
+from experiments.images.device_images import DeviceImages, StreamedImages
 from experiments.images.image_sets import ImageSet
 from experiments.images.randomness import Stream, derived_generator
-from experiments.images.streamed_images import StreamedImages
 from experiments.images.threads import in_threads
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained

@@ -14,10 +14,9 @@ from experiments.evaluation.encoding import RandomViews
 from experiments.evaluation.measures import Measures, encode, labelled_halves, measure, require_classes
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.report import record, tables
-from experiments.images.device_images import DeviceImages
+from experiments.images.device_images import DeviceImages, StreamedImages
 from experiments.images.errors import MissingSplitError
 from experiments.images.image_sets import ImageSet
-from experiments.images.streamed_images import StreamedImages
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained
 from experiments.pretraining.images import storage_size

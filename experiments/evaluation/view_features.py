@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from experiments.evaluation.encoders import FrozenEncoder, fingerprint
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.parameters import draw_parameters
+from experiments.images.device_images import StreamedImages
 from experiments.images.image_sets import ImageSet
 from experiments.images.randomness import Stream, derived_generator
-from experiments.images.streamed_images import StreamedImages
 from experiments.pretraining.images import storage_size, view_groups
 from inference.fitting.checkpointing import CheckpointError, replace_file, replace_text
 

@@ -1,5 +1,8 @@
 """Batches of random views, of images that are on the device or are decoded when they are needed.
 
+Which images each step sees, and how its views are drawn, is a pure function of the step, so that a run resumes anywhere
+at no cost.
+
 The views of a step follow `groups`, pairs of a recipe and a number of views: `((global_recipe, 2), (local_recipe, 4))`
 yields two global views, then four local. They are made for a whole batch at a time, on the device, whichever source the
 images come from.
@@ -9,17 +12,86 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from experiments.command_line import bounds
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.parameters import draw_uniform, parameters_from_draws
 from experiments.images.augmentations.recipe import ViewRecipe
-from experiments.images.device_images import DeviceImages, to_device
-from experiments.images.order import EpochOrder
+from experiments.images.device_images import DeviceImages, StreamedImages, to_device
 from experiments.images.randomness import Stream, derived_generator
-from experiments.images.streamed_images import StreamedImages
+
+
+@dataclass(frozen=True)
+class EpochOrder(bounds.Bounded):
+    """The order of the images: every epoch a new permutation, cut into batches; the last, incomplete one is dropped.
+
+    The permutation of epoch e is drawn from a generator of its own, seeded with `derived_seed(seed, Stream.ORDER, e)`.
+    Nothing else enters: a batch depends on the step alone, not on what was asked before, nor on how many processes ask.
+    Process r of `world_size` takes the positions r, r + world_size, … of each global batch, so that the global batches
+    are the same for any number of processes.
+
+    Args:
+        images: How many images there are.
+        batch_size: Images of a step, over all processes together.
+        seed: The seed of the run.
+        world_size: How many processes share a step.
+        rank: Which of them asks.
+
+    Raises:
+        ValueError: If a number is out of range, the set is smaller than a batch, or the processes cannot share a batch
+            evenly.
+
+    Example:
+        >>> order = EpochOrder(10, 4, seed=0)
+        >>> order.batches_per_epoch
+        2
+        >>> first_epoch = torch.cat([order.batch(0), order.batch(1)])
+        >>> first_epoch.unique().numel()  # no image twice within an epoch
+        8
+        >>> torch.equal(EpochOrder(10, 4, seed=0, world_size=2, rank=1).batch(5), order.batch(5)[1::2])
+        True
+    """
+
+    images: int
+    batch_size: bounds.Count
+    seed: bounds.Natural
+    _: KW_ONLY
+    world_size: bounds.Count = 1
+    rank: bounds.Natural = 0
+
+    def _check(self) -> None:
+        batches = f"at least batch_size {self.batch_size}, or no batch is ever complete"
+        self.require("images", lambda images: images >= self.batch_size, batches)
+        self.require("world_size", lambda count: self.batch_size % count == 0, f"a divisor of {self.batch_size} images")
+        self.require("rank", lambda rank: rank < self.world_size, f"in [0, {self.world_size})")
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.images // self.batch_size
+
+    def epoch(self, step: int) -> int:
+        """The epoch that a step belongs to; steps and epochs count from 0 over the whole run."""
+        if step < 0:
+            raise ValueError(f"step must be at least 0, got {step}")
+        return step // self.batches_per_epoch
+
+    def batch(self, step: int) -> Tensor:
+        """Indices of this process's images of a step, int64 of shape `(batch_size / world_size,)`."""
+        start = step % self.batches_per_epoch * self.batch_size
+        permutation = _permutation(self.images, self.seed, self.epoch(step))
+        return permutation[start + self.rank : start + self.batch_size : self.world_size]
+
+
+@lru_cache(maxsize=4)  # of the orders that are in use: drawing one takes as long as many batches do
+def _permutation(images: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(images, generator=derived_generator(seed, Stream.ORDER, epoch))
+
 
 ViewGroups = Sequence[tuple[ViewRecipe, int]]
 """Recipes and how many views to draw by each, in the order of the views."""
@@ -72,10 +144,10 @@ class ViewBatches:
         self.order = order
         self.steps = range(start, stop)
         self.recipes = [recipe for recipe, count in groups for _ in range(count)]
-        transforms: dict[ViewRecipe, Callable[..., Tensor]] = {recipe: BatchedViews(recipe) for recipe in self.recipes}
-        if compile_views:  # each size of view is a program of its own
-            transforms = {recipe: torch.compile(make, dynamic=False) for recipe, make in transforms.items()}
-        self._transforms = transforms
+        self._transforms: dict[ViewRecipe, Callable[..., Tensor]] = {}
+        for recipe, _ in groups:  # each size of view is a program of its own
+            make = BatchedViews(recipe)
+            self._transforms[recipe] = torch.compile(make, dynamic=False) if compile_views else make
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -87,11 +159,11 @@ class ViewBatches:
 
     def draws(self, step: int) -> list[Tensor]:
         """The random numbers of each view of a step, on the device; a pure function of the step."""
-        keys = [(self.order.seed, Stream.VIEWS, step, self.order.rank, view) for view in range(len(self.recipes))]
-        generators = [derived_generator(*key) for key in keys]
-        images = self.order.batch_size // self.order.world_size
-        drawn = [draw_uniform(recipe, images, one) for recipe, one in zip(self.recipes, generators, strict=True)]
-        return [to_device(draw, self.images.device) for view in drawn for draw in view]
+        drawn: list[Tensor] = []
+        for view, recipe in enumerate(self.recipes):
+            generator = derived_generator(self.order.seed, Stream.VIEWS, step, self.order.rank, view)
+            drawn += draw_uniform(recipe, self.order.batch_size // self.order.world_size, generator)
+        return [to_device(draw, self.images.device) for draw in drawn]
 
     def make(self, images: Tensor, sizes: Tensor, *draws: Tensor) -> list[Tensor]:
         """The views of a batch from their `draws`; a CUDA graph can record it, as no shape depends on a value."""

@@ -59,8 +59,7 @@ def read_image(file: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     try:
         with Image.open(BytesIO(_contents(file)), formats=FORMATS) as image:
-            _check_pixels(image.size, max_pixels)
-            return _upright_rgb(image)
+            return _upright_rgb(image, max_pixels)
     except Exception as error:  # Pillow's decoders raise most of Python's exceptions on broken files
         raise BrokenImageError(f"{file}: {_reason(error)}") from error
 
@@ -93,13 +92,9 @@ def _contents(file: str | Path) -> bytes:
     return contents
 
 
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise ValueError(f"{width} × {height} pixels are more than the {max_pixels:,} that are decoded")
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
+    if image.width * image.height > max_pixels:
+        raise ValueError(f"{image.width} × {image.height} pixels are more than the {max_pixels:,} that are decoded")
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known; expected 8 or 16 bits")
     # The decoder's name of the pixels, such as RGB;16B: Pillow keeps the upper 8 bits of colours of 16.

@@ -10,16 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from experiments.images.augmentations.evaluation import center_view
+from experiments.images.augmentations.batched import center_view
 from experiments.images.augmentations.recipe import Augmentation, ViewRecipe
-from experiments.images.batches import ViewBatches, ViewGroups
-from experiments.images.device_images import DeviceImages
+from experiments.images.batches import EpochOrder, ViewBatches, ViewGroups
+from experiments.images.device_images import DeviceImages, StreamedImages
 from experiments.images.errors import ImageSetError, MissingSplitError
 from experiments.images.image_sets import ImageSet
 from experiments.images.opening import open_images
-from experiments.images.order import EpochOrder
 from experiments.images.randomness import derived_generator
-from experiments.images.streamed_images import StreamedImages
 from experiments.pretraining.configuration import DataConfig, PretrainConfig
 from inference.judging.linear_probe import hold_out
 
@@ -102,20 +100,17 @@ class TrainingImages:
             source = to_device(train, config, device)
         else:
             source = StreamedImages(train, device, storage_size(config), config.data.workers)
-        neighbours, held_out = _watched(config, train, source) if watch else (None, None)
-        return cls(config, train, source, neighbours, held_out)
+        return cls(config, train, source, *(_watched(config, train, source) if watch else (None, None)))
 
     def order(self, world_size: int = 1, rank: int = 0) -> EpochOrder:
         """Which images each step sees, in one of the processes."""
-        return EpochOrder(
-            len(self.images), self.config.training.batch_size, self.config.seed, world_size=world_size, rank=rank
-        )
+        size, seed = self.config.training.batch_size, self.config.seed
+        return EpochOrder(len(self.images), size, seed, world_size=world_size, rank=rank)
 
     def batches(self, order: EpochOrder, start: int, stop: int, *, compile_views: bool = False) -> ViewBatches:
         """The views of each step from `start` to `stop`; those of images on the device may be made by a compiler."""
         compiled = compile_views and isinstance(self.source, DeviceImages)
-        groups = view_groups(self.config)
-        return ViewBatches(self.source, order, groups, start=start, stop=stop, compile_views=compiled)
+        return ViewBatches(self.source, order, view_groups(self.config), start=start, stop=stop, compile_views=compiled)
 
 
 def open_part(data: DataConfig, split: Literal["train", "val"]) -> ImageSet:
@@ -145,10 +140,7 @@ def open_part(data: DataConfig, split: Literal["train", "val"]) -> ImageSet:
         )
     if data.images is not None and (split == "train" or data.held_out):
         images = images.select(_balanced_choice(images.labels, data.images))
-    if not data.held_out:
-        return images
-    parts = _divided(images, data.held_out)
-    return parts[0] if split == "train" else parts[1]
+    return _divided(images, data.held_out)[split == "val"] if data.held_out else images
 
 
 def _balanced_choice(labels: Tensor, count: int) -> Tensor:

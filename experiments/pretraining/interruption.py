@@ -55,11 +55,9 @@ class Interruption:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self in _listening:
-            _listening.remove(self)
+        _listening.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:

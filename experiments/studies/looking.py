@@ -23,7 +23,7 @@ from experiments.evaluation.uncertainty.measures import measure
 from experiments.evaluation.uncertainty.observations import FreshViews, Observations, chosen_images, observe
 from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, middles, random_view
-from experiments.images.degradation_series import DEGRADATIONS
+from experiments.images.degradations import DEGRADATIONS
 from experiments.images.device_images import DeviceImages
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import load_pretrained

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.evaluation.uncertainty.subject import Subject, middles
 from experiments.figures import concentration_figure, loss_surface_figure, save_figure, training_curves_figure
-from experiments.images.degradation_series import DEGRADATIONS, DegradationSeries
+from experiments.images.degradations import DEGRADATIONS, DegradationSeries
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import load_pretrained
 from experiments.pretraining.metrics import History, history, read_rows

@@ -14,7 +14,7 @@ from experiments.evaluation.uncertainty.ensemble import ensemble_name
 from experiments.evaluation.uncertainty.measures import Measure, foreign_name, severity_name
 from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
 from experiments.figures.recipes import Column, recipes_figure
-from experiments.images.degradation_series import DEGRADATIONS
+from experiments.images.degradations import DEGRADATIONS
 from experiments.records.record import Cell, Record, Table
 from experiments.studies import looking
 from experiments.studies.conducting import carry_through, planned, save

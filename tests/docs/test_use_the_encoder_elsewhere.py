@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.images.augmentations.evaluation import sample_center_view
+from experiments.images.augmentations.batched import sample_center_view
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import MethodConfig, PretrainConfig, ViewsConfig
 from experiments.pretraining.export import EXPORTED, save_pretrained

@@ -20,7 +20,7 @@ from experiments.evaluation.uncertainty.measures import Measure, collapsed, meas
 from experiments.evaluation.uncertainty.observations import FreshViews, Observations
 from experiments.evaluation.uncertainty.report import combine, measures_table, networks_table, warnings
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, edge_energy, jpeg_bytes, pixel_entropy
-from experiments.images.degradation_series import DEGRADATIONS
+from experiments.images.degradations import DEGRADATIONS
 from inference.judging.resampling import Estimate
 from ssl_as_inference.distributions import PowerSpherical
 

@@ -15,7 +15,7 @@ from experiments.evaluation.uncertainty.report import AIM, curves, measures_tabl
 from experiments.evaluation.uncertainty.rivals import KAPPA
 from experiments.evaluation.uncertainty.subject import Subject, middles
 from experiments.figures import concentration_figure, save_figure, uncertainty_figure
-from experiments.images.degradation_series import DEGRADATIONS
+from experiments.images.degradations import DEGRADATIONS
 from experiments.pretraining.export import Pretrained
 from experiments.pretraining.images import view_groups
 from experiments.records.environment import typed_command

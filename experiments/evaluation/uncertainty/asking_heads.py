@@ -40,7 +40,7 @@ from experiments.evaluation.uncertainty.report import AIM, measures_table, netwo
 from experiments.evaluation.uncertainty.rivals import KAPPA, Rivals
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, middles
 from experiments.evaluation.view_features import KeptFeatures, fast, kept_views
-from experiments.images.degradation_series import DEGRADATIONS
+from experiments.images.degradations import DEGRADATIONS
 from experiments.images.device_images import DeviceImages
 from experiments.images.image_sets import ImageSet
 from experiments.records.environment import typed_command

@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 from experiments.evaluation.encoders import HeadConfig
 from experiments.evaluation.uncertainty.observations import LOOKS, FreshViews, Observations
 from experiments.evaluation.uncertainty.rivals import KAPPA
-from experiments.images.degradation_series import DEGRADATIONS
+from experiments.images.degradations import DEGRADATIONS
 from inference.fitting.features import fit_to_features
 from inference.fitting.kl_objective import KLObjective
 from inference.judging.linear_probe import linear_probe

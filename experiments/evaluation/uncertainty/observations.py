@@ -13,8 +13,7 @@ from tqdm import tqdm
 from experiments.evaluation.uncertainty.ambiguity import WEIGHTS, partners, superpose
 from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS, Rivals, Uncertainties, cosines
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, middles, random_view
-from experiments.images.degradation_series import DEGRADATIONS
-from experiments.images.degradations import crop
+from experiments.images.degradations import DEGRADATIONS, crop
 from experiments.images.device_images import DeviceImages
 from experiments.images.image_sets import UNLABELLED
 from inference.judging.collapse import effective_rank, standard_deviation

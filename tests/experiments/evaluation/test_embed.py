@@ -20,7 +20,7 @@ from experiments import embed
 from experiments.evaluation import embedding, encoding
 from experiments.evaluation import embedding_files as files
 from experiments.figures import contact_sheet_figure
-from experiments.images.augmentations.evaluation import sample_center_view
+from experiments.images.augmentations.batched import sample_center_view
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.errors import BrokenImageError
 from experiments.pretraining.export import EXPORTED, Pretrained, load_pretrained, save_pretrained

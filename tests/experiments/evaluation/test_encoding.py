@@ -17,12 +17,11 @@ from experiments.evaluation.encoding import (
     training_recipe,
 )
 from experiments.images.augmentations.batched import BatchedViews
-from experiments.images.augmentations.evaluation import center_view as batched_center_view
+from experiments.images.augmentations.batched import center_view as batched_center_view
 from experiments.images.augmentations.parameters import draw_parameters
-from experiments.images.device_images import DeviceImages
+from experiments.images.device_images import DeviceImages, StreamedImages
 from experiments.images.image_sets import ArraySource, ImageSet
 from experiments.images.randomness import Stream, derived_generator
-from experiments.images.streamed_images import StreamedImages
 from experiments.pretraining.export import Pretrained
 from inference.judging.representation import embed
 

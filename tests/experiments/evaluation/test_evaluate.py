@@ -17,7 +17,7 @@ from torch import Tensor
 from experiments import evaluate
 from experiments.evaluation import measures as measuring
 from experiments.evaluation.measures import QUANTILES, quantiles
-from experiments.images.augmentations.evaluation import sample_center_view
+from experiments.images.augmentations.batched import sample_center_view
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.digits import load
 from experiments.images.image_sets import ArraySource, ImageSet

@@ -16,13 +16,11 @@ from torch import Tensor
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.parameters import draw_parameters
 from experiments.images.augmentations.recipe import ViewRecipe
-from experiments.images.batches import ViewBatches
-from experiments.images.device_images import DeviceImages
+from experiments.images.batches import EpochOrder, ViewBatches
+from experiments.images.device_images import DeviceImages, StreamedImages
 from experiments.images.errors import BrokenImageError
 from experiments.images.image_sets import ArraySource, FileSource, ImageSet
-from experiments.images.order import EpochOrder
 from experiments.images.randomness import Stream, derived_generator
-from experiments.images.streamed_images import StreamedImages
 
 Make = Callable[..., ImageSet]
 GLOBAL, LOCAL = ViewRecipe(size=8), ViewRecipe(size=5, crop_scale=(0.05, 0.2))

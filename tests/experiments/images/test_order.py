@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from experiments.images.order import EpochOrder
+from experiments.images.batches import EpochOrder
 
 
 @pytest.mark.parametrize(("images", "batch_size"), [(10, 4), (12, 4), (7, 7), (5, 1), (1, 1)])

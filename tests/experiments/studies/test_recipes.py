@@ -20,7 +20,7 @@ from experiments.evaluation.uncertainty.observations import FreshViews, chosen_i
 from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
 from experiments.evaluation.uncertainty.subject import Subject, fresh_generator, middles, random_view
 from experiments.figures.recipes import Column, recipes_figure
-from experiments.images.degradation_series import DEGRADATIONS
+from experiments.images.degradations import DEGRADATIONS
 from experiments.pretraining.export import load_pretrained
 from experiments.records.record import Cell, Record
 from experiments.studies import looking

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map_only
 from torchvision.transforms import v2
 
 from experiments.images.augmentations.parameters import ViewParameters
@@ -60,7 +60,7 @@ def torchvision_view() -> Callable[[Tensor, ViewRecipe, ViewParameters, int], Te
     """A view of one image in [0, 1], composed of torchvision's functions in the published order."""
 
     def view(image: Tensor, recipe: ViewRecipe, parameters: ViewParameters, index: int) -> Tensor:
-        one: ViewParameters = tree_map(lambda tensor: tensor[index], parameters)
+        one: ViewParameters = tree_map_only(Tensor, lambda tensor: tensor[index], parameters)
         result = functional.resized_crop(image, *one.box.tolist(), [recipe.size, recipe.size], antialias=True)
         if one.jitter:
             factors = one.factors.tolist()

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map_only
 
-from experiments.images.augmentations.batched import BatchedViews
-from experiments.images.augmentations.evaluation import center_view
+from experiments.images.augmentations.batched import BatchedViews, center_view
 from experiments.images.augmentations.parameters import ViewParameters, draw_parameters
 from experiments.images.augmentations.recipe import ViewRecipe
 
@@ -67,7 +66,7 @@ def test_a_view_does_not_depend_on_the_others_in_its_batch(make_canvas: Callable
     together = make(canvas.images, canvas.sizes, parameters)
     for index in range(len(canvas.sizes)):
         one = slice(index, index + 1)
-        own = tree_map(itemgetter(one), parameters)
+        own = tree_map_only(Tensor, itemgetter(one), parameters)
         alone = make(canvas.images[one], canvas.sizes[one], own)
         torch.testing.assert_close(together[one], alone, atol=1e-5, rtol=0)
 
@@ -132,7 +131,7 @@ ERRORS: dict[str, tuple[Callable[[Tensor, Tensor, ViewParameters], tuple[Any, ..
     "sizes of fewer": (lambda i, s, p: (i, s[1:], p), r"sizes must be whole numbers of shape \(8, 2\)"),
     "sizes with fractions": (lambda i, s, p: (i, s.float(), p), r"sizes must be whole numbers of shape \(8, 2\)"),
     "parameters of fewer": (
-        lambda i, s, p: (i, s, tree_map(lambda tensor: tensor[1:], p)),
+        lambda i, s, p: (i, s, tree_map_only(Tensor, lambda tensor: tensor[1:], p)),
         "parameters must be those of 8 images",
     ),
 }

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from experiments.images.augmentations.evaluation import center_view, sample_center_view, shorter_side
+from experiments.images.augmentations.batched import center_view, sample_center_view, shorter_side
 from experiments.images.augmentations.recipe import ViewRecipe
 
 functional: Any = v2.functional
