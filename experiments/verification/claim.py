@@ -33,6 +33,7 @@ _SYMBOLS = {
     "theta": "θ",
     "length": "r",
 }
+_PARAGRAPH = re.compile(r" (Error|Correction|Printed|Corrected|Code): ")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Claim:
         extent: For what it is checked: "symbolic in M, κ", or the numbers that are gone through.
         long: Whether it takes too long for a default run.
         correction: What was wrong in the paper, or in the statement as it was first written; empty if nothing.
+        derivations: What a symbolic check verifies.
 
     Example:
         >>> claim = Claim("C0", "none", "$1 + 1 = 2$", "numeric", 0.0, lambda lab: Outcome(abs(1 + 1 - 2)))
@@ -78,6 +80,7 @@ class Claim:
     extent: str = ""
     long: bool = False
     correction: str = ""
+    derivations: Derivations = ()
 
     def passed(self, outcome: Outcome) -> bool:
         """Whether the error is finite and within the tolerance."""
@@ -101,11 +104,10 @@ def worst_of(errors: Iterable[tuple[str, float]], detail: str = "") -> Outcome:
 def claim(
     number: str,
     equation: str,
-    tolerance: float = Z_SCORE,
+    tolerance: float | None = None,
     /,
     *,
-    kind: Kind = "numeric",
-    detail: str = "",
+    kind: Kind | None = None,
     long: bool = False,
     shows: Sequence[Expr] = (),
     **axes: Any,
@@ -115,14 +117,14 @@ def claim(
     The check asks by name for what it needs: `lab`, and one value of each axis. It is called for every combination
     and returns an error, several errors by name, or an `Outcome` that also says what was measured; the largest error
     is the claim's. In the docstring {0}, {1}, … stand for the formulas of the statement, which are objects, none typed.
-    What was wrong in the paper is a paragraph of it that begins with "Correction:".
+    A paragraph of it that begins with "Error:" says what the error is, and one that begins with "Correction:" what was
+    wrong in the paper.
 
     Args:
         number: Such as "C12".
         equation: Such as "Eq. (12)".
-        tolerance: The largest error allowed.
-        kind: How it is checked.
-        detail: What the errors are, for the report.
+        tolerance: The largest error allowed; that of a Monte Carlo claim is `Z_SCORE`, and is not given.
+        kind: How it is checked, if not "Monte Carlo" or, where a tolerance is given, "numeric".
         long: Whether it takes too long for a default run.
         shows: Formulas of the statement.
         **axes: Values to go through, or a function that draws them in a lab, such as `Tables`; `dim__kappa` goes
@@ -138,12 +140,13 @@ def claim(
     """
 
     def decorate(function: Callable[..., Any]) -> Claim:
+        told = paragraphs(function, shows)
         wants_lab = "lab" in inspect.signature(function).parameters
 
         def check(lab: Lab, **options: Any) -> Outcome:
             given = options | ({"lab": lab} if wants_lab else {})
             errors: list[tuple[str, float]] = []
-            measured = [detail]
+            measured = [told.get("Error", "").removesuffix(".")]
             for case in product(*(axis(lab) if callable(axis) else axis for axis in axes.values())):
                 chosen = dict(pair for axis, value in zip(axes, case, strict=True) for pair in _split(axis, value))
                 found = function(**given, **chosen)
@@ -156,8 +159,8 @@ def claim(
             return worst_of(errors, "; ".join(filter(None, measured)))
 
         extent = "; ".join(_extent(axis, values) for axis, values in axes.items())
-        statement, correction = _read(function, shows)
-        return Claim(number, equation, statement, kind, tolerance, check, extent, long, correction)
+        how, allowed = (kind or "Monte Carlo", Z_SCORE) if tolerance is None else (kind or "numeric", tolerance)
+        return Claim(number, equation, told[""], how, allowed, check, extent, long, told.get("Correction", ""))
 
     return decorate
 
@@ -174,7 +177,7 @@ def symbolic(number: str, equation: str, shown: int | None = None) -> Callable[[
     """
 
     def decorate(function: Callable[[], Derivations]) -> Claim:
-        derivations = function()
+        derivations, told = function(), paragraphs(function)
 
         def check(_: Lab) -> Outcome:
             failures = []
@@ -187,17 +190,19 @@ def symbolic(number: str, equation: str, shown: int | None = None) -> Callable[[
             found = "; ".join(failures) or f"{steps} step(s) of {len(derivations)} derivation(s) verified"
             return Outcome(float(len(failures)), found)
 
-        statement, correction = _read(function)
         formulas = "; ".join(f"${derivation.formula()}$" for derivation in derivations[:shown])
         extent = "; ".join(dict.fromkeys(derivation.extent() for derivation in derivations))
-        text = f"{statement.removesuffix('.')}: {formulas}."
-        return Claim(number, equation, text, "symbolic", 0.0, check, extent, correction=correction)
+        text = f"{told[''].removesuffix('.')}: {formulas}."
+        correction = told.get("Correction", "")
+        return Claim(number, equation, text, "symbolic", 0.0, check, extent, False, correction, derivations)
 
     return decorate
 
 
-def with_formulas(function: Callable[..., Any], formulas: Sequence[Expr]) -> str:
-    """The docstring of a check in one line, each of {0}, {1}, … replaced by the LaTeX of a formula.
+def paragraphs(function: Callable[..., Any], formulas: Sequence[Expr] = ()) -> dict[str, str]:
+    """The docstring of a check, each of {0}, {1}, … replaced by the LaTeX of a formula, by what its paragraphs tell.
+
+    What stands before the first of "Error:", "Correction:", "Printed:", "Corrected:" and "Code:" has the name "".
 
     Raises:
         ValueError: If a formula is typed, or one is not shown.
@@ -209,13 +214,9 @@ def with_formulas(function: Callable[..., Any], formulas: Sequence[Expr]) -> str
             f"the docstring of {function.__name__} must have its formulas as {{0}}, {{1}}, … up to their number, "
             f"{len(formulas)}, and none between dollar signs, got {text!r}"
         )
-    return re.sub(r"\{(\d)\}", lambda mark: f"${to_latex(formulas[int(mark[1])])}$", text)
-
-
-def _read(function: Callable[..., Any], formulas: Sequence[Expr] = ()) -> tuple[str, str]:
-    """Statement and correction from a docstring."""
-    statement, _, correction = with_formulas(function, formulas).partition(" Correction: ")
-    return statement, correction
+    shown = re.sub(r"\{(\d)\}", lambda mark: f"${to_latex(formulas[int(mark[1])])}$", text)
+    first, *others = _PARAGRAPH.split(shown)
+    return {"": first} | dict(zip(others[::2], others[1::2], strict=True))
 
 
 def z_score(samples: Tensor, expected: float) -> float:

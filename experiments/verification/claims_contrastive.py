@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
+from torch.nn.functional import cross_entropy, normalize
 
+from experiments.special_cases.stop_gradient import gradient
 from experiments.verification.claim import Derivations, claim, symbolic
 from experiments.verification.lab import BOTH, FISHER, Lab, draw_table
-from experiments.verification.losses import derived_loss
 from experiments.verification.witnesses import log_log_slope
 from inference.fitting.contrastive_objective import ContrastiveObjective
 from models.networks import VonMisesFisherHead
@@ -29,19 +31,16 @@ def contrastive_derived() -> Derivations:
     output. A collapsed encoder has loss 0, N log N above what InfoNCE ≥ 0 allows. The prior's own term of Eq. (4) is
     left out; with it the negatives would cancel.
     """
-    return (
-        derived.VON_MISES_FISHER,
-        derived.POWER_SPHERICAL,
-        derived.COLLAPSE_IS_NO_OPTIMUM,
-        derived.THE_DIVERGENCE_HAS_NO_NEGATIVES,
-    )
+    densities = derived.VON_MISES_FISHER, derived.POWER_SPHERICAL
+    return *densities, derived.COLLAPSE_IS_NO_OPTIMUM, derived.THE_DIVERGENCE_HAS_NO_NEGATIVES
 
 
-@claim(
-    "C35", "InfoNCE", 1e-12, detail="relative to Σκ + N d", family=BOTH, dim=(2, 8, 128), images=(2, 7), views=(2, 3)
-)
+@claim("C35", "InfoNCE", 1e-12, family=BOTH, dim=(2, 8, 128), images=(2, 7), views=(2, 3))
 def contrastive_loss(lab: Lab, family: str, dim: int, images: int, views: int) -> float:
-    """The shipped contrastive objective is the derived loss, a mean over the other views, of both families."""
+    """The shipped contrastive objective is the derived loss, a mean over the other views, of both families.
+
+    Error: relative to Σκ + N d.
+    """
     constant = family == FISHER
     batch = [draw_table(lab, family, dim, images, constant=constant) for _ in range(views)]
     if constant:
@@ -49,36 +48,28 @@ def contrastive_loss(lab: Lab, family: str, dim: int, images: int, views: int) -
     expression = (derived.VON_MISES_FISHER if constant else derived.POWER_SPHERICAL).result
     model, guide = batch[0].pair()
     shipped = ContrastiveObjective()(model, guide)([torch.cat(table.views()) for table in batch]).item()
-    expected = sum(
-        derived_loss(expression, replace(experts, f=atoms.f)) / (views - 1)
-        for i, experts in enumerate(batch)
-        for j, atoms in enumerate(batch)
-        if i != j
-    )
+    pairs = permutations(batch, 2)
+    expected = sum(replace(experts, f=atoms.f).derived(expression) / (views - 1) for experts, atoms in pairs)
     return float(abs(shipped - expected)) / sum(table.scale for table in batch)
 
 
 def info_nce(projections: list[Tensor], temperature: float) -> Tensor:
     """InfoNCE as it is published, summed over the batch: which image does the second view show?"""
-    units = [z / z.norm(dim=-1, keepdim=True) for z in projections]
-    labels = torch.arange(len(units[0]), device=units[0].device)
+    labels = torch.arange(len(projections[0]), device=projections[0].device)
     losses = [
         cross_entropy(second @ first.T / temperature, labels, reduction="sum")
-        for first in units
-        for second in units
-        if first is not second
+        for first, second in permutations([normalize(z) for z in projections], 2)
     ]
-    return torch.stack(losses).sum() / (len(units) - 1)
+    return torch.stack(losses).sum() / (len(projections) - 1)
 
 
-_PLAIN = "loss and gradient, relative to their size"
-
-
-@claim("C35", "InfoNCE", 1e-12, detail=_PLAIN, dim=(2, 8, 128), views=(2, 3), temperature=(0.05, 0.5, 2.0))
+@claim("C35", "InfoNCE", 1e-12, dim=(2, 8, 128), views=(2, 3), temperature=(0.05, 0.5, 2.0))
 def published_info_nce(lab: Lab, dim: int, views: int, temperature: float) -> dict[str, float]:
     """The pair of an encoder, no predictor and no stop-gradient has InfoNCE in plain PyTorch as its loss, less log N.
 
     κ is 1/temperature. The loss and its gradient by the encoder's weights agree.
+
+    Error: loss and gradient, relative to their size.
     """
     torch.manual_seed(lab.seed)
     ours = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, dim)).double().to(lab.device)
@@ -87,10 +78,7 @@ def published_info_nce(lab: Lab, dim: int, views: int, temperature: float) -> di
     model = MultiViewModel(ours, VonMisesFisherHead(nn.Identity(), 1 / temperature)).double().to(lab.device)
     loss = ContrastiveObjective()(model, FullGradientGuide(ours))(batch)
     published = info_nce([plain(view) for view in batch], temperature)
-    slopes, expected = (
-        torch.cat([g.flatten() for g in torch.autograd.grad(value, list(network.parameters()))])
-        for value, network in ((loss, ours), (published, plain))
-    )
+    slopes, expected = gradient(loss, list(ours.parameters())), gradient(published, list(plain.parameters()))
     constant = views * 7 * math.log(7)
     return {
         "loss": abs(loss.item() + constant - published.item()) / max(1.0, abs(published.item()), constant),
@@ -98,42 +86,37 @@ def published_info_nce(lab: Lab, dim: int, views: int, temperature: float) -> di
     }
 
 
-@claim("C36", "Barlow Twins", 1e-12, detail="relative to N d", dim=(2, 8, 64), images=(5, 50))
+@claim("C36", "Barlow Twins", 1e-12, dim=(2, 8, 64), images=(5, 50))
 def invariance_of_barlow_twins(lab: Lab, dim: int, images: int) -> float:
     """Gaussian experts of variance 1 about outputs that the batch standardises give its diagonal, not squared.
 
     Their loss is N times the sum of the one-sided differences from 1 of the cross-correlation's diagonal, up to a
     constant. Barlow Twins squares each difference, and a square of a mean over the batch is no sum over images.
+
+    Error: relative to N d.
     """
-    mu, f = (_standardized(lab.tensor(lab.rng.standard_normal((images, dim)))) for _ in range(2))
-    loss = -torch.distributions.Normal(mu, lab.tensor(1.0)).log_prob(f).sum().item()
+    outputs = lab.tensor(lab.rng.standard_normal((2, images, dim)))
+    mu, f = (outputs - outputs.mean(1, keepdim=True)) / outputs.std(1, correction=0, keepdim=True)
+    loss = -Normal(mu, lab.tensor(1.0)).log_prob(f).sum().item()
     constant = images * dim * math.log(2 * math.pi) / 2
-    diagonal = (mu * f).mean(0)
-    return float(abs(loss - constant - images * (1 - diagonal).sum().item())) / (images * dim)
+    return float(abs(loss - constant - images * (1 - (mu * f).mean(0)).sum().item())) / (images * dim)
 
 
-def _standardized(outputs: Tensor) -> Tensor:
-    """Mean 0 and variance 1 of each dimension over the batch."""
-    return (outputs - outputs.mean(0)) / outputs.std(0, correction=0)
-
-
-@claim("C36", "Barlow Twins", 0.02, detail="slope of the rest in the correlations, less 3", dim=(3, 8))
+@claim("C36", "Barlow Twins", 0.02, dim=(3, 8))
 def redundancy_of_barlow_twins(lab: Lab, dim: int) -> float:
     """The divergence of a Gaussian aggregate of unit variances from a standard normal prior is its second term.
 
     It is a quarter of the sum of the squared correlations off the diagonal, up to terms of third order. Barlow Twins
     has the correlations between two views in the place of those within one.
+
+    Error: slope of the rest in the correlations, less 3.
     """
     drawn = lab.rng.uniform(0.2, 1.0, (dim, dim))  # of one sign, so that the terms of third order do not cancel
-    off_diagonal = (drawn + drawn.T) / 2 * (1 - np.eye(dim))
-    sizes, rests = [1e-3, 3e-4, 1e-4], []
+    off_diagonal, sizes, rests = (drawn + drawn.T) / 2 * (1 - np.eye(dim)), [1e-3, 3e-4, 1e-4], []
+    zero, one = lab.tensor(np.zeros(dim)), np.eye(dim)
     for size in sizes:
-        aggregate = torch.distributions.MultivariateNormal(
-            lab.tensor(np.zeros(dim)), lab.tensor(np.eye(dim) + size * off_diagonal)
-        )
-        prior = torch.distributions.MultivariateNormal(lab.tensor(np.zeros(dim)), lab.tensor(np.eye(dim)))
-        quarter = (size * off_diagonal) ** 2 / 4
-        rests.append(abs(torch.distributions.kl_divergence(aggregate, prior).item() - quarter.sum()))
+        laws = [MultivariateNormal(zero, lab.tensor(covariance)) for covariance in (one + size * off_diagonal, one)]
+        rests.append(abs(kl_divergence(*laws).item() - ((size * off_diagonal) ** 2 / 4).sum()))
     return abs(log_log_slope(sizes, rests) - 3)
 
 
@@ -144,11 +127,10 @@ def dino(lab: Lab, prototypes: int, temperature: float) -> dict[str, float]:
     It lacks the teacher's entropy, which has no gradient. To centre the teacher's outputs is to divide its
     probabilities, before they are normalised, by their geometric mean over the images: a prior, in the guide.
     """
-    student, teacher = (lab.tensor(lab.rng.standard_normal((8, prototypes))) for _ in range(2))
+    student, teacher = lab.tensor(lab.rng.standard_normal((2, 8, prototypes)))
     centred = teacher - teacher.mean(0)
     loss = -(centred / temperature).softmax(-1).mul((student / 0.1).log_softmax(-1)).sum(-1)  # as it is published
-    expert = torch.distributions.Categorical(logits=student / 0.1)
     unnormalised = (teacher / temperature).exp()
-    guide = torch.distributions.Categorical(probs=unnormalised / unnormalised.log().mean(0).exp())
-    inferred = torch.distributions.kl_divergence(guide, expert) + guide.entropy()
+    guide = Categorical(probs=unnormalised / unnormalised.log().mean(0).exp())
+    inferred = kl_divergence(guide, Categorical(logits=student / 0.1)) + guide.entropy()
     return {"loss": ((loss - inferred).abs() / loss.clamp(min=1)).max().item()}

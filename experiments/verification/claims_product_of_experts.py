@@ -13,20 +13,10 @@ from experiments.verification import witnesses
 from experiments.verification.claim import Derivations, claim, symbolic, z_score
 from experiments.verification.lab import BOTH, DIMS, FISHER, POWER, Lab, Table, Tables
 from inference.fitting.kl_objective import KLObjective
+from ssl_as_inference.derivations import notation
 from ssl_as_inference.derivations import product_of_experts as derived
 from ssl_as_inference.derivations.multimodal_vi import evidence, expectation, posterior
-from ssl_as_inference.derivations.notation import (
-    LogNormalizer,
-    MeanResultantLength,
-    SphereIntegral,
-    X,
-    concentrations,
-    i,
-    mu,
-    named_function,
-    z,
-)
-from ssl_as_inference.sphere import normalize
+from ssl_as_inference.derivations.notation import LogNormalizer, MeanResultantLength, SphereIntegral, i, mu, z
 
 
 @symbolic("C4", "Eq. (6)")
@@ -38,9 +28,12 @@ def log_z_derived() -> Derivations:
     return (derived.VON_MISES_FISHER_LOG_Z,)
 
 
-@claim("C4", "Eq. (6)", 1e-12, detail="relative to Σκ + M d, against quadrature", dim=DIMS, views=range(1, 9))
+@claim("C4", "Eq. (6)", 1e-12, dim=DIMS, views=range(1, 9))
 def log_z(lab: Lab, dim: int, views: int) -> dict[str, float]:
-    """The shipped log Z and the product, which is vMF(η/R, R), for M = 1 … 8, also as R → 0."""
+    """The shipped log Z and the product, which is vMF(η/R, R), for M = 1 … 8, also as R → 0.
+
+    Error: relative to Σκ + M d, against quadrature.
+    """
     kappa = 10 ** lab.rng.uniform(-3, 4, size=views)
     x = lab.directions(views, dim, 10 ** lab.rng.uniform(-1, 0.7))
     if views == 2:  # experts that nearly or wholly cancel
@@ -55,9 +48,12 @@ def log_z(lab: Lab, dim: int, views: int) -> dict[str, float]:
     }
 
 
-@claim("C4", "Eqs. (6), (10)", 1e-12, detail="the product integrates to Z", family=BOTH)
+@claim("C4", "Eqs. (6), (10)", 1e-12, family=BOTH)
 def product_on_a_grid(lab: Lab, family: str) -> float:
-    """The shipped Z of two experts is their product's integral."""
+    """The shipped Z of two experts is their product's integral.
+
+    Error: the product integrates to Z.
+    """
     z, weight = lab.grid(60)
     product = lab.product(family, lab.directions(2, 3), [4.0, 9.0])
     return abs(((product.log_prob(z).exp() * weight).sum().log() - product.log_normalizer()).item())
@@ -69,16 +65,17 @@ def product_derived() -> Derivations:
     return (derived.PRODUCT_OF_EXPERTS,)
 
 
-_UNIFORM, _CASES = "z-score of the mean of p(z|X)/C(0)", ((2, 2, 3.0), (3, 3, 2.0), (8, 2, 6.0))
+_CASES = ((2, 2, 3.0), (3, 3, 2.0), (8, 2, 6.0))
+_AVERAGE = Eq(SphereIntegral(posterior(z) * evidence, notation.X), exp(LogNormalizer(0)))
 
 
-_AVERAGE = Eq(SphereIntegral(posterior(z) * evidence, X), exp(LogNormalizer(0)))
-
-
-@claim("C5", "Eqs. (6), (10)", kind="Monte Carlo", detail=_UNIFORM, shows=(_AVERAGE,), dim__views__kappa=_CASES)
+@claim("C5", "Eqs. (6), (10)", shows=(_AVERAGE,), dim__views__kappa=_CASES)
 def posterior_is_uniform_on_average(lab: Lab, dim: int, views: int, kappa: float) -> dict[str, float]:
-    """The posteriors of the conjugate model average to its uniform prior: {0}."""
-    z = normalize(torch.randn(200_000, dim, dtype=torch.float64, device=lab.device))
+    """The posteriors of the conjugate model average to its uniform prior: {0}.
+
+    Error: z-score of the mean of p(z|X)/C(0).
+    """
+    z = lab.uniform(dim).sample((200_000,))
     x = lab.law(FISHER, z.unsqueeze(1).expand(-1, views, -1), kappa).sample()
     posterior = lab.product(FISHER, x, kappa).normalized()
     ratios = [(posterior.log_prob(lab.pole(dim, axis)) + witnesses.log_area(dim)).exp() for axis in range(2)]
@@ -96,39 +93,40 @@ def moment_matching_derived() -> Derivations:
     return derived.MOMENT_MATCHING, derived.ATTENUATION
 
 
-_R, _GRADIENT = Symbol("R"), named_function("gradient", template=r"\nabla_{{{0}}} {1}")
+_R, _GRADIENT = Symbol("R"), notation.named_function("gradient", template=r"\nabla_{{{0}}} {1}")
 _MOMENTS = Eq(
     _GRADIENT(mu[i], Symbol(r"\mathcal{L}_{exact}")),
-    concentrations[i] * (MeanResultantLength(_R) * Symbol("eta") / _R - Symbol(r"\bar{f}")),
+    notation.concentrations[i] * (MeanResultantLength(_R) * Symbol("eta") / _R - Symbol(r"\bar{f}")),
 )
 
 
-@claim("C16", "Eq. (6)", 1e-8, detail="relative to κ", shows=(_MOMENTS,), table=Tables((FISHER,), views=(2, 3)))
+@claim("C16", "Eq. (6)", 1e-8, shows=(_MOMENTS,), table=Tables((FISHER,), views=(2, 3)))
 def moment_matching(table: Table) -> dict[str, float]:
-    """Along the sphere the shipped normalised loss has the gradient {0}, R the length of η, the sum of κ_i μ_i."""
+    """Along the sphere the shipped normalised loss has the gradient {0}, R the length of η, the sum of κ_i μ_i.
+
+    Error: relative to κ.
+    """
     table = table.with_kappa(np.minimum(table.kappa, 1e3))
     kappa, mu = table.kappa[0], table.mu[0]
     gradient = table.gradient(KLObjective("all", normalized=True))[0]
     eta = table.kappa @ table.mu
     resultant = float(np.linalg.norm(eta))
     expected = kappa * ((1 - witnesses.mean_gap(FISHER, table.dim, resultant)) * eta / resultant - table.f.mean(0))
-    errors = {}
-    for name, direction in (("random", table.lab.rng.standard_normal(table.dim)), ("steepest", expected)):
-        tangent = direction - direction @ mu * mu
-        error = abs(tangent @ (gradient - expected)) / np.linalg.norm(tangent) / max(1.0, kappa)
-        errors[f"{name} tangent"] = float(error)
-    return errors
-
-
-_PULL = "pull of the normalised product over that of the bare one, against 1 − A(R) by quadrature"
+    directions = np.stack([table.lab.rng.standard_normal(table.dim), expected])
+    tangents = directions - (directions @ mu)[:, None] * mu
+    errors = np.abs(tangents @ (gradient - expected)) / np.linalg.norm(tangents, axis=1) / max(1.0, kappa)
+    return dict(zip(("random tangent", "steepest tangent"), errors, strict=True))
 
 
 _ANGLES: dict[str, Any] = {"dim": (2, 3, 8, 128), "kappa": (0.5, 10.0, 300.0), "theta": (0.1, 0.7, 1.3)}
 
 
-@claim("C16", "Eq. (6)", 1e-8, detail=_PULL, shows=(1 - MeanResultantLength(_R),), **_ANGLES)
+@claim("C16", "Eq. (6)", 1e-8, shows=(1 - MeanResultantLength(_R),), **_ANGLES)
 def attenuation(lab: Lab, dim: int, kappa: float, theta: float) -> float:
-    """The pull of two views at ±θ is multiplied by {0}."""
+    """The pull of two views at ±θ is multiplied by {0}.
+
+    Error: pull of the normalised product over that of the bare one, against 1 − A(R) by quadrature.
+    """
     angle = lab.tensor(theta).requires_grad_()
     mu = torch.stack([angle.cos() * lab.pole(dim) + sign * angle.sin() * lab.pole(dim, 1) for sign in (1, -1)])
     product = lab.product(FISHER, mu, kappa)
@@ -147,13 +145,16 @@ def symmetry_derived() -> Derivations:
     return derived.SYMMETRY
 
 
-_EMBEDDINGS = named_function("embeddings", template=r"p({0}_{{1:M}}\mid {1})")(Symbol("mu"), z)
+_EMBEDDINGS = notation.named_function("embeddings", template=r"p({0}_{{1:M}}\mid {1})")(Symbol("mu"), z)
 _PAPER = Eq(Symbol(r"\mathcal{L}_{paper}"), -expectation(log(_EMBEDDINGS)))
 
 
-@claim("C17", "Eqs. (4), (6)", 1e-12, detail="relative to Σκ + M d", shows=(_PAPER,), table=Tables())
+@claim("C17", "Eqs. (4), (6)", 1e-12, shows=(_PAPER,), table=Tables())
 def negative_elbo(table: Table) -> float:
-    """The shipped unnormalised loss is {0}, each embedding drawn about z from its expert's family."""
+    """The shipped unnormalised loss is {0}, each embedding drawn about z from its expert's family.
+
+    Error: relative to Σκ + M d.
+    """
     # the likelihood of the embedding μ_i at z = f_j: a distribution about f_j, evaluated at μ_i
     likelihood = table.lab.law(table.family, table.f[:, None], table.kappa)
     reconstruction = likelihood.log_prob(table.lab.tensor(table.mu)).sum(-1).mean().item()

@@ -1,7 +1,13 @@
-"""What the graphical model assumes of an encoder, checked on encoders that were trained on digits."""
+r"""What the graphical model assumes of an encoder, checked on encoders that were trained on digits.
+
+Bayes' rule asks that the experts of an encoder average to the prior, $\mathrm{E}_x\,p_\psi(z\mid x)$. A draw from that
+average is a view of an image, and then a z of the view's expert. Whether many such z are uniform on the sphere is
+tested by their moments: in d dimensions no density of the average could be estimated.
+"""
 
 from __future__ import annotations
 
+import math
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
@@ -18,9 +24,9 @@ from experiments.pretraining.building import build_pair
 from experiments.pretraining.export import load_pretrained
 from experiments.pretraining.training import pretrain
 from experiments.studies.quickstart import digits_plan
-from experiments.verification.aggregate import angle_of_pulls, bingham, rayleigh
 from experiments.verification.claim import Z_SCORE, Outcome, claim
 from experiments.verification.lab import Lab
+from inference.fitting.kl_objective import KLObjective
 from inference.judging.collapse import effective_rank
 from ssl_as_inference.distributions import SphericalUniform
 from ssl_as_inference.graphical_model import MultiViewPair
@@ -30,6 +36,44 @@ _FAR, _LEAST_ANGLE = 100.0, 10.0
 _METHODS = ("SimSiam", "VI-SimSiam")
 
 
+def rayleigh(z: Tensor) -> float:
+    r"""Rayleigh's test of uniformity by the mean, for independent unit vectors `(draws, dim)`.
+
+    $Nd\lVert\bar z\rVert^2$ is $\chi^2_d$ if they are uniform (Mardia and Jupp 2000, Section 10.4.1). Returned is its
+    distance from d in standard deviations, $\sqrt{2d}$.
+    """
+    count, dim = z.shape
+    return float((count * dim * z.mean(0).square().sum() - dim) / math.sqrt(2 * dim))
+
+
+def bingham(z: Tensor) -> float:
+    r"""Bingham's test of uniformity by the second moments $S = \frac1N\sum zz^\top$.
+
+    $\frac{d(d+2)}2N(\mathrm{tr}\,S^2-\frac1d)$ is $\chi^2$ of $(d-1)(d+2)/2$ degrees of freedom if they are uniform
+    (the same, Section 10.7.1). Returned is its distance from its mean in standard deviations.
+    """
+    count, dim = z.shape
+    freedom = (dim - 1) * (dim + 2) / 2
+    statistic = dim * (dim + 2) / 2 * count * ((z.T @ z / count).square().sum() - 1 / dim)
+    return float((statistic - freedom) / math.sqrt(2 * freedom))
+
+
+def angle_of_pulls(pair: MultiViewPair, views: list[Tensor]) -> float:
+    r"""Mean angle in degrees between the pulls of two objectives on the first view's $\mu$, along the sphere.
+
+    One is the default, a sum of one divergence for each expert. The other is the divergence from the model's posterior,
+    with the product of the experts normalised.
+    """
+    pulls = []
+    for objective in (KLObjective(), KLObjective("all", normalized=True)):
+        terms = objective.evaluate(pair.model, pair.guide, views)
+        mu = terms.experts[0].mean_direction
+        pull, unit = torch.autograd.grad(-terms.loss(), mu)[0].double(), mu.detach().double()
+        pulls.append(pull - (pull * unit).sum(-1, keepdim=True) * unit)
+    cosine = torch.nn.functional.cosine_similarity(pulls[0], pulls[1], dim=-1)
+    return float(cosine.clamp(-1, 1).arccos().rad2deg().mean())
+
+
 @cache
 def _pairs(method: str, seed: int, epochs: int) -> dict[str, MultiViewPair]:
     """The quickstart's pair with the weights that it begins with, and trained on the digits."""
@@ -37,21 +81,16 @@ def _pairs(method: str, seed: int, epochs: int) -> dict[str, MultiViewPair]:
         plan = digits_plan(seed, epochs, Path(folder), {"engine.accelerator": "cpu"})
         (config,) = (run.config for row, run in zip(plan.rows, plan.runs({}), strict=True) if row.label == method)
         untrained = build_pair(config)
-        update_bn([_normalized(load()[0].images)], untrained.model.encoder)
+        update_bn([2 * load()[0].images - 1], untrained.model.encoder)
         pretrain(config)
         return {"untrained": untrained.eval(), "trained": load_pretrained(config.out).pair.eval()}
 
 
 def _views(seed: int) -> list[Tensor]:
-    """Two views of each of the 1,797 digits."""
-    train, test = load()
+    """Two views of each of the 1,797 digits as the encoders see them, with the mean and the standard deviation ½."""
+    images = torch.cat([part.images for part in load()])
     draw = DigitViews(torch.Generator().manual_seed(seed))
-    return [_normalized(draw(torch.cat([train.images, test.images]))) for _ in range(2)]
-
-
-def _normalized(images: Tensor) -> Tensor:
-    """As the encoders see them: with the mean and the standard deviation ½."""
-    return 2 * images - 1
+    return [2 * draw(images) - 1 for _ in range(2)]
 
 
 def _departure(z: Tensor) -> tuple[float, str]:
@@ -84,8 +123,9 @@ def the_average_of_the_experts(lab: Lab, method: str, epochs: int = _EPOCHS) -> 
     details, wrong = [f"{method}: uniform draws {measured}"], 0
     for name, pair in pairs.items():
         expert: Any = pair.model.expert(_views(lab.seed)[0])
+        kappa = f"{expert.concentration.min():.3g} … {expert.concentration.max():.3g}"
         of_draws, of_directions = (_departure(each.detach()) for each in (expert.sample(), expert.mean_direction))
-        details.append(f"{name}: z {of_draws[1]}; μ {of_directions[1]}; κ {_range(expert.concentration)}")
+        details.append(f"{name}: z {of_draws[1]}; μ {of_directions[1]}; κ {kappa}")
         wrong += not_as_claimed(method, control, of_draws[0], of_directions[0])
     return Outcome(float(wrong), ". ".join(details))
 
@@ -101,7 +141,3 @@ def two_objectives_pull_apart(lab: Lab, method: str, epochs: int = _EPOCHS) -> O
     angles = {name: angle_of_pulls(pair, views) for name, pair in _pairs(method, lab.seed, epochs).items()}
     said = ", ".join(f"{name} {angle:.1f}°" for name, angle in angles.items())
     return Outcome(float(sum(not angle > _LEAST_ANGLE for angle in angles.values())), f"{method}: {said}")
-
-
-def _range(values: Tensor) -> str:
-    return f"{values.min():.3g} … {values.max():.3g}"

@@ -7,31 +7,23 @@ is a sentence or a sign of equality that holds only in a sense that the paper le
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from sympy import Eq, Expr, Integer, log
 from torch import nn
 from torch.distributions import kl_divergence
 
-from experiments.verification.claim import Claim, Outcome, with_formulas
-from experiments.verification.claims_inference import (
-    ENTROPY_OF_A_MIXTURE,
-    INFORMATION_IS_BOUNDED,
-    entropy_by_quadrature,
-)
-from experiments.verification.lab import FISHER, POWER, Lab, Network, Table
-from experiments.verification.losses import at, slope_in_the_cosine
+from experiments.verification.claim import Claim, Outcome, paragraphs
+from experiments.verification.claims_inference import ENTROPIES, entropy_by_quadrature
+from experiments.verification.lab import FISHER, POWER, Lab, Network, Table, at, cosine_slope
 from experiments.verification.witnesses import Array, log_area, log_integral_of_product, log_peak
 from inference.fitting.kl_objective import KLObjective
 from models.networks import PowerSphericalHead
 from ssl_as_inference.cross_entropies import cross_entropy
 from ssl_as_inference.derivations import dirac_guide, multimodal_vi, product_of_experts, simsiam, vi_simsiam
-from ssl_as_inference.derivations.evaluation import compile_loss
 from ssl_as_inference.derivations.notation import M, canonical, sift, z
 from ssl_as_inference.distributions import DeltaMixture, SphericalMixture
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel
@@ -91,8 +83,7 @@ def _erratum(
     """
 
     def decorate(counterexample: Callable[[Lab], Triple]) -> Erratum:
-        text = with_formulas(counterexample, formulas)
-        quantity, printed, corrected, code = re.split(r" (?:Printed|Corrected|Code): ", text)
+        quantity, printed, corrected, code = paragraphs(counterexample, formulas).values()
         made = Erratum(kind, place, claim, printed, corrected, code, quantity.removesuffix("."), counterexample)
         ERRATA.append(made)
         return made
@@ -116,7 +107,7 @@ def _sign(lab: Lab) -> Triple:
     """
     derived = (vi_simsiam.PRINTED_SLOPE.result, vi_simsiam.CORRECTED_SLOPE.result)
     printed, corrected = (float(at(slope, kappa=6.0, c=0.5)) for slope in derived)
-    return printed, corrected, slope_in_the_cosine(lab, POWER, 3, 6.0, 0.5)
+    return printed, corrected, cosine_slope(lab, POWER, 3, 6.0, 0.5)
 
 
 _BARE_SUM = dirac_guide.PRINTED_EXPECTATION_IS_M_TIMES_TOO_LARGE.start
@@ -159,10 +150,7 @@ def _not_equal(lab: Lab) -> Triple:
 _SECOND_TERM = multimodal_vi.expectation(log(multimodal_vi.q(z)))
 
 
-_ENTROPIES = ENTROPY_OF_A_MIXTURE, INFORMATION_IS_BOUNDED
-
-
-@_erratum("reading", '"the second term in Eq. (5) is constant"', "C8", _SECOND_TERM, *_ENTROPIES)
+@_erratum("reading", '"the second term in Eq. (5) is constant"', "C8", _SECOND_TERM, *ENTROPIES)
 def _second_term(lab: Lab) -> Triple:
     """H(q) of 3 orthogonal atoms less that of 3 equal ones, τ = 100.
 
@@ -209,11 +197,10 @@ def _not_proportional(lab: Lab) -> Triple:
     Code: `KLObjective("all")` follows the corrected form.
     """
     tables = [Table(FISHER, _MU, np.full(2, 3.0), f, lab) for f in (_F, _MU)]
-    losses = [compile_loss(loss, "von Mises–Fisher", 2) for loss in (simsiam.PRINTED_LOSS, simsiam.LOSS.result)]
-    found = [[float(loss(3, t.kappa.tolist(), (t.mu @ t.f.T).tolist())) for t in tables] for loss in losses]
-    found.append([t.loss(KLObjective("all")) for t in tables])
-    printed, corrected, shipped = (first / second for first, second in found)
-    return printed, corrected, shipped
+    derived = [[float(t.derived(loss)) for t in tables] for loss in (simsiam.PRINTED_LOSS, simsiam.LOSS.result)]
+    shipped = [t.loss(KLObjective("all")) for t in tables]
+    printed, corrected, found = (first / second for first, second in (*derived, shipped))
+    return printed, corrected, found
 
 
 _GUIDES = dirac_guide.GUIDE, dirac_guide.GUIDE_OVER_THE_OTHERS
@@ -254,12 +241,9 @@ def _normalization(lab: Lab) -> Triple:
     """
     kappa, cosine = 4.0, float(_F[0] @ _F[1])
     log_c = log_peak(POWER, 3, kappa) - kappa * math.log(2)
-    network = Network(lambda view: torch.cat([2 * view, torch.ones_like(view[:, :1])], -1))
-    model = MultiViewModel(nn.Identity(), PowerSphericalHead(network, lambda raw, _: kappa * torch.ones_like(raw)))
+    network = Network(lambda view: nn.functional.pad(2 * view, (0, 1), value=kappa))
+    model = MultiViewModel(nn.Identity(), PowerSphericalHead(network, lambda raw, _: raw))
     guide = MultiViewGuide(Network(lambda view: 3 * view))
     shipped = KLObjective()(model, guide)([lab.tensor(f[None]) for f in _F]).item()
     printed, corrected = (-2 * (log_c + kappa * math.log(1 + length * cosine)) for length in (6, 1))
     return printed, corrected, shipped
-
-
-CLAIMS = [erratum.as_claim() for erratum in ERRATA]

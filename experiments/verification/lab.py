@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Any
 
+import mpmath
 import numpy as np
 import torch
-from pyro.infer import ELBO
+from sympy import Expr, lambdify
 from torch import Tensor, nn
 
-from experiments.verification.witnesses import HEIGHTS, Array, sphere_grid
+from experiments.verification.witnesses import HEIGHTS, Array, sphere_grid, two_directions
+from inference.fitting.kl_objective import KLObjective
+from ssl_as_inference.derivations.evaluation import compile_loss
 from ssl_as_inference.distributions import PowerSpherical, ProductOfExperts, SphericalUniform, VonMisesFisher
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel
 
@@ -21,7 +25,6 @@ DIMS = (2, 3, 8, 128, 2048)
 VIEWS = (2, 3, 8)
 FISHER, POWER = BOTH = tuple(HEIGHTS)
 FAMILIES: dict[str, Any] = {FISHER: VonMisesFisher, POWER: PowerSpherical}
-_LOG_KAPPA = (-3.0, 5.0)
 _CPU = torch.device("cpu")
 
 
@@ -32,11 +35,9 @@ def device_named(name: str) -> torch.device:
         ValueError: If there is none of that name.
     """
     try:
-        device = torch.device(name)
-        torch.zeros(1, dtype=torch.float64, device=device)
+        return torch.zeros(1, dtype=torch.float64, device=name).device
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"--device must be one such as cpu or cuda, with float64, got {name!r}") from error
-    return device
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class Lab:
     def tensor(self, values: Any) -> Tensor:
         """Float64 on the device."""
         return torch.as_tensor(values, dtype=torch.float64, device=self.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return self.tensor(self.rng.standard_normal(shape))
 
     def pole(self, dim: int, axis: int = 0) -> Tensor:
         """A unit vector along an axis, `(d,)`."""
@@ -128,13 +133,10 @@ class Table:
         """The same directions with other concentrations."""
         return replace(self, kappa=np.broadcast_to(kappa, self.kappa.shape).astype(float))
 
-    def experts(self) -> list[Any]:
-        """The experts, one by one."""
-        return [self.lab.law(self.family, *expert) for expert in zip(self.mu, self.kappa, strict=True)]
-
-    def atoms(self) -> Tensor:
-        """The atoms, `(M, d)`."""
-        return self.lab.tensor(self.f)
+    def log_densities(self) -> Tensor:
+        """Log densities of the shipped experts at the atoms, by themselves, `(M, M)`."""
+        experts = self.lab.law(self.family, self.mu[:, None], self.kappa[:, None])
+        return torch.as_tensor(experts.log_prob(self.lab.tensor(self.f)))
 
     def views(self) -> list[Tensor]:
         """One "view" for each expert that carries its atom and its parameters, which the networks below read off."""
@@ -147,15 +149,41 @@ class Table:
         model = MultiViewModel(Network(lambda view: view[:, self.dim :]), head)
         return model, MultiViewGuide(Network(lambda view: view[:, : self.dim]))
 
-    def loss(self, objective: ELBO) -> float:
+    def loss(self, objective: KLObjective) -> float:
         """What the objective makes of the pair."""
         return float(objective(*self.pair())(self.views()).item())
 
-    def gradient(self, objective: ELBO) -> Array:
+    def gradient(self, objective: KLObjective) -> Array:
         """Its gradient in the experts' mean directions, `(M, d)`."""
         views = self.views()
         found = torch.autograd.grad(objective(*self.pair())(views), views)
         return torch.cat(found)[:, self.dim : -1].cpu().numpy()
+
+    def derived(self, expression: Expr) -> Any:
+        """A derived expression at these experts and atoms, evaluated by mpmath in 40 digits."""
+        with mpmath.workdps(40):
+            kappas = [mpmath.mpf(float(k)) for k in self.kappa]
+            return _compiled(expression, self.family, self.count)(self.dim, kappas, _cosines(self.mu, self.f))
+
+    def error(self, expression: Expr, objective: KLObjective) -> float:
+        """Error of the shipped pair under the shipped objective against a derived expression.
+
+        It is relative to max(1, |loss|, Σκ + M d), the size of the terms that are added.
+        """
+        return relative_error(self.loss(objective), self.derived(expression), self.scale)
+
+
+@cache
+def _compiled(expression: Expr, family: Any, views: int) -> Any:
+    # mpmath sums the Bessel function's series up to a large argument only if it is allowed enough terms
+    modules = [{"besseli": lambda order, x: mpmath.besseli(order, x, maxterms=10**7)}, "mpmath"]
+    return compile_loss(expression, family, views, modules)
+
+
+def _cosines(mu: Array, f: Array) -> list[list[Any]]:
+    """Cosines of the directions of two stacks of vectors, in all digits asked for."""
+    units = [[mpmath.matrix(row) / mpmath.norm(row) for row in vectors.tolist()] for vectors in (mu, f)]
+    return [[mpmath.fdot(m, v) for v in units[1]] for m in units[0]]
 
 
 class Network(nn.Module):
@@ -173,7 +201,7 @@ class Network(nn.Module):
 def draw_table(lab: Lab, family: str, dim: int, views: int, *, constant: bool = False) -> Table:
     """Draw experts and atoms: directions from nearly equal to unrelated, κ over eight decades."""
     vectors = lab.directions(2 * views, dim, 10 ** lab.rng.uniform(-2, 0.7))
-    kappa = 10 ** lab.rng.uniform(*_LOG_KAPPA, size=1 if constant else views)
+    kappa = 10 ** lab.rng.uniform(-3, 5, size=1 if constant else views)
     return Table(family, vectors[:views], np.broadcast_to(kappa, (views,)).copy(), vectors[views:], lab)
 
 
@@ -198,7 +226,7 @@ class Tables:
     kappa: float | None = None
 
     def __str__(self) -> str:
-        dims, views = (", ".join(str(number) for number in numbers) for numbers in (self.dims, self.views))
+        dims, views = (", ".join(map(str, numbers)) for numbers in (self.dims, self.views))
         return f"d = {dims}; M = {views}; κ = {self.kappa or '1e-3 … 1e5'}"
 
     def __call__(self, lab: Lab) -> Iterator[Table]:
@@ -211,3 +239,30 @@ class Tables:
 def relative_error(value: Tensor | float, reference: Any, scale: float = 1.0) -> float:
     """|value − reference| relative to max(1, |reference|, scale)."""
     return abs(float(value) - float(reference)) / max(1.0, abs(float(reference)), scale)
+
+
+def at(expression: Expr, **values: Any) -> Any:
+    """What a formula is at these numbers or arrays, by the names of its symbols.
+
+    Example:
+        >>> from ssl_as_inference.derivations.vi_simsiam import CORRECTED_SLOPE
+        >>> at(CORRECTED_SLOPE.result, kappa=6.0, c=0.5)
+        -4.0
+    """
+    symbols = {str(symbol): symbol for symbol in expression.free_symbols}
+    return lambdify([symbols[name] for name in values], expression, "scipy")(*values.values())
+
+
+def cosine_slope(lab: Lab, family: str, dim: int, kappa: float, cosine: float) -> float:
+    """Derivative in c of the shipped loss of one pair, −log p."""
+    angle = lab.tensor(math.acos(cosine)).requires_grad_()
+    mu = angle.cos() * lab.pole(dim) + angle.sin() * lab.pole(dim, 1)
+    loss = -lab.law(family, mu, kappa, validate_args=False).log_prob(lab.pole(dim))
+    return torch.autograd.grad(loss, angle)[0].item() / -math.sqrt(1 - cosine**2)
+
+
+def kappa_slope(lab: Lab, family: str, dim: int, kappa: float, cosine: float) -> float:
+    """Derivative in κ of the same."""
+    mu, f = two_directions(dim, cosine)
+    k = lab.tensor(kappa).requires_grad_()
+    return torch.autograd.grad(-lab.law(family, mu, k).log_prob(lab.tensor(f)), k)[0].item()

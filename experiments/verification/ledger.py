@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +12,13 @@ from types import ModuleType
 import pyro
 import torch
 
-from experiments.verification import errata
 from experiments.verification.claim import Claim, Outcome
+from experiments.verification.errata import ERRATA
 from experiments.verification.lab import Lab
 
 _MODULES = (
     "claims_simsiam claims_inference claims_product_of_experts claims_distributions claims_vi_simsiam "
-    "claims_fixed_target claims_contrastive claims_trained_encoder trajectories"
+    "claims_contrastive claims_trained_encoder trajectories"
 )
 
 
@@ -48,12 +47,6 @@ def number(claim: Claim) -> int:
     return int(claim.id.removeprefix("C"))
 
 
-def equation_number(claim: Claim) -> int:
-    """The first equation that a claim belongs to, 0 if it is on Algorithm 1 or a section."""
-    match = re.search(r"\((\d+)\)", claim.equation)
-    return int(match.group(1)) if match else 0
-
-
 def claims_of(module: ModuleType) -> list[Claim]:
     """The claims of a module, in the order in which they are written."""
     return [value for value in vars(module).values() if isinstance(value, Claim)]
@@ -63,7 +56,7 @@ def claims() -> tuple[Claim, ...]:
     """Every claim, by number; those of one number in the order in which they are written."""
     modules = [importlib.import_module(f"experiments.verification.{name}") for name in _MODULES.split()]
     found = [claim for module in modules for claim in claims_of(module)]
-    return tuple(sorted((*found, *errata.CLAIMS), key=number))
+    return tuple(sorted((*found, *(erratum.as_claim() for erratum in ERRATA)), key=number))
 
 
 def selected(every: Sequence[Claim], *, only: Sequence[str] | None, long: bool) -> list[Claim]:
@@ -93,9 +86,3 @@ def run(claim: Claim, lab: Lab) -> Result:
         except Exception as error:  # noqa: BLE001  # whatever it is, the claim is not verified
             outcome = Outcome(math.inf, f"{type(error).__name__}: {error}")
     return Result(claim, outcome, time.perf_counter() - begin)
-
-
-def label(claim: Claim) -> str:
-    """A short name of a claim, for test reports."""
-    words = re.sub(r"[^\w ]", "", re.sub(r"\$[^$]*\$", "", claim.statement)).split()
-    return "-".join([claim.id, claim.kind.replace(" ", "_"), *words[:4], *words[4:][-3:]])

@@ -1,10 +1,9 @@
-"""The ledger as a table on the terminal, as Markdown, as one HTML page that needs no network, and as JSON."""
+"""The ledger as it is run: a table on the terminal, Markdown, one HTML page that needs no network, and JSON."""
 
 from __future__ import annotations
 
-import importlib
+import argparse
 import math
-import pkgutil
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,13 +12,14 @@ from pathlib import Path
 from latex2mathml.converter import convert
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
+from tqdm import tqdm
 
 from experiments.records.environment import describe_device
 from experiments.records.record import Cell, Record, Table, aligned_table, write_text
+from experiments.verification import ledger
 from experiments.verification.errata import ERRATA
-from experiments.verification.lab import Lab
+from experiments.verification.lab import Lab, device_named
 from experiments.verification.ledger import Result
-from ssl_as_inference import derivations
 from ssl_as_inference.derivations.step import Derivation
 
 _COLUMNS = ("Equation", "Statement", "Kind", "Checked for", "Tolerance", "Error", "Verdict")
@@ -41,6 +41,27 @@ td strong { color: #c0241f; } code { font-size: 0.9em; }
 :root { color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { td strong { color: #ff7b72; } }
 """
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the claims that were asked for, report, and return the exit status: 0 if all of them hold, 1 if not."""
+    lab, every = Lab(device_named(options.device), options.seed), ledger.claims()
+    chosen = ledger.selected(every, only=options.only, long=options.all)
+    if lab.device.type == "cuda":
+        chosen = [claim for claim in chosen if claim.kind != "symbolic"]  # SymPy knows no device
+    results: list[Result] = []
+    with tqdm(chosen, unit="check", leave=False) as bar:
+        for claim in bar:
+            bar.set_description(f"{claim.id} {claim.kind}")
+            results.append(ledger.run(claim, lab))
+    print(terminal_table(results))
+    for result in results:
+        if not result.passed:
+            print(f"\n{result.claim.id} FAILS, {result.claim.statement}\n  {result.outcome.detail}")
+    left = len(every) - len(chosen)
+    print(f"\n{summary(results)}" + (f"; {left} checks were not asked for" if left else ""))
+    print("Saved: " + ", ".join(map(str, write(results, lab, options.out, options.command))))
+    return 0 if results and all(result.passed for result in results) else 1
 
 
 def scientific(value: float) -> str:
@@ -67,20 +88,11 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def all_derivations() -> list[Derivation]:
-    """Every derivation of `ssl_as_inference.derivations`, in the order of the paper's equations."""
+    """Every derivation that a claim verifies, in the order of the claims."""
     found: list[Derivation] = []
-    for module in sorted(pkgutil.iter_modules(derivations.__path__), key=lambda m: m.name):
-        for value in vars(importlib.import_module(f"{derivations.__name__}.{module.name}")).values():
-            items = value if isinstance(value, tuple) else (value,)
-            found += [item for item in items if isinstance(item, Derivation) and item not in found]
-    return sorted(found, key=_place_in_the_paper)
-
-
-def _place_in_the_paper(derivation: Derivation) -> tuple[int, int]:
-    """Number of the first equation; Algorithm 1 comes after all of them, and what is beyond the paper at the end."""
-    numbers = [int(found) for found in re.findall(r"\d+", derivation.equation)]
-    kinds = [derivation.equation.startswith(sign) for sign in ("Eq", "Alg.")]
-    return (kinds.index(True) if any(kinds) else len(kinds)), (numbers or [0])[0]
+    for claim in ledger.claims():
+        found += [derivation for derivation in claim.derivations if derivation not in found]
+    return found
 
 
 def plain(text: str, width: int) -> str:
@@ -100,21 +112,16 @@ def terminal_table(results: Iterable[Result], width: int = 60) -> str:
     return aligned_table([[plain(cell, limit) for cell, limit in zip(row, widths, strict=True)] for row in rows])
 
 
-def _errata(lab: Lab, heading: str) -> list[str]:
-    lines = []
+def _errata(lab: Lab, heading: str) -> str:
+    parts = []
     for kind, title in (("error", "Errors"), ("reading", "Readings")):
-        lines += [f"{heading} {title}", ""]
+        parts.append(f"{heading} {title}")
         for erratum in (erratum for erratum in ERRATA if erratum.kind == kind):
-            lines += [
-                f"{heading}# {erratum.place} ({erratum.claim})",
-                "",
-                f"- Printed: {erratum.printed}",
-                f"- Corrected: {erratum.corrected}",
-                f"- Code: {erratum.code}",
-                f"- Counterexample: {erratum.check(lab).detail}",
-                "",
-            ]
-    return lines
+            parts.append(f"{heading}# {erratum.place} ({erratum.claim})")
+            told = {"Printed": erratum.printed, "Corrected": erratum.corrected, "Code": erratum.code}
+            told["Counterexample"] = erratum.check(lab).detail
+            parts.append("\n".join(f"- {name}: {text}" for name, text in told.items()))
+    return "\n\n".join(parts) + "\n"
 
 
 def errata_page() -> str:
@@ -124,7 +131,7 @@ def errata_page() -> str:
         "contradict the paper's own equations; readings hold only in a sense that the paper leaves to its reader. "
         "`python -m experiments.verify` computes each as printed, as corrected and as the code has it."
     )
-    return "\n".join(["# Errata of the paper", "", introduction, "", *_errata(Lab(), "##")])
+    return f"# Errata of the paper\n\n{introduction}\n\n{_errata(Lab(), '##')}"
 
 
 def record(results: Sequence[Result], lab: Lab, command: str) -> Record:
@@ -132,10 +139,11 @@ def record(results: Sequence[Result], lab: Lab, command: str) -> Record:
     seen: Counter[str] = Counter()
     rows, checks = {}, []
     for result in results:
-        seen[result.claim.id] += 1
+        claim = result.claim
+        seen[claim.id] += 1
         cells = [Cell(text=text) for text in _cells(result)]
-        rows[f"{result.claim.id}.{seen[result.claim.id]}"] = dict(zip(_COLUMNS, cells, strict=True))
-        told = {name: value for name, value in vars(result.claim).items() if name != "check"}
+        rows[f"{claim.id}.{seen[claim.id]}"] = dict(zip(_COLUMNS, cells, strict=True))
+        told = {name: value for name, value in vars(claim).items() if name not in {"check", "derivations"}}
         found = {"passed": result.passed, "seconds": round(result.seconds, 3)}
         checks.append(told | vars(result.outcome) | found)
     return Record(
@@ -153,16 +161,16 @@ def record(results: Sequence[Result], lab: Lab, command: str) -> Record:
 
 def markdown(report: Record, lab: Lab) -> str:
     """The report as Markdown: the record, what was measured, errata and derivations."""
-    measured, corrections = ["## What was measured", ""], ["", "## Corrections", ""]
-    for name, check in zip(report.tables[0].rows, report.details["checks"], strict=True):
-        measured.append(f"- **{name}** ({check['kind']}, {check['seconds']:.1f} s): {check['detail']}")
-        if check["correction"] and not check["correction"].startswith("Code:"):
-            corrections.append(f"- **{name}** ({check['equation']}): {check['correction']}")
-    lines = [report.page(), *measured, *corrections, "", "## Errata of the paper", "", *_errata(lab, "###")]
-    lines += ["## Derivations", "", "Printed from the objects that the symbolic checks verify.", ""]
-    for derivation in all_derivations():
-        lines += [f"### {derivation.equation}: {derivation.title}", "", "$$", derivation.latex(), "$$", ""]
-    return "\n".join(lines)
+    checks = dict(zip(report.tables[0].rows, report.details["checks"], strict=True))
+    parts = [report.page(), "## What was measured\n"]
+    parts += [f"- **{name}** ({of['kind']}, {of['seconds']:.1f} s): {of['detail']}" for name, of in checks.items()]
+    parts.append("\n## Corrections\n")
+    told = {name: of for name, of in checks.items() if of["correction"] and not of["correction"].startswith("Code:")}
+    parts += [f"- **{name}** ({of['equation']}): {of['correction']}" for name, of in told.items()]
+    parts += ["\n## Errata of the paper\n", _errata(lab, "###")]
+    parts.append("## Derivations\n\nPrinted from the objects that the symbolic checks verify.\n")
+    parts += [f"### {each.equation}: {each.title}\n\n$$\n{each.latex()}\n$$\n" for each in all_derivations()]
+    return "\n".join(parts)
 
 
 def _mathml(latex: str, options: dict[str, bool]) -> str:

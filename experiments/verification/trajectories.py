@@ -31,8 +31,13 @@ def _shortfall(measured: float, claimed: float) -> float:
     return math.nan if math.isnan(measured) else max(0.0, claimed - measured)
 
 
-def _listed(differences: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+def _differences(
+    trainings: tuple[recovery.Training, recovery.Training], size: methods.Size, steps: int, lab: Lab, label: str
+) -> tuple[dict[str, float], str]:
+    """The largest differences of two trainings, by name and as text."""
+    worst = recovery.largest_differences(variants.compared(trainings, size, steps, lab.seed, label))
+    listed = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
+    return worst, f"{label}: largest differences over {steps} steps: {listed}"
 
 
 def _values(values: Iterable[float], digits: int = 3) -> str:
@@ -48,9 +53,7 @@ def constant_von_mises_fisher_is_simsiam(
     So it does batch normalisation's buffers, with the learning rate divided and the weight decay multiplied by κ.
     """
     trainings = methods.simsiam(size, lab.seed, concentration=concentration)
-    label = f"κ = {concentration:g}"
-    worst = recovery.largest_differences(variants.compared(trainings, size, steps, lab.seed, label))
-    detail = f"{label}: largest differences over {steps} steps: {_listed(worst)}"
+    worst, detail = _differences(trainings, size, steps, lab, f"κ = {concentration:g}")
     return Outcome(largest((worst["weights"], worst["buffers"])), detail)
 
 
@@ -77,12 +80,13 @@ def the_diagonal_pulls_the_predictor_to_the_identity(lab: Lab, seeds: int = SEED
         for pairs in ("all", "cross")
     )
     larger = sum(not b.predictor_distance < c.predictor_distance for b, c in zip(both, cross, strict=True))
-    found = [
-        (_values(o.predictor_distance for o in group), [o.effective_rank for o in group]) for group in (both, cross)
-    ]
-    ranks = [f"{_values(rank, 1)} (mean {mean(rank):.1f})" for _, rank in found]
-    distances = f"1 − μᵀf with i = j: {found[0][0]}; without: {found[1][0]}"
-    return Outcome(float(larger), f"{distances}; effective rank with {ranks[0]}, without {ranks[1]}")
+    told = []
+    for name, group in (("with i = j", both), ("without", cross)):
+        distances, ranks = zip(*((o.predictor_distance, o.effective_rank) for o in group), strict=True)
+        told.append(
+            f"{name}: 1 − μᵀf {_values(distances)}; effective rank {_values(ranks, 1)} (mean {mean(ranks):.1f})"
+        )
+    return Outcome(float(larger), "; ".join(told))
 
 
 @claim("C26", "Eq. (8)", 1e-10, kind="trajectory", long=True, momentum=(0, 1))
@@ -92,20 +96,20 @@ def the_moving_average_has_two_ends(lab: Lab, momentum: int, size: methods.Size 
     With momentum 1 it is regression on a fixed target.
     """
     ends = variants.moving_average_without_memory, variants.moving_average_that_never_moves
-    label = f"momentum {momentum}"
-    trainings = ends[momentum](size, lab.seed)
-    worst = recovery.largest_differences(variants.compared(trainings, size, steps, lab.seed, label))
-    return Outcome(largest(worst.values()), f"{label}: largest differences over {steps} steps: {_listed(worst)}")
+    worst, detail = _differences(ends[momentum](size, lab.seed), size, steps, lab, f"momentum {momentum}")
+    return Outcome(largest(worst.values()), detail)
 
 
 _ATOM, _WEIGHTS = Symbol("f"), Symbol("phi")
 _PATH = Derivative(Function("L")(_ATOM), _ATOM) * Derivative(Function("f")(_WEIGHTS), _WEIGHTS)
-_REST = "largest derivative of (full − stop-gradient − path through z by hand)"
 
 
-@claim("C27", "Eq. (8)", 1e-10, detail=_REST, shows=(_PATH,))
+@claim("C27", "Eq. (8)", 1e-10, shows=(_PATH,))
 def the_target_path_is_what_the_stop_gradient_leaves_out(lab: Lab) -> float:
-    """The full gradient minus that with the stop-gradient is the gradient through the target, {0}."""
+    """The full gradient minus that with the stop-gradient is the gradient through the target, {0}.
+
+    Error: largest derivative of (full − stop-gradient − path through z by hand).
+    """
     return stop_gradient.target_path_error(lab.seed)
 
 

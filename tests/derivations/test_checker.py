@@ -16,9 +16,20 @@ from scipy.integrate import quad
 from sympy import Derivative, Expr, Function, Integer, Integral, Product, Rational, Sum, Symbol, besseli, exp, log, oo
 
 from experiments.special_cases import calibration, negative_results, stop_gradient
-from experiments.verification import losses, trajectories, witnesses
+from experiments.verification import trajectories, witnesses
 from experiments.verification.claim import Claim, Outcome, claim, largest, symbolic, worst_of, z_score
-from experiments.verification.lab import FISHER, POWER, Lab, Table, Tables, device_named, draw_table, relative_error
+from experiments.verification.lab import (
+    FISHER,
+    POWER,
+    Lab,
+    Table,
+    Tables,
+    cosine_slope,
+    device_named,
+    draw_table,
+    kappa_slope,
+    relative_error,
+)
 from experiments.verification.ledger import run
 from inference.fitting.kl_objective import KLObjective
 from ssl_as_inference.derivations import multimodal_vi, normalizers, product_of_experts, vi_simsiam
@@ -85,11 +96,13 @@ def test_an_error_in_any_one_case_of_a_claim_is_reported(planted: tuple[int, str
 
 
 def test_a_claim_without_error_holds_and_says_for_what_it_was_checked() -> None:
-    @claim("C0", "", 0.1, detail="relative", dim__kappa=((2, 0.5), (3, 1e5)), family=("vMF",))
+    @claim("C0", "", 0.1, dim__kappa=((2, 0.5), (3, 1e5)), family=("vMF",))
     def check(dim: int, kappa: float, family: str) -> dict[str, float]:
         """A statement.
 
         It has two sentences.
+
+        Error: relative.
 
         Correction: It was one.
         """
@@ -347,10 +360,10 @@ class Wrong(Table):
 def test_a_loss_that_is_not_the_derived_one_is_found(family: str) -> None:
     drawn = draw_table(LAB, family, 3, 3)
     expression = FISHER_LOSS if family == FISHER else vi_simsiam.CORRECTED_LOSS.result
-    assert losses.compare_loss(expression, drawn, KLObjective("all")) < 1e-14
+    assert drawn.error(expression, KLObjective("all")) < 1e-14
     planted = Wrong(drawn.family, drawn.mu, drawn.kappa, drawn.f, drawn.lab, planted=1e-6 * drawn.scale)
-    assert losses.compare_loss(expression, planted, KLObjective("all")) == pytest.approx(1e-6, rel=0.5)
-    assert losses.compare_loss(expression, drawn, KLObjective("cross")) > 1e-6
+    assert planted.error(expression, KLObjective("all")) == pytest.approx(1e-6, rel=0.5)
+    assert drawn.error(expression, KLObjective("cross")) > 1e-6
 
 
 def test_a_swapped_cosine_is_found() -> None:
@@ -403,8 +416,8 @@ def test_slopes_are_those_of_differences(cosine: float) -> None:
 
     in_cosine = mpmath.diff(lambda c: loss(c, 5.0), cosine)
     in_kappa = mpmath.diff(lambda k: loss(cosine, k), 5.0)
-    assert losses.slope_in_the_cosine(LAB, POWER, 4, 5.0, cosine) == pytest.approx(float(in_cosine), rel=1e-9)
-    assert losses.slope_in_the_concentration(LAB, POWER, 4, 5.0, cosine) == pytest.approx(float(in_kappa), rel=1e-9)
+    assert cosine_slope(LAB, POWER, 4, 5.0, cosine) == pytest.approx(float(in_cosine), rel=1e-9)
+    assert kappa_slope(LAB, POWER, 4, 5.0, cosine) == pytest.approx(float(in_kappa), rel=1e-9)
 
 
 # the witnesses

@@ -14,9 +14,9 @@ from sympy import Symbol
 from experiments.verification.claim import Claim, Outcome
 from experiments.verification.claim import claim as make_claim
 from experiments.verification.errata import ERRATA, Erratum
-from experiments.verification.lab import Lab
-from experiments.verification.ledger import claims, equation_number, label, number, run, selected
-from experiments.verification.losses import at
+from experiments.verification.lab import Lab, at
+from experiments.verification.ledger import claims, number, run, selected
+from tests.derivations.claims_of import equation_number, label
 
 CHECKS = {
     1: 5, 2: 4, 3: 2, 4: 4, 5: 2, 6: 5, 7: 3, 8: 3, 9: 6, 10: 1, 11: 3, 12: 4, 13: 5, 14: 1, 15: 1, 16: 3, 17: 2, 18: 2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from sympy import Derivative, Expr, Integral, Limit, Sum, Symbol, log, loggamma, polygamma
 
 from experiments.verification.report import all_derivations
+from ssl_as_inference import derivations as package
 from ssl_as_inference.derivations.dirac_guide import EXPECTATION, GUIDE
 from ssl_as_inference.derivations.evaluation import compile_loss
 from ssl_as_inference.derivations.notation import (
@@ -129,6 +132,17 @@ def test_compiling_an_unknown_family_or_a_foreign_symbol_is_refused() -> None:
 def test_a_reader_sees_each_step_rewrite_something(derivation: Derivation) -> None:
     for step in derivation:
         assert to_latex(step.left) != to_latex(step.right), f"{step.rule}: {to_latex(step.left)}"
+
+
+def test_every_derivation_of_the_package_is_verified_by_a_claim() -> None:
+    found: list[Derivation] = []
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        for value in vars(importlib.import_module(module.name)).values():
+            found += [
+                each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, Derivation)
+            ]
+    assert len(all_derivations()) >= 40
+    assert not [title(derivation) for derivation in found if derivation not in all_derivations()]
 
 
 def test_the_report_takes_the_derivations_in_the_order_of_the_paper_and_then_what_is_beyond_it() -> None:

@@ -49,7 +49,7 @@ _CHECKER = "tests/derivations/test_checker.py"
 _STEPS = (
     "tests/derivations/test_steps_can_fail.py::test_a_step_that_is_false_for_three_views_or_images_alone_is_refused"
 )
-_AGGREGATE = "tests/experiments/test_aggregate.py"
+_AGGREGATE = "tests/experiments/test_trained_encoder_claims.py"
 _LEDGER = "tests/derivations/test_ledger.py"
 _COMMAND = "tests/experiments/test_verify.py"
 _JUDGING, _FITTING = "inference/judging/", "inference/fitting/"
@@ -297,15 +297,13 @@ MUTANTS = (
     ),
     Mutant(_V + "claim.py", "math.sqrt(samples.numel())", "math.sqrt(2)", "", _CHECKER),
     Mutant(
-        _V + "losses.py",
-        "relative_error(table.loss(objective), expected",
-        "relative_error(expected, expected",
+        _V + "lab.py",
+        "relative_error(self.loss(objective), self.derived",
+        "relative_error(self.derived(expression), self.derived",
         "",
         _CHECKER,
     ),
-    Mutant(
-        _V + "losses.py", "units[1]] for m, length in units[0]]", "units[0]] for m, length in units[1]]", "", _CHECKER
-    ),
+    Mutant(_V + "lab.py", "units[1]] for m in units[0]]", "units[0]] for m in units[1]]", "", _CHECKER),
     Mutant(_V + "lab.py", "range(self.repeat)", "range(1)", "", _CHECKER),
     Mutant(_V + "lab.py", "default_rng(self.seed)", "default_rng(0)", "", _CHECKER),
     Mutant(
@@ -315,11 +313,17 @@ MUTANTS = (
         "",
         _CHECKER,
     ),
-    Mutant(_V + "aggregate.py", "count * dim * z.mean(0).square()", "count * z.mean(0).square()", "", _AGGREGATE),
-    Mutant(_V + "aggregate.py", "square().sum() - 1 / dim)", "square().sum())", "", _AGGREGATE),
-    Mutant(_V + "aggregate.py", "freedom = (dim - 1)", "freedom = dim", "", _AGGREGATE),
-    Mutant(_V + "aggregate.py", '"all", normalized=True', '"all"', "", _AGGREGATE),
-    Mutant(_V + "aggregate.py", "(pull * unit).sum(-1, keepdim=True) * unit", "0 * unit", "", _AGGREGATE),
+    Mutant(
+        _V + "claims_trained_encoder.py",
+        "count * dim * z.mean(0).square()",
+        "count * z.mean(0).square()",
+        "",
+        _AGGREGATE,
+    ),
+    Mutant(_V + "claims_trained_encoder.py", "square().sum() - 1 / dim)", "square().sum())", "", _AGGREGATE),
+    Mutant(_V + "claims_trained_encoder.py", "freedom = (dim - 1)", "freedom = dim", "", _AGGREGATE),
+    Mutant(_V + "claims_trained_encoder.py", '"all", normalized=True', '"all"', "", _AGGREGATE),
+    Mutant(_V + "claims_trained_encoder.py", "(pull * unit).sum(-1, keepdim=True) * unit", "0 * unit", "", _AGGREGATE),
     Mutant(
         _V + "claims_trained_encoder.py",
         "return max(map(abs, tests))",
@@ -330,9 +334,9 @@ MUTANTS = (
     Mutant(_V + "claims_trained_encoder.py", " + (not directions >= _FAR)", "", "", _AGGREGATE),
     Mutant(_V + "claims_trained_encoder.py", "not angle > _LEAST_ANGLE", "angle < _LEAST_ANGLE", "", _AGGREGATE),
     Mutant(_V + "claim.py", 'if "$" in text or marks', "if marks", "", _LEDGER),
-    Mutant(_V + "losses.py", "(*values.values())", "(*sorted(values.values()))", "", _LEDGER),
+    Mutant(_V + "lab.py", "(*values.values())", "(*sorted(values.values()))", "", _LEDGER),
     Mutant(_V + "ledger.py", "Outcome(math.inf, f", "Outcome(0.0, f", "", _LEDGER),
-    Mutant(_V + "ledger.py", "(*found, *errata.CLAIMS)", "found", "", _LEDGER),
+    Mutant(_V + "ledger.py", "(*found, *(erratum.as_claim() for erratum in ERRATA))", "found", "", _LEDGER),
     Mutant(_V + "ledger.py", "claims_trained_encoder trajectories", "claims_trained_encoder", "", _LEDGER),
     Mutant(_V + "ledger.py", "claim.check(Lab(lab.device, lab.seed))", "claim.check(lab)", "", _LEDGER),
     Mutant(_V + "errata.py", "abs(printed - corrected) > 1e-2", "abs(printed - corrected) >= 0", "", _LEDGER),
@@ -345,7 +349,7 @@ MUTANTS = (
         "",
         _COMMAND,
     ),
-    Mutant("experiments/verify.py", "results and all(", "results and any(", "", _COMMAND),
+    Mutant(_V + "report.py", "results and all(", "results and any(", "", _COMMAND),
     Mutant(_V + "trajectories.py", "max(0.0, claimed - measured)", "max(0.0, measured - claimed)", "", _CHECKER),
     Mutant(_V + "trajectories.py", "return math.nan if math.isnan(measured) else max(", "return max(", "", _CHECKER),
     Mutant(_V + "trajectories.py", "wrong = sum(not low < value", "wrong = sum(low > value", "", _CHECKER),

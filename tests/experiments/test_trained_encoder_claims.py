@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.verification import claims_trained_encoder as trained
-from experiments.verification.aggregate import angle_of_pulls, bingham, rayleigh
+from experiments.verification.claims_trained_encoder import angle_of_pulls, bingham, rayleigh
 from experiments.verification.lab import FISHER, Lab, Table
 from ssl_as_inference.distributions import SphericalUniform
 from ssl_as_inference.graphical_model import MultiViewPair
@@ -49,7 +49,7 @@ def test_the_angle_is_that_of_the_formulas() -> None:
     lab = Lab()
     table = Table(FISHER, lab.directions(2, 5), lab.tensor([3.0, 3.0]).numpy(), lab.directions(2, 5), lab)
     model, guide = table.pair()
-    mu, f = lab.tensor(table.mu), table.atoms()
+    mu, f = lab.tensor(table.mu), lab.tensor(table.f)
     shrunk = lab.product(FISHER, table.mu, 3.0).normalized().mean  # A(R) η/R
     across = [pull - (pull @ mu[0]) * mu[0] for pull in (f[1], f.mean(0) - shrunk)]
     expected = torch.nn.functional.cosine_similarity(across[0], across[1], dim=0).arccos().rad2deg().item()
