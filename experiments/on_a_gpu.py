@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,9 +21,9 @@ import tarfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from experiments.command_line.parser import CommandLineParser, existing_folder, whole_number, writable_folder
 
@@ -42,42 +43,17 @@ _BETWEEN_ARCHIVES = 60.0  # seconds
 _NO_PLUGINS = "--import-mode=importlib"  # instead of options that only pytest's plugins understand
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command ended.
-
-    Attributes:
-        part: What it belongs to.
-        command: What ran.
-        seconds: How long.
-        status: Its exit status; `None` if it was stopped for the time it took, or not started for want of it.
-        log: File that holds its output.
-    """
-
-    part: str
-    command: str
-    seconds: float
-    status: int | None
-    log: str
-
-
 def commands(options: argparse.Namespace, seconds: float) -> dict[str, list[list[str]]]:
     """Modules and arguments of each part, which has so many seconds, and of which the next is tried where one fails."""
     out, tiny = options.out, options.tiny
     tests = sorted(str(path) for path in Path("tests").rglob("test_*.py") if "mark.gpu" in path.read_text("utf-8"))
-    images = ["--images", str(options.images)] if options.images else []
-    pairs = ["experiments.table1", "--rows", "simsiam", "vi_simsiam", "--device", "cpu" if tiny else "gpu"]
-    pairs += ["--scale", "tiny" if tiny else "one_gpu", "--minutes", f"{_SHARE_FOR_TRAINING * seconds / 60:.2f}"]
+    minutes = f"{_SHARE_FOR_TRAINING * seconds / 60:.2f}"
+    pairs = ["experiments.table1", "--rows", "simsiam", "vi_simsiam", "--minutes", minutes]
+    pairs += ["--device", "cpu", "--scale", "tiny"] if tiny else ["--device", "gpu", "--scale", "one_gpu"]
     pairs += options.table_options
-    benchmark = [
-        "experiments.benchmark",
-        "pretrain",
-        "--device",
-        "cpu" if tiny else "cuda",
-        "--out",
-        f"{out}/benchmark",
-    ]
-    benchmark += ["--workers", "0" if tiny else str(options.workers), *images, *(["--quick"] if tiny else [])]
+    benchmark = ["experiments.benchmark", "pretrain", "--out", f"{out}/benchmark"]
+    benchmark += ["--device", "cpu", "--quick"] if tiny else ["--device", "cuda", "--workers", str(options.workers)]
+    benchmark += ["--images", str(options.images)] if options.images else []
     return {
         "tests": [["pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-o", f"addopts={_NO_PLUGINS}", *tests]],
         # After a recording that fails, the GPU is of no use to the same process.
@@ -87,38 +63,34 @@ def commands(options: argparse.Namespace, seconds: float) -> dict[str, list[list
 
 
 def run_command(
-    part: str, command: Sequence[str], log: Path, limit: float, meanwhile: Callable[[], object] = lambda: None
-) -> Done:
+    command: Sequence[str], log: Path, limit: float, meanwhile: Callable[[], object] = lambda: None
+) -> int | None:
     """Run a command in a session of its own, keep its output, and end whatever is left of the session.
 
     Args:
-        part: What it belongs to.
         command: A module and its arguments.
         log: Receives what it prints.
         limit: Seconds after which it is stopped.
         meanwhile: Called every minute.
+
+    Returns:
+        Its exit status; `None` if it was stopped for the time it took, or not started for want of it.
     """
-    begin = time.monotonic()
-    typed = " ".join(["python", "-m", *command])
+    until = time.monotonic() + limit
     if limit <= 0:
-        return Done(part, typed, 0.0, None, log.name)
+        return None
     with log.open("w", encoding="utf-8") as stream:
         running = subprocess.Popen(  # noqa: S603  # this interpreter on this project's commands
             [sys.executable, "-m", *command], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            status = _wait(running, begin + limit, meanwhile)
+            while (left := until - time.monotonic()) > 0:
+                with suppress(subprocess.TimeoutExpired):
+                    return running.wait(min(left, _BETWEEN_ARCHIVES))
+                meanwhile()
+            return None
         finally:
             _end(running)
-    return Done(part, typed, round(time.monotonic() - begin, 1), status, log.name)
-
-
-def _wait(running: subprocess.Popen[bytes], until: float, meanwhile: Callable[[], object]) -> int | None:
-    while (left := until - time.monotonic()) > 0:
-        with suppress(subprocess.TimeoutExpired):
-            return running.wait(min(left, _BETWEEN_ARCHIVES))
-        meanwhile()
-    return None
 
 
 def _end(running: subprocess.Popen[bytes]) -> None:
@@ -146,28 +118,20 @@ def write_archives(folder: Path, into: Path, limit: int = ARCHIVE_BYTES, most: i
     Returns:
         The files that are left out.
     """
-    names = [f"results_{number}.tar.gz" for number in range(1, most + 1)]
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("results_")]
-    parts: list[list[Path]] = [[]]
-    left_out, total = [], 0
-    for path in sorted(files, key=lambda one: (one.stat().st_size, one)):
-        size = path.stat().st_size + 1536  # a header, and the rest of the last block
-        if parts[-1] and total + size > limit and len(parts) < most:
-            parts.append([])
-            total = 0
-        if total + size > limit:
-            left_out.append(path.relative_to(folder).as_posix())
-        else:
-            parts[-1].append(path)
-            total += size
-    for name, part in zip(names, parts, strict=False):
-        writing = into / f"{name}.writing"
+    left = sorted((path.stat().st_size + 1536, path) for path in files)  # with a header, and the rest of a last block
+    for number in range(1, most + 1):
+        free, writing = limit, into / f"results_{number}.tar.gz.writing"
         with tarfile.open(writing, "w:gz") as packed:
-            for path in part:
+            while left and left[0][0] <= free:
+                size, path = left.pop(0)
+                free -= size
                 with suppress(FileNotFoundError):  # a part that runs has replaced it
                     packed.add(path, path.relative_to(folder).as_posix())
-        writing.replace(into / name)
-    return left_out
+        writing.replace(writing.with_suffix(""))
+        if not left or left[0][0] > limit:
+            break
+    return [path.relative_to(folder).as_posix() for _, path in left]
 
 
 def fetch_wheels(folder: Path) -> int:
@@ -204,39 +168,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import torch  # noqa: PLC0415  # slow
 
-    from experiments.records.environment import (  # noqa: PLC0415
-        current_commit,
-        describe_device,
-        installed_versions,
-    )
+    from experiments.records.environment import current_commit, describe_device, installed_versions  # noqa: PLC0415
 
     if not options.tiny and not torch.cuda.is_available():
         parser.error("PyTorch sees no GPU here; --tiny tries the same parts on a CPU")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what runs in its own session, too
+    done: list[dict[str, Any]] = []
     until = time.monotonic() + 60 * options.total_minutes
     summary = {
         "device": describe_device(),
         "tiny": options.tiny,
         "commit": current_commit(),
         "versions": installed_versions(),
+        "parts": done,
     }
-    done: list[Done] = []
     pack = partial(write_archives, options.out, options.archives or options.out)
     for part in options.parts:
         minutes = min(options.minutes, _MOST_MINUTES.get(part, options.minutes))
         for number in range(len(commands(options, 0)[part])):
-            limit = min(60.0 * minutes, until - time.monotonic())
-            log = options.out / f"{len(done)}_{part}.log"
-            done.append(run_command(part, commands(options, limit)[part][number], log, limit, pack))
-            state = {0: "ended well", None: "was stopped for its time"}.get(done[-1].status, "FAILED")
-            print(f"{part}: {state} after {done[-1].seconds:.0f} s, see {log}", flush=True)
-            content = {**summary, "parts": [asdict(one) for one in done]}
-            (options.out / "summary.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+            began, log = time.monotonic(), options.out / f"{len(done)}_{part}.log"
+            limit = min(60.0 * minutes, until - began)
+            command = commands(options, limit)[part][number]
+            status = run_command(command, log, limit, pack)
+            seconds = round(time.monotonic() - began, 1)
+            typed = shlex.join(["python", "-m", *command])
+            done.append({"part": part, "command": typed, "seconds": seconds, "status": status, "log": log.name})
+            state = {0: "ended well", None: "was stopped for its time"}.get(status, "FAILED")
+            print(f"{part}: {state} after {seconds:.0f} s, see {log}", flush=True)
+            (options.out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
             left_out = pack()
-            if done[-1].status in {0, None}:
+            if status in {0, None}:
                 break  # what follows is for the case that this failed
     print(f"Results: {options.archives or options.out}/results_*.tar.gz; too large: {', '.join(left_out) or 'nothing'}")
-    return 0 if {one.part for one in done if one.status == 0} == set(options.parts) else 1
+    return 0 if {one["part"] for one in done if one["status"] == 0} == set(options.parts) else 1
 
 
 if __name__ == "__main__":

@@ -22,9 +22,8 @@ from experiments.studies.options import StudyParser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 if every training ended well."""
-    parser = StudyParser("recipes", __doc__, seeds=3)
+    parser = StudyParser("recipes", __doc__, "small")
     parser.formatter_class = _Help
-    parser.add_training_options("small")
     add = parser.add_argument
     add("--data", nargs=1, metavar="SET", help="a name or a folder; default: the first of the scale's")
     add(

@@ -17,8 +17,7 @@ from experiments.studies.options import StudyParser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 if every training ended well."""
-    parser = StudyParser("table1", __doc__, seeds=3)
-    parser.add_training_options("full")
+    parser = StudyParser("table1", __doc__, "full")
     parser.add_argument("--data", nargs="+", metavar="SET", help="names or folders of sets; default: the scale's")
     parser.add_argument("--rates", nargs="+", type=positive_number, help="learning rates to choose among")
     parser.add_argument("--tuning-epochs", type=whole_number(1), help="epochs of the trainings that choose the rates")

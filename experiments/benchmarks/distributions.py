@@ -175,7 +175,7 @@ def _worst(errors: list[Error]) -> Error:
 
 def measure_log_prob(
     implementations: Sequence[Implementation], sizes: Sizes, stopwatch: Stopwatch, *, per_sample: bool
-) -> tuple[Rows, dict[str, str]]:
+) -> Rows:
     """Forward and backward of log_prob: time and its ratio to the dot product's by dimension, largest error of a value.
 
     Args:
@@ -183,12 +183,8 @@ def measure_log_prob(
         sizes: Dimensions and points.
         stopwatch: What measures.
         per_sample: Whether every point has a κ of its own, with a derivative, and not all one constant.
-
-    Returns:
-        The table's rows, and why the others are left out.
     """
     rows: Rows = {}
-    left_out: dict[str, str] = {}
     errors: dict[str, float] = {}
     by_name = {one.name: one for one in implementations}
     for dim in sizes.log_prob_dims:
@@ -203,14 +199,13 @@ def measure_log_prob(
 
         entrants = {DOT_PRODUCT: partial(_dot_product_step, *inputs[:2])}
         entrants |= {name: partial(one.log_prob_step, *inputs) for name, one in by_name.items()}
-        times, missing = stopwatch.measure_in_turns(entrants, check)
-        left_out |= missing
+        times = stopwatch.measure_in_turns(entrants, check)
         for name, taken in times.items():
             ratio = Cell(taken.ratio_to(times[DOT_PRODUCT]), form=".2f")
             rows.setdefault(name, {}).update({f"d = {dim}, ms": taken.cell(), f"ratio, d = {dim}": ratio})
     for name, error in errors.items():
         rows[name]["error"] = Cell(error, form=".0e")
-    return rows, left_out
+    return rows
 
 
 def _batch(dim: int, size: int, device: torch.device, *, per_sample: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -245,15 +240,12 @@ def _dot_product_step(value: Tensor, mean_direction: Tensor) -> Contestant:
     return lambda: torch.autograd.grad((value * mean_direction).sum(-1), (value, mean_direction), ones)
 
 
-def measure_sampling(
-    implementations: Sequence[Implementation], sizes: Sizes, seed: int, stopwatch: Stopwatch
-) -> tuple[Rows, dict[str, str]]:
+def measure_sampling(implementations: Sequence[Implementation], sizes: Sizes, seed: int, stopwatch: Stopwatch) -> Rows:
     """Draw points around one direction at κ = 100: time and z-score of the mean by dimension, off the sphere.
 
     A z-score beyond 4 is marked as wrong.
     """
     rows: Rows = {}
-    left_out: dict[str, str] = {}
     by_name = {one.name: one for one in implementations}
     for dim in sizes.sampling_dims:
         mean_direction = normalize(torch.randn(dim, device=stopwatch.device))
@@ -271,14 +263,12 @@ def measure_sampling(
             name: partial(one.sampler, mean_direction, SAMPLED_CONCENTRATION, sizes.draws, seed)
             for name, one in by_name.items()
         }
-        times, missing = stopwatch.measure_in_turns(entrants, check)
-        left_out |= missing
-        for name, taken in times.items():
+        for name, taken in stopwatch.measure_in_turns(entrants, check).items():
             exact = float(REFERENCES[by_name[name].family](dim, SAMPLED_CONCENTRATION).resultant)
             score = Cell(float(ttest_1samp(np.concatenate(cosines[name]), exact).statistic), form="+.1f")
             wrong = Cell(score.value, text=f"**{score.show(1)}, wrong**")
             rows[name] |= {f"d = {dim}, ms": taken.cell(), f"z-score, d = {dim}": score if is_correct(score) else wrong}
-    return rows, left_out
+    return rows
 
 
 def is_correct(z_score: Cell) -> bool:
@@ -315,27 +305,6 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
     """Measure and report."""
     sizes = QUICK if options.quick else Sizes()
     kept = keep_freed_memory()  # so that no contestant pays for pages that another gave back
-    tables, details = _measure(sizes, options, device)
-    memory = "; freed memory kept for the next call" if kept else ""
-    settings = ", ".join(f"{name} {value}" for name, value in asdict(sizes).items())
-    about = f"Medians of {options.repeats} measurements in turns{memory}; {settings.replace('_', ' ')}."
-    return Record(
-        name="benchmark_distributions",
-        title="Distributions, side by side",
-        command=options.command,
-        configuration={**asdict(sizes), "repeats": options.repeats, "freed memory kept": kept, "quick": options.quick},
-        seeds=(options.seed,),
-        tables=tables,
-        notes=(*(["Tiny sizes (--quick): the times mean nothing."] if options.quick else []), about),
-        details=details,
-        device=describe_device(device),
-        versions=installed_versions(PACKAGES),
-    )
-
-
-def _measure(
-    sizes: Sizes, options: argparse.Namespace, device: torch.device
-) -> tuple[tuple[Table, ...], dict[str, object]]:
     implementations, left_out = load_implementations()
     rounds = options.repeats * (2 * len(sizes.log_prob_dims) + len(sizes.sampling_dims))
     with tqdm(total=rounds + 2 * len(sizes.grid_dims) * len(implementations), desc="accuracy") as bar:
@@ -346,20 +315,15 @@ def _measure(
         if not options.quick:  # as the peer that is written in JAX is
             both = [(one, one.compile()) if isinstance(one, TorchLaw) else (one,) for one in implementations]
             implementations = [variant for variants in both for variant in variants]
-        stopwatch = Stopwatch(device, options.repeats, bar.update)
+        stopwatch = Stopwatch(device, options.repeats, bar.update, left_out=left_out)
         bar.set_description("log_prob")
         constant, per_sample = (
-            measure_log_prob(implementations, sizes, stopwatch, per_sample=each_its_own)
-            for each_its_own in (False, True)
+            measure_log_prob(implementations, sizes, stopwatch, per_sample=each) for each in (False, True)
         )
         bar.set_description("sampling")
         drawn = measure_sampling(implementations, sizes, options.seed, stopwatch)
-    parts = {"log_prob": constant[1] | per_sample[1], "sampling": drawn[1]}
-    left_out |= {
-        f"{name.replace(' | ', ', ')} in {part}": why for part, them in parts.items() for name, why in them.items()
-    }
-    log_prob = {f"{name} | constant": cells for name, cells in constant[0].items()}
-    log_prob |= {f"{name} | one per point, ∂κ": cells for name, cells in per_sample[0].items()}
+    log_prob = {f"{name} | constant": cells for name, cells in constant.items()}
+    log_prob |= {f"{name} | one per point, ∂κ": cells for name, cells in per_sample.items()}
     columns = [column for dim in sizes.log_prob_dims for column in (f"d = {dim}, ms", f"ratio, d = {dim}")]
     draws = [column for dim in sizes.sampling_dims for column in (f"d = {dim}, ms", f"z-score, d = {dim}")]
     errors = {name: {title: error.cell() for title, error in row.items()} for name, row in accuracy.items()}
@@ -368,14 +332,29 @@ def _measure(
         for name, row in accuracy.items()
         if set(_SMALL_WITH_KAPPA) <= set(row)
     }
+    why = {name.replace(" | ", ", "): {"why": Cell(text=reason)} for name, reason in left_out.items()}
     corner = "library | family"
     tables = (
-        summary(accuracy, per_sample[0], drawn[0], sizes),
+        summary(accuracy, per_sample, drawn, sizes),
         Table("Forward and backward of log_prob", (*columns, "error"), log_prob, _ON_LOG_PROB, f"{corner} | κ"),
-        Table("Sampling", (*draws, "off the sphere"), drawn[0], _ON_SAMPLING, corner),
+        Table("Sampling", (*draws, "off the sphere"), drawn, _ON_SAMPLING, corner),
         Table("Largest errors", tuple(COLUMNS), errors, _ON_ACCURACY, corner),
         Table("Largest relative errors", _SMALL_WITH_KAPPA, relative, _ON_RELATIVE, corner),
-        Table("Left out", ("why",), {name: {"why": Cell(text=why)} for name, why in left_out.items()}),
+        Table("Left out", ("why",), why),
     )
+    memory = "; freed memory kept for the next call" if kept else ""
+    settings = ", ".join(f"{name} {value}" for name, value in asdict(sizes).items())
+    about = f"Medians of {options.repeats} measurements in turns{memory}; {settings.replace('_', ' ')}."
     where = {name: {title: asdict(error) for title, error in row.items()} for name, row in accuracy.items()}
-    return tables, {"largest errors": where}
+    return Record(
+        name="benchmark_distributions",
+        title="Distributions, side by side",
+        command=options.command,
+        configuration={**asdict(sizes), "repeats": options.repeats, "freed memory kept": kept, "quick": options.quick},
+        seeds=(options.seed,),
+        tables=tables,
+        notes=(*(["Tiny sizes (--quick): the times mean nothing."] if options.quick else []), about),
+        details={"largest errors": where},
+        device=describe_device(device),
+        versions=installed_versions(PACKAGES),
+    )

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torchvision
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
 from experiments.benchmarks.peers import import_peer
 from experiments.benchmarks.timing import Stopwatch, Times
@@ -80,41 +81,32 @@ class _Contestant:
 
     def __init__(self, step: Callable[..., Tensor], make_batches: Callable[[], Batches], workers: int) -> None:
         self.step, self.make_batches, self.workers = step, make_batches, workers
-        self.batches: Batches | None = None if workers else make_batches()
+        self.batches = make_batches()  # begins with its first batch
 
     def __call__(self) -> Tensor:
-        assert self.batches is not None  # noqa: S101  # it is its turn
         return self.step(*next(self.batches))
 
     def __enter__(self) -> None:
-        if self.workers:
-            self.batches = self.make_batches()
-            for _ in range(2 * self.workers + 2):
-                self()
+        for _ in range(2 * self.workers + 2 if self.workers else 0):
+            self()
 
     def __exit__(self, *_: object) -> None:
         if self.workers:
-            self.batches = None
+            self.batches = self.make_batches()
 
 
 def write_sample_images(folder: Path, count: int) -> Path:
     """Write JPEG files like ImageNette's smallest: pieces of two photographs, 160 pixels high, a folder for each."""
-    generator = np.random.default_rng(0)
-    photographs = dict(zip(("temple", "flower"), load_sample_images().images, strict=True))
-    for number in range(count):
-        name = list(photographs)[number % 2]
+    piece = v2.RandomResizedCrop((160, 213), scale=(0.2, 1.0), ratio=(4 / 3, 4 / 3))
+    photographs = zip(("temple", "flower"), map(Image.fromarray, load_sample_images().images), strict=True)
+    for number, (name, photograph) in zip(range(count), cycle(photographs), strict=False):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        rows, columns = photographs[name].shape[:2]
-        height = int(generator.integers(160, rows))
-        width = min(round(height * 4 / 3), columns)
-        top, left = (int(generator.integers(0, most + 1)) for most in (rows - height, columns - width))
-        piece = Image.fromarray(photographs[name][top : top + height, left : left + width])
-        piece.resize((213, 160), Image.Resampling.LANCZOS).save(folder / name / f"{number:05}.jpg", quality=90)
+        piece(photograph).save(folder / name / f"{number:05}.jpg", quality=90)
     return folder
 
 
-def measure_jobs(job: Job, stopwatch: Stopwatch) -> tuple[dict[str, Times], dict[str, str]]:
-    """Measure everyone in turns; who does not run is left out with the reason."""
+def measure_jobs(job: Job, stopwatch: Stopwatch) -> dict[str, Times]:
+    """Measure everyone in turns; who does not run is left out with the reason, in `stopwatch.left_out`."""
     torch.manual_seed(job.seed)
     images = open_images(job.folder, job.folder, "all")
     order = EpochOrder(len(images), job.batch_size, job.seed)
@@ -201,30 +193,22 @@ def _bare_step(job: Job) -> Callable[..., Tensor]:
     return GraphedStep(step, warm_up=WARM_UP) if job.on_gpu else step
 
 
-class LightlySimSiam(nn.Module):
-    """SimSiam as lightly's users train it: its heads and loss around torchvision's ResNet-18, widths of the paper."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        heads, losses = import_peer("lightly.models.modules"), import_peer("lightly.loss")
-        self.backbone = torchvision.models.resnet18(weights=None)
-        self.backbone.fc = nn.Identity()
-        self.projection_head = heads.SimSiamProjectionHead(512, 512, dim)
-        self.prediction_head = heads.SimSiamPredictionHead(dim, hidden, dim)
-        self.criterion = losses.NegativeCosineSimilarity()
-
-    def loss_of_two(self, views: Sequence[Tensor]) -> Tensor:
-        """Half the sum of both orders of two views, with no gradient through the projections."""
-        projections = [self.projection_head(self.backbone(view).flatten(start_dim=1)) for view in views]
-        predictions = [self.prediction_head(projection) for projection in projections]
-        first: Tensor = self.criterion(predictions[0], projections[1].detach())
-        second: Tensor = self.criterion(predictions[1], projections[0].detach())
-        return (first + second) / 2
-
-
 def _lightly_step(job: Job) -> TrainingStep:
-    network = LightlySimSiam(job.dim, job.dim // 4).to(job.device)
-    return TrainingStep(network.loss_of_two, _optimizer(network, job.device), precision=job.precision)
+    """SimSiam as lightly's users train it: its heads and loss around torchvision's ResNet-18, widths of the paper."""
+    heads, losses = import_peer("lightly.models.modules"), import_peer("lightly.loss")
+    backbone, criterion = torchvision.models.resnet18(weights=None), losses.NegativeCosineSimilarity()
+    backbone.fc = nn.Identity()
+    project = nn.Sequential(backbone, heads.SimSiamProjectionHead(512, 512, job.dim))
+    predict = heads.SimSiamPredictionHead(job.dim, job.dim // 4, job.dim)
+
+    def loss(views: Sequence[Tensor]) -> Tensor:
+        projections = [project(view) for view in views]
+        first, second = (predict(projection) for projection in projections)
+        total: Tensor = criterion(first, projections[1].detach()) + criterion(second, projections[0].detach())
+        return total / 2
+
+    network = nn.ModuleList([project, predict]).to(job.device)
+    return TrainingStep(loss, _optimizer(network, job.device), precision=job.precision)
 
 
 def _lightly_batches(job: Job) -> Batches:

@@ -13,11 +13,11 @@ import argparse
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from experiments.benchmarks import jobs, steps
@@ -81,8 +81,7 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
             networks = steps.QUICK_NETWORKS if options.quick else steps.NETWORKS
             repeats = {steps.RESNET: sizes.repeats, steps.ALONE: sizes.small_repeats}
             rows = steps.measure_training_steps(networks, options.seed, stopwatch, repeats)
-            cells = {f"{row.method} | {row.network}": row.cells() for row in rows}
-            tables.append(Table("One training step", steps.COLUMNS, cells, _ON_STEPS, "step | network"))
+            tables.append(Table("One training step", steps.COLUMNS, rows, _ON_STEPS, "step | network"))
         if "jobs" in options.parts:
             tables += _jobs(
                 options, sizes, _stopwatch(device, sizes.job_repeats, bar, alone=alone and not options.workers)
@@ -115,20 +114,16 @@ def _embedding(sizes: Sizes, stopwatch: Stopwatch) -> Table:
     pair = FrozenEncoderPair(512).with_encoder(backbone).to(stopwatch.device)
     views = torch.randn(sizes.batch, 3, sizes.view, sizes.view, device=stopwatch.device)
     without, with_kappa = "features alone", "features and κ"
-    entrants = {without: lambda: lambda: _features(backbone, views), with_kappa: lambda: lambda: embed(pair, views)}
-    times, _ = stopwatch.measure_in_turns(entrants)
+    features = torch.no_grad()(backbone.forward)
+    times = stopwatch.measure_in_turns(
+        {without: lambda: partial(features, views), with_kappa: lambda: partial(embed, pair, views)}
+    )
     rows = {
         name: {"ms (quartiles)": taken.cell(quartiles=True), "ratio": Cell(taken.ratio_to(times[without]), form=".3f")}
         for name, taken in times.items()
     }
     note = f"{sizes.batch} views of {sizes.view} pixels, head of 512 hidden units. Required: ratio ≤ 1.05."
     return Table("Embedding with an added κ", ("ms (quartiles)", "ratio"), rows, note, "what is computed")
-
-
-@torch.no_grad()
-def _features(backbone: nn.Module, views: Tensor) -> Tensor:
-    found: Tensor = backbone(views)
-    return found
 
 
 def _jobs(options: argparse.Namespace, sizes: Sizes, stopwatch: Stopwatch) -> list[Table]:
@@ -139,14 +134,14 @@ def _jobs(options: argparse.Namespace, sizes: Sizes, stopwatch: Stopwatch) -> li
         job = jobs.Job(folder, sizes.view, sizes.batch, sizes.dim, options.workers, device, options.seed, half)
         if job.on_gpu:  # a second a measurement, and the recording of a step before the first
             stopwatch = replace(stopwatch, shortest=1.0, warm_up=jobs.WARM_UP + 2)
-        times, left_out = jobs.measure_jobs(job, stopwatch)
+        times = jobs.measure_jobs(job, stopwatch)
     columns = ("images/s", "step, ms (quartiles)", "× lightly", "× bare networks")
     note = (
         f"Data included: {sizes.view} pixels, {sizes.batch} images of two views a step, {options.workers} loading "
         f"processes, networks in {'bfloat16' if half else 'float32'}. Images: "
         f"{options.images or 'written from two photographs'}."
     )
-    why = {name: {"why": Cell(text=reason)} for name, reason in left_out.items()}
+    why = {name: {"why": Cell(text=reason)} for name, reason in stopwatch.left_out.items()}
     return [
         Table("SimSiam with ResNet-18", columns, jobs.cells(times, sizes.batch), note, "job"),
         *([Table("Left out", ("why",), why)] if why else []),

@@ -37,43 +37,16 @@ def _log_area(dim: int) -> mpf:
     return mpmath.log(2) + half * mpmath.log(mpmath.pi) - mpmath.loggamma(half)
 
 
-def _series(order: mpf, kappa: mpf) -> mpf:
-    """I_ν(κ) (κ/2)^{−ν} Γ(ν+1) = ₀F₁(; ν+1; κ²/4), all of whose terms are positive."""
-    x, term, total, k = kappa * kappa / 4, mpf(1), mpf(1), 0
-    while term * mpf(10) ** (mpmath.mp.dps + 2) > total:
-        k += 1
-        term = term * x / (k * (order + k))
-        total += term
-    return total
-
-
-def _hankel(order: mpf, kappa: mpf) -> mpf:
-    """√(2πκ) exp(−κ) I_ν(κ) for κ far beyond ν², Hankel's expansion (DLMF 10.40.1)."""
-    term, total, j = mpf(1), mpf(1), 0
-    while abs(term) * mpf(10) ** (mpmath.mp.dps - 2) > 1:
-        j += 1
-        term = -term * (4 * order**2 - (2 * j - 1) ** 2) / (j * 8 * kappa)
-        total += term
-    return total
-
-
 @functools.cache
 def von_mises_fisher_reference(dim: int, concentration: float) -> Reference:
-    """Exact values for vMF(κ) in R^dim, κ > 0; about a hundredth of a second."""
-    order, kappa = mpf(dim) / 2 - 1, mpf(concentration)
-    # Hankel's expansion alternates and cancels about ν²/2κ digits (natural ones), which are added to the precision.
-    far = kappa > 2000 and order**2 / kappa < 3000
-    with mpmath.workdps(_DIGITS + _SPARE + (int(order**2 / kappa) if far else 0)):
-        log_area = _log_area(dim)
-        if far:
-            first, second = _hankel(order, kappa), _hankel(order + 1, kappa)
-            resultant = second / first
-            log_bessel = mpmath.log(first) - mpmath.log(2 * mpmath.pi * kappa) / 2 + kappa
-            log_c = order * mpmath.log(kappa) - (order + 1) * mpmath.log(2 * mpmath.pi) - log_bessel
-        else:
-            first, second = _series(order, kappa), _series(order + 1, kappa)
-            resultant = kappa / dim * second / first
-            log_c = -log_area - mpmath.log(first)
+    """Exact values for vMF(κ) in R^dim, κ > 0, by I_ν(κ) (κ/2)^{−ν} Γ(ν+1) = ₀F₁(; ν+1; κ²/4) with ν = d/2 − 1."""
+    half, kappa = mpf(dim) / 2, mpf(concentration)
+    # Where mpmath takes an expansion that alternates, as many digits cancel; without them it sums for minutes.
+    cancelled = int(half**2 / kappa) if half**2 < 1200 * kappa else 0
+    with mpmath.workdps(_DIGITS + _SPARE + cancelled):
+        first, second = (mpmath.hyp0f1(half + more, kappa**2 / 4, maxterms=10**7) for more in (0, 1))
+        resultant, log_area = kappa / dim * second / first, _log_area(dim)
+        log_c = -log_area - mpmath.log(first)
         slope = 1 - resultant**2 - (dim - 1) * resultant / kappa
         return Reference(log_c, resultant, slope, log_c + log_area + kappa * resultant, resultant)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from experiments.benchmarks.peak_memory import peak_memory
 from experiments.benchmarks.timing import Stopwatch, Times
 from experiments.records.record import Cell
 from experiments.special_cases import methods
 from experiments.special_cases.recovery import Sgd, Training
+from experiments.special_cases.stop_gradient import gradient
 from inference.fitting.cuda_graphs import TrainingStep
 from inference.fitting.pyro_settings import settings_for_training
 from models.networks import resnet18_backbone
@@ -28,7 +32,8 @@ MOST_RATIO, MOST_DIFFERENCE, MOST_MEMORY = 1.03, 1e-3, 1.05
 """What a step through Pyro may cost: times the plain one's, seconds more, times the plain one's peak memory."""
 
 COLUMNS = (
-    "Pyro, ms (quartiles)", "plain, ms (quartiles)", "ratio", "more, ms", "fastest, ms more", "memory", "holds",
+    "Pyro, ms (quartiles)", "plain, ms (quartiles)", "ratio", "more, ms", "fastest, ms more", "memory",
+    "cosine of gradients", "holds",
 )  # fmt: skip
 
 
@@ -52,107 +57,100 @@ QUICK_NETWORKS = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One method with one network.
+def row(network: str, ours: Times, plain: Times, memory: float, alignment: float) -> dict[str, Cell]:
+    """The cells of a method with a network, by title of the column.
 
-    Attributes:
-        method: Its name.
-        network: What the backbone is.
+    Args:
+        network: What the backbone is; ratios mean nothing without one.
         ours: Times of the step through Pyro.
         plain: Times of the plain step.
-        our_memory: Peak of our step, with weights and optimiser, in bytes.
-        plain_memory: The same of the plain step.
+        memory: Ratio of the peaks, with weights and optimiser.
         alignment: Cosine of the two first gradients, which is 1: the steps are the same.
     """
-
-    method: str
-    network: str
-    ours: Times
-    plain: Times
-    our_memory: int
-    plain_memory: int
-    alignment: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the step keeps to what it may cost; ratios mean nothing without a backbone."""
-        ratios_hold = (
-            self.ours.ratio_to(self.plain) <= MOST_RATIO and self.our_memory <= MOST_MEMORY * self.plain_memory
-        )
-        difference_holds = self.ours.difference_to(self.plain) <= MOST_DIFFERENCE
-        return ratios_hold if self.network == RESNET else difference_holds
-
-    def cells(self) -> dict[str, Cell]:
-        """By title of the column."""
-        fastest = min(self.ours.seconds) - min(self.plain.seconds)
-        shown = (
-            self.ours.cell(quartiles=True),
-            self.plain.cell(quartiles=True),
-            Cell(self.ours.ratio_to(self.plain), form=".3f"),
-            Cell(1e3 * self.ours.difference_to(self.plain), form="+.2f"),
-            Cell(1e3 * fastest, form="+.2f"),
-            Cell(self.our_memory / self.plain_memory, form=".3f"),
-            Cell(text="yes" if self.holds else "**no**"),
-        )
-        return dict(zip(COLUMNS, shown, strict=True))
+    ratio, more = ours.ratio_to(plain), ours.difference_to(plain)
+    holds = ratio <= MOST_RATIO and memory <= MOST_MEMORY if network == RESNET else more <= MOST_DIFFERENCE
+    shown = (
+        ours.cell(quartiles=True),
+        plain.cell(quartiles=True),
+        Cell(ratio, form=".3f"),
+        Cell(1e3 * more, form="+.2f"),
+        Cell(1e3 * (min(ours.seconds) - min(plain.seconds)), form="+.2f"),
+        Cell(memory, form=".3f"),
+        Cell(alignment, form=".6f"),
+        Cell(text="yes" if holds else "**no**"),
+    )
+    return dict(zip(COLUMNS, shown, strict=True))
 
 
 def measure_training_steps(
     networks: Mapping[str, methods.Size], seed: int, stopwatch: Stopwatch, repeats: Mapping[str, int]
-) -> list[Row]:
+) -> dict[str, dict[str, Cell]]:
     """Measure every method with every network, the two steps in turns; `repeats` by name of the network."""
-    rows, device = [], stopwatch.device
+    rows, device = {}, stopwatch.device
     for network, size in networks.items():
         for method, make in METHODS.items():
-            ours, plain = (_in_single_precision(training, device) for training in make(size, seed))
+            pair = make(size, seed)
+            for training in pair:
+                training.parts.float().to(device)
             views = [torch.randn(size.batch_size, 3, size.pixels, size.pixels, device=device) for _ in range(2)]
-            alignment = _alignment(ours, plain, views)
-            steps = [_step(training) for training in (ours, plain)]
+            one, other = (gradient(training.loss(views), training.trainable()).double() for training in pair)
+            alignment = float(torch.cosine_similarity(one, other, dim=0))
+            steps = [_step(training) for training in pair]
             entrants = {
                 name: partial(partial, step, *views) for name, step in zip(("ours", "plain"), steps, strict=True)
             }
             with settings_for_training():  # as around a whole training
-                times, _ = replace(stopwatch, repeats=repeats[network]).measure_in_turns(entrants)
-            mine, its = (_memory(one, step, views, device) for one, step in zip((ours, plain), steps, strict=True))
-            rows.append(Row(method, network, times["ours"], times["plain"], mine, its, alignment))
+                times = replace(stopwatch, repeats=repeats[network]).measure_in_turns(entrants)
+            ours, plain = (_memory(step, training, views) for training, step in zip(pair, steps, strict=True))
+            rows[f"{method} | {network}"] = row(network, times["ours"], times["plain"], ours / plain, alignment)
     return rows
 
 
-def _in_single_precision(training: Training, device: torch.device) -> Training:
-    for part in training.parts:
-        part.float().to(device)
-    return training
-
-
 def _step(training: Training) -> TrainingStep:
-    held = training.trainable()
+    held, sgd = training.trainable(), training.sgd
     optimizer = torch.optim.SGD(
-        held,
-        lr=training.sgd.learning_rate,
-        momentum=training.sgd.momentum,
-        weight_decay=training.sgd.weight_decay,
-        fused=held[0].is_cuda or None,
+        held, sgd.learning_rate, sgd.momentum, weight_decay=sgd.weight_decay, fused=held[0].is_cuda or None
     )
-
-    def loss(views: Sequence[Tensor]) -> Tensor:
-        return training.loss(list(views))
-
-    return TrainingStep(loss, optimizer, then=training.update)
+    return TrainingStep(lambda views: training.loss(list(views)), optimizer, then=training.update)
 
 
-def _alignment(ours: Training, plain: Training, views: list[Tensor]) -> float:
-    one, other = (
-        torch.cat([part.flatten() for part in torch.autograd.grad(training.loss(views), training.trainable())])
-        for training in (ours, plain)
-    )
-    return float(torch.cosine_similarity(one.double(), other.double(), dim=0))
-
-
-def _memory(training: Training, step: TrainingStep, views: list[Tensor], device: torch.device) -> int:
-    held = [*training.parameters(), *training.buffers()]
-    remembered = [
-        value for entry in step.optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)
-    ]
+def _memory(step: TrainingStep, training: Training, views: list[Tensor]) -> int:
     step.optimizer.zero_grad(set_to_none=True)
-    return peak_memory(lambda: step(*views), device) + sum(one.nbytes for one in [*held, *remembered])
+    networks, optimizer = training.parts.state_dict(keep_vars=True), step.optimizer.state_dict()
+    return peak_memory(partial(step, *views), tree_leaves([networks, optimizer, views]))
+
+
+class _LiveTensors(TorchDispatchMode):
+    """The most bytes that tensors hold at once: those of before, and what operations make.
+
+    What an operation needs only inside itself is not seen, and the same for everyone.
+    """
+
+    def __init__(self, before: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self.held: WeakValueDictionary[int, torch.UntypedStorage] = WeakValueDictionary()
+        self.see(before)
+
+    def see(self, values: Any) -> None:
+        storages = [value.untyped_storage() for value in tree_leaves(values) if isinstance(value, Tensor)]
+        self.held.update({storage._cdata: storage for storage in storages})  # noqa: SLF001  # its identity
+        self.peak = max(self.peak, sum(storage.nbytes() for storage in self.held.values()))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.see(result)
+        return result
+
+
+def peak_memory(step: Callable[[], object], before: Iterable[Tensor]) -> int:
+    """Bytes of the tensors of before and of those that `step` makes, as many as are held at once at most.
+
+    Example:
+        >>> peak_memory(lambda: (torch.ones(1000) * 2).sum() + torch.ones(500).sum(), [])
+        8000
+    """
+    live = _LiveTensors(before)
+    with live:
+        step()
+    return live.peak

@@ -12,7 +12,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,7 @@ class Stopwatch:
             when the processor works for others, where all the work is this thread's.
         shortest: Seconds; a measurement repeats a call until it lasts so long, against the clock's and Python's jitter.
         warm_up: Calls before the first round.
+        left_out: Why contestants took no part, by name.
     """
 
     device: torch.device
@@ -79,12 +80,13 @@ class Stopwatch:
     clock: Callable[[], float] = waiting_for_the_device
     shortest: float = 5e-3
     warm_up: int = 2
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def measure_in_turns(
         self,
         entrants: Mapping[str, Callable[[], Contestant]],
         on_result: Callable[[str, Any], None] = lambda _name, _result: None,
-    ) -> tuple[dict[str, Times], dict[str, str]]:
+    ) -> dict[str, Times]:
         """Measure every contestant once a round, in an order of the round's own, after calls that warm it up.
 
         Args:
@@ -92,10 +94,9 @@ class Stopwatch:
             on_result: Receives name and returned value of a measurement's last call, outside the measured time.
 
         Returns:
-            Times by name, and why the others took no part: `Unsupported`, or a step that cannot be recorded.
+            Times by name. Why the others took no part is in `left_out`: `Unsupported`, or a step that is not recorded.
         """
         contestants: dict[str, tuple[Contestant, int, int]] = {}
-        left_out: dict[str, str] = {}
         for name, prepare in entrants.items():
             try:
                 contestant = prepare()
@@ -103,7 +104,7 @@ class Stopwatch:
                     for _ in range(self.warm_up):
                         second, result = self._time(contestant, 1)
             except (Unsupported, RecordingError) as reason:
-                left_out[name] = str(reason)
+                self.left_out[name] = str(reason)
                 continue
             on_result(name, result)
             calls = max(1, min(_MOST_CALLS, round(self.shortest / max(second, 1e-9))))
@@ -117,12 +118,15 @@ class Stopwatch:
                 if index >= rounds:
                     seconds[name].append(float("nan"))
                     continue
-                with _turn_of(contestant), _starting_elsewhere(chance):
+                # Memory is held, so that what is taken next lies elsewhere: steps of a cache line, 2 MiB at most.
+                held = [torch.empty(16 * chance.randrange(1, 2**15)) for _ in range(3)]
+                with _turn_of(contestant):
                     elapsed, result = self._time(contestant, calls)
+                del held
                 seconds[name].append(elapsed / calls)
                 on_result(name, result)
             self.on_round()
-        return {name: Times(tuple(values)) for name, values in seconds.items()}, left_out
+        return {name: Times(tuple(values)) for name, values in seconds.items()}
 
     def _time(self, contestant: Contestant, calls: int) -> tuple[float, Any]:
         started = self.clock()
@@ -133,16 +137,6 @@ class Stopwatch:
 
 def _turn_of(contestant: Contestant) -> AbstractContextManager[object]:
     return contestant if isinstance(contestant, AbstractContextManager) else nullcontext()
-
-
-@contextmanager
-def _starting_elsewhere(chance: random.Random) -> Iterator[None]:
-    """Hold some memory, so that what is taken next lies at other addresses than it did the last time."""
-    held = [torch.empty(16 * chance.randrange(1, 2**15)) for _ in range(3)]  # steps of a cache line, 2 MiB at most
-    try:
-        yield
-    finally:
-        held.clear()
 
 
 @contextmanager

@@ -29,24 +29,18 @@ FOLDER = Path(__file__).parents[1] / "results"
 _NOTHING = "–"
 
 
-def markdown_table(lines: Sequence[Sequence[str]], *, padded: bool = False) -> str:
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
     """Lines of text as a Markdown table, the headings first.
 
-    Args:
-        lines: As many texts in each.
-        padded: Whether columns are as wide as their widest text, which also reads well on a terminal.
-
     Example:
-        >>> print(markdown_table([["set", "images"], ["digits", "1,797"]], padded=True))
-        | set    | images |
-        |--------|--------|
-        | digits | 1,797  |
+        >>> print(markdown_table([["set", "images"], ["digits", "1,797"]]))
+        | set | images |
+        |---|---|
+        | digits | 1,797 |
     """
     escaped = [[text.replace("|", r"\|").replace("\n", " ") for text in line] for line in lines]
-    widths = [max(map(len, column)) if padded else 0 for column in zip(*escaped, strict=True)]
-    shown = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in escaped]
-    shown.insert(1, "".join("|" + "-" * max(width + 2, 3) for width in widths) + "|")
-    return "\n".join(shown)
+    shown = ["| " + " | ".join(line) + " |" for line in escaped]
+    return "\n".join([shown[0], "|" + "---|" * len(lines[0]), *shown[1:]])
 
 
 def aligned_table(lines: Sequence[Sequence[str]]) -> str:
@@ -196,19 +190,18 @@ class Record:
         text = json.dumps(_without_nan(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         return write_text(folder / f"{self.name}.json", text)
 
-    def page(self, *, comment: str = "", folder: str = "", level: int = 1) -> str:
+    def page(self, *, comment: str = "", folder: str = "") -> str:
         """The record as Markdown: notes, tables, figures, and where the numbers come from.
 
         Args:
             comment: What the numbers mean, below the notes.
             folder: Where figures and JSON file lie, as seen from the page; with a slash at its end.
-            level: Of the heading.
         """
-        parts = ["#" * level + f" {self.title}"]
+        parts = [f"# {self.title}"]
         parts += [f"**{' '.join(self.notes)}**"] if self.notes else []
         parts += [comment.strip()] if comment else []
         for table in self.tables:
-            parts += [f"{'#' * (level + 1)} {table.title}", table.markdown()]
+            parts += [f"## {table.title}", table.markdown()]
             parts += [table.note] if table.note else []
         parts += [f"![{Path(figure).stem.replace('_', ' ')}]({folder}{figure})" for figure in self.figures]
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())

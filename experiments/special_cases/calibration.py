@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from experiments.special_cases.recovery import pair_loss
 from inference.fitting.kl_objective import KLObjective
-from inference.fitting.targets import TargetRule
+from inference.fitting.targets import ExponentialMovingAverage
 from inference.judging.calibration import CalibrationBins, calibration_bins
 from models.networks import PowerSphericalHead
 from models.vi_simsiam import relative_concentration
@@ -60,15 +60,15 @@ def observe(count: int, dim: int, seed: int) -> Observations:
     return Observations(latent, observed, covariates, resultant)
 
 
-class _Columns(nn.Module):
-    """Some columns of a view."""
+class _Latent(nn.Module):
+    """The last columns of a view."""
 
-    def __init__(self, first: int, last: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.first, self.last = first, last
+        self.dim = dim
 
     def forward(self, view: Tensor) -> Tensor:
-        return view[:, self.first : self.last]
+        return view[:, -self.dim :]
 
 
 class _DirectionAndConcentration(nn.Module):
@@ -76,28 +76,20 @@ class _DirectionAndConcentration(nn.Module):
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
-        self.dim = dim
+        self.columns = [dim, COVARIATES, dim]
         self.concentration = nn.Sequential(
             nn.Linear(COVARIATES, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
         )
 
-    def forward(self, seen: Tensor) -> Tensor:
-        return torch.cat([seen[:, : self.dim], self.concentration(seen[:, self.dim :])], dim=-1)
-
-
-class _Given(TargetRule):
-    """The guide of the pair as it is: it has no parameters."""
-
-    def guide(self, pair: MultiViewPair) -> MultiViewGuide:
-        return pair.guide
+    def forward(self, view: Tensor) -> Tensor:
+        direction, covariates, _ = view.split(self.columns, dim=-1)
+        return torch.cat([direction, self.concentration(covariates)], dim=-1)
 
 
 def pair_of(dim: int, width: int = 32) -> MultiViewPair:
     """The pair: its model sees direction and covariates, its guide the latent."""
-    seen = dim + COVARIATES
     head = PowerSphericalHead(_DirectionAndConcentration(dim, width), relative_concentration)
-    model = MultiViewModel(_Columns(0, seen), head)
-    return MultiViewPair(dim, model, MultiViewGuide(_Columns(seen, seen + dim))).double()
+    return MultiViewPair(dim, MultiViewModel(nn.Identity(), head), MultiViewGuide(_Latent(dim))).double()
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ def calibrate(
     torch.manual_seed(seed)
     pair = pair_of(dim)
     before = judge(pair, test, bins)
-    loss = pair_loss(pair, _Given(), KLObjective("all"))
+    loss = pair_loss(pair, ExponentialMovingAverage(1.0), KLObjective("all"))  # the target does not move
     optimizer = torch.optim.Adam(pair.model.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     views = data.views()

@@ -10,10 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmarks.references import von_mises_fisher_reference
-from experiments.special_cases.plain import backbones
-from experiments.special_cases.plain import byol as plain_byol
-from experiments.special_cases.plain import simsiam as plain_simsiam
-from experiments.special_cases.plain import vi_simsiam as plain_vi_simsiam
+from experiments.special_cases import plain
 from experiments.special_cases.recovery import Sgd, Training, Views, encoder_parts, pair_loss
 from inference.fitting.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
 from models.byol import BYOL
@@ -53,7 +50,7 @@ class Size:
 SIZES = {
     "small": Size(
         lambda: small_convolutional_backbone(1, width=8),
-        lambda: backbones.small(8),
+        lambda: plain.small_backbone(8),
         features=32,
         dim=32,
         hidden=8,
@@ -69,7 +66,7 @@ SIZES = {
     # 3e-12 after 100.
     "resnet18": Size(
         lambda: resnet18_backbone(small_images=True, channels=1),
-        backbones.resnet18_for_small_images,
+        plain.resnet18_for_small_images,
         features=512,
         dim=256,
         hidden=64,
@@ -99,7 +96,8 @@ def of_pair(
     objective = pair_loss(pair, rule)
     target = [] if pair.guide.network is pair.model.encoder else encoder_parts(pair.guide.network)
     parts = [*encoder_parts(pair.model.encoder), predictor_network(pair), *target]
-    return Training(lambda views: objective(views) / per, parts, sgd, lambda: rule.update(pair), scale, shift)
+    networks = nn.ModuleList(parts)
+    return Training(lambda views: objective(views) / per, networks, sgd, lambda: rule.update(pair), scale, shift)
 
 
 def simsiam(size: Size, seed: int, *, concentration: float = 1.0) -> tuple[Training, Training]:
@@ -116,24 +114,23 @@ def simsiam(size: Size, seed: int, *, concentration: float = 1.0) -> tuple[Train
 
 def published_simsiam(size: Size, ours: Training) -> Training:
     """SimSiam as published, from the weights of a pair."""
-    plain = plain_simsiam.SimSiam(size.plain_backbone(), size.features, size.dim, size.hidden)
-    return _published(plain, size.sgd, ours)
+    return _published(plain.SimSiam(size.plain_backbone(), size.features, size.dim, size.hidden), size.sgd, ours)
 
 
 def byol(size: Size, seed: int) -> tuple[Training, Training]:
     r"""The pair at κ = 1 and BYOL. $2(\mathrm{objective} + 2\log C(1)) + 4 = \mathrm{BYOL}$ an image (C1)."""
     rule, log_c = ExponentialMovingAverage(0.99), log_vmf_normalizer(size.dim, 1.0)
     ours = of_pair(initial(BYOL, size, seed), rule, size.sgd, per=0.5, shift=-4 * log_c - 4)
-    plain = plain_byol.BYOL(size.plain_backbone(), size.features, size.dim, size.hidden, rule.momentum)
-    return ours, _published(plain, size.sgd, ours, update=plain.update_target)
+    published = plain.BYOL(size.plain_backbone(), size.features, size.dim, size.hidden, rule.momentum)
+    return ours, _published(published, size.sgd, ours, update=published.update_target)
 
 
 def vi_simsiam(size: Size, seed: int) -> tuple[Training, Training]:
     """The pair and Algorithm 1: the same number, which both trainings minimise in nats per dimension of the sphere."""
     unit = size.dim - 1
     ours = of_pair(initial(VISimSiam, size, seed), StopGradientCopy(), size.sgd, per=unit)
-    plain = plain_vi_simsiam.VISimSiam(size.plain_backbone(), size.features, size.dim, size.hidden)
-    return ours, _published(plain, size.sgd, ours, per=unit)
+    published = plain.VISimSiam(size.plain_backbone(), size.features, size.dim, size.hidden)
+    return ours, _published(published, size.sgd, ours, per=unit)
 
 
 def log_vmf_normalizer(dim: int, concentration: float) -> float:
@@ -142,15 +139,14 @@ def log_vmf_normalizer(dim: int, concentration: float) -> float:
 
 
 def _published(
-    plain: Any, sgd: Sgd, ours: Training, *, per: float = 1.0, update: Callable[[], object] = lambda: None
+    algorithm: Any, sgd: Sgd, ours: Training, *, per: float = 1.0, update: Callable[[], object] = lambda: None
 ) -> Training:
     """A published algorithm, whose networks are in the order of the pair's parts, from the pair's weights."""
-    plain.double()
+    networks = nn.ModuleList(algorithm.double().children())
+    networks.load_state_dict(ours.parts.state_dict())
 
     def loss(views: Views) -> Tensor:
-        nats: Tensor = plain.loss(*views)
+        nats: Tensor = algorithm.loss(*views)
         return nats / per
 
-    training = Training(loss, list(plain.children()), sgd, update)
-    training.start_from(ours)
-    return training
+    return Training(loss, networks, sgd, update)

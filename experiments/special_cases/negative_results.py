@@ -128,7 +128,7 @@ def with_pairs(pairs: Pairs, seed: int, *, steps: int = 300, dim: int = 32) -> O
 
 
 def _trained(pair: MultiViewPair, loss: Callable[[Views], Tensor], steps: int, seed: int) -> Outputs:
-    training = Training(lambda views: loss(views) / 2, [pair.model], Sgd(0.1, 0.9, 1e-3))
+    training = Training(lambda views: loss(views) / 2, nn.ModuleList([pair.model]), Sgd(0.1, 0.9, 1e-3))
     losses_of(training, digit_views(steps, batch_size=128, seed=seed))
     return outputs_of(pair)
 

@@ -6,10 +6,10 @@ batch normalisation are compared, in float64.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
@@ -59,40 +59,28 @@ class Training:
     """
 
     loss: Callable[[Views], Tensor]
-    parts: Sequence[nn.Module]
+    parts: nn.ModuleList
     sgd: Sgd
     update: Callable[[], object] = lambda: None
     scale: float = 1.0
     shift: float = 0.0
 
-    def parameters(self) -> list[nn.Parameter]:
-        """All parameters, trainable or not."""
-        return [parameter for part in self.parts for parameter in part.parameters()]
-
     def trainable(self) -> list[nn.Parameter]:
         """The parameters that the optimiser moves."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [parameter for parameter in self.parts.parameters() if parameter.requires_grad]
 
-    def buffers(self) -> list[Tensor]:
-        """Running statistics of batch normalisation."""
-        return [buffer for part in self.parts for buffer in part.buffers()]
-
-    def backward(self, optimizer: torch.optim.Optimizer, views: Views) -> float:
-        """Fresh gradients of the loss on a batch; returns the loss."""
-        optimizer.zero_grad()
+    def backward(self, views: Views) -> tuple[float, list[Tensor]]:
+        """Fresh gradients on a batch, which every trainable parameter has; returns loss and gradients as compared."""
         loss = self.loss(views)
-        loss.backward()
-        return loss.item()
+        gradients = torch.autograd.grad(loss, self.trainable())
+        for parameter, gradient in zip(self.trainable(), gradients, strict=True):
+            parameter.grad = gradient
+        return (loss.item() - self.shift) / self.scale, [gradient / self.scale for gradient in gradients]
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Take the step, and do what follows it."""
         optimizer.step()
         self.update()
-
-    def start_from(self, other: Training) -> None:
-        """Take over the other training's weights and buffers; their names have to agree."""
-        for part, source in zip(self.parts, other.parts, strict=True):
-            part.load_state_dict(source.state_dict())
 
 
 @dataclass(frozen=True)
@@ -111,18 +99,16 @@ def steps_of(ours: Training, published: Training, batches: Iterable[Views]) -> I
     """Train both on the same batches and compare them after each step."""
     optimizers = [training.sgd.optimizer(training.trainable()) for training in (ours, published)]
     for views in batches:
-        both = list(zip((ours, published), optimizers, strict=True))
-        losses = [(one.backward(optimizer, views) - one.shift) / one.scale for one, optimizer in both]
-        gradient = _largest_difference(_gradients(ours), _gradients(published))
-        for training, optimizer in both:
+        (mine, my_gradients), (its, its_gradients) = ours.backward(views), published.backward(views)
+        for training, optimizer in zip((ours, published), optimizers, strict=True):
             training.step(optimizer)
         yield Step(
-            losses[0],
-            losses[1],
-            abs(losses[0] - losses[1]),
-            gradient,
-            _largest_difference(ours.parameters(), published.parameters()),
-            _largest_difference(ours.buffers(), published.buffers()),
+            mine,
+            its,
+            abs(mine - its),
+            _largest_difference(my_gradients, its_gradients),
+            _largest_difference(ours.parts.parameters(), published.parts.parameters()),
+            _largest_difference(ours.parts.buffers(), published.parts.buffers()),
         )
 
 
@@ -130,33 +116,20 @@ def losses_of(training: Training, batches: Iterable[Views]) -> list[float]:
     """Train one alone."""
     optimizer, losses = training.sgd.optimizer(training.trainable()), []
     for views in batches:
-        losses.append(training.backward(optimizer, views))
+        losses.append(training.backward(views)[0])
         training.step(optimizer)
     return losses
 
 
-def _gradients(training: Training) -> list[Tensor]:
-    gradients = []
-    for parameter in training.trainable():
-        if parameter.grad is None:
-            raise AssertionError("every trainable parameter has a gradient")
-        gradients.append(parameter.grad / training.scale)
-    return gradients
-
-
 @torch.no_grad()
-def _largest_difference(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+def _largest_difference(left: Iterable[Tensor], right: Iterable[Tensor]) -> float:
     differences = [(x.double() - y.double()).abs().max() for x, y in zip(left, right, strict=True)]
     return float(torch.stack(differences).max())  # NaN stays NaN, and fails every comparison
 
 
 def largest_differences(steps: Sequence[Step]) -> dict[str, float]:
     """The largest difference over all steps, for each of `TOLERANCES`; NaN if one is."""
-    worst = {}
-    for name in TOLERANCES:
-        values = [asdict(step)[name] for step in steps]
-        worst[name] = math.nan if any(math.isnan(value) for value in values) else max(values)
-    return worst
+    return {name: float(np.max([getattr(step, name) for step in steps])) for name in TOLERANCES}
 
 
 def is_recovered(steps: Sequence[Step]) -> bool:

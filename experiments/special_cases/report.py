@@ -15,13 +15,6 @@ from experiments.verification import ledger, trajectories
 from experiments.verification.lab import Lab
 from experiments.verification.report import plain
 
-_HEADINGS = {
-    "loss": "loss, every step",
-    "gradient": "gradient, every step",
-    "weights": "weights, every step",
-    "buffers": "batch-normalisation buffers, every step",
-}
-
 
 @dataclass(frozen=True)
 class Method:
@@ -85,11 +78,11 @@ def run(options: argparse.Namespace) -> int:
         figures=(f"{name}.png",),
         details={
             "recovered": recovered,
-            "limits": [{"claim": limit.claim.id, "holds": limit.passed, **asdict(limit.outcome)} for limit in limits],
+            "limits": [{"claim": one.claim.id, "holds": one.passed, **asdict(one.outcome)} for one in limits],
             "steps": [asdict(step) for step in steps],
         },
     )
-    print("Saved:", f"  {record.save(folder)}", f"  {save_figure(figure, folder / record.figures[0])}", sep="\n")
+    print("Saved:", record.save(folder), save_figure(figure, folder / record.figures[0]), sep="\n  ")
     print(f"\n{method.name} {'is' if recovered else 'is NOT'} recovered within the tolerances.")
     return 0 if recovered and all(limit.passed for limit in limits) else 1
 
@@ -97,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
 def difference_table(steps: Sequence[Step]) -> Table:
     """The largest differences beside what is allowed."""
     rows = {
-        _HEADINGS[name]: {
+        f"{name}, every step": {
             "measured": Cell(value, form=".1e"),
             "allowed": Cell(TOLERANCES[name], form=".0e"),
             "verdict": Cell(text="agrees" if value <= TOLERANCES[name] else "DIFFERS"),

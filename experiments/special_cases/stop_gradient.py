@@ -36,13 +36,7 @@ def target_path_error(seed: int) -> float:
 
 def gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     """All derivatives in one vector, zero where a parameter does not matter."""
-    parts = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return torch.cat(
-        [
-            (torch.zeros_like(parameter) if part is None else part).flatten()
-            for parameter, part in zip(parameters, parts, strict=True)
-        ]
-    )
+    return nn.utils.parameters_to_vector(torch.autograd.grad(loss, parameters, materialize_grads=True))
 
 
 def turning_pair() -> tuple[MultiViewPair, Views]:
@@ -67,7 +61,7 @@ def losses_of_gradient_descent(*, stopped: bool, steps: int = 100, learning_rate
     """The loss along plain gradient descent on the same views at every step, from `turning_pair`."""
     pair, views = turning_pair()
     loss = pair_loss(pair, StopGradientCopy() if stopped else NoStopGradient())
-    training = Training(loss, [pair.model], Sgd(learning_rate, 0.0, 0.0))
+    training = Training(loss, nn.ModuleList([pair.model]), Sgd(learning_rate, 0.0, 0.0))
     return losses_of(training, repeat(views, steps))
 
 

@@ -20,7 +20,7 @@ from experiments.studies.plan import Plan, Scale, rows, set_label
 
 
 def carry_through(
-    study: Study, options: argparse.Namespace, prepare: Callable[[Sequence[Any]], object], **workers: int
+    study: Study, options: argparse.Namespace, prepare: Callable[[Sequence[Any]], object], workers: Workers
 ) -> None:
     """Read what is finished, and do the rest.
 
@@ -28,7 +28,7 @@ def carry_through(
         study: The runs.
         options: What `StudyParser` has parsed.
         prepare: Checks what the runs that are left need, before processes start.
-        workers: More about the processes, see `Workers`.
+        workers: Where they are done.
 
     Raises:
         ValueError: If nothing is finished in the end.
@@ -38,15 +38,14 @@ def carry_through(
         print(f"{count} runs, of which {count - len(left)} are finished", flush=True)
         if left and not options.table_only:
             prepare(left)
-            jobs = options.jobs or (None if options.scheduler else cores())
-            study.work(Workers(jobs, options.scheduler, **workers))
+            study.work(workers)
     if not study.results:
         why = "".join(f": {failure}" for failure in [*study.failures.values()][:1])
         raise ValueError(f"{options.out} holds no finished run to make a table of{why}")
 
 
-def planned(options: argparse.Namespace, study: str = "table1", *, tuned: bool = True) -> tuple[Plan, dict[str, int]]:
-    """The plan that the options ask for, and what `Workers` has to know of the machine.
+def planned(options: argparse.Namespace, study: str = "table1", *, tuned: bool = True) -> tuple[Plan, Workers]:
+    """The plan that the options ask for, and who does it.
 
     The precision is bfloat16 on a GPU, and on a CPU where the scale asks for it and the processor computes with it.
 
@@ -79,13 +78,13 @@ def planned(options: argparse.Namespace, study: str = "table1", *, tuned: bool =
     return Plan(scale, chosen, sets, tuple(range(options.seeds)), options.out, machine, tune_on), workers
 
 
-def _machine(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, int]]:
+def _machine(options: argparse.Namespace) -> tuple[dict[str, Any], Workers]:
     gpus = torch.cuda.device_count() if options.device != "cpu" else 0
     if options.device == "gpu" and not gpus:
         raise ValueError("--device gpu: PyTorch sees none here")
-    options.jobs = options.jobs or (RUNS_A_GPU * gpus or None)
+    jobs = options.jobs or RUNS_A_GPU * gpus or (None if options.scheduler else cores())
     # More than one thread on a CPU is slower for networks as small as those that suit it.
-    threads = max(1, cores() // options.jobs) if gpus else 1
+    threads = max(1, cores() // jobs) if gpus and jobs else 1
     machine = {
         "data.root": options.root,
         "data.download": options.download,
@@ -98,7 +97,7 @@ def _machine(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, int
         machine |= {"engine.precision": "bf16-mixed", "engine.compile": True}
     elif not torch.cpu._is_avx512_bf16_supported():  # noqa: SLF001  # and there is no public question
         machine |= {"engine.precision": "32"}
-    return machine, {"threads": threads, "gpus": gpus}
+    return machine, Workers(jobs, options.scheduler, threads, gpus)
 
 
 def cores() -> int:

@@ -98,15 +98,16 @@ class Study:
         """Do all that is left."""
         from experiments.studies.worker import Process  # noqa: PLC0415  # who does without Dask need not have it
 
-        left = len(self.everything) - len(self.results)
-        jobs = min(workers.jobs or left, left)
-        print(f"{left} runs to do, {jobs} at once{self._time_left(jobs)}", flush=True)
-        with _cluster(workers, jobs) as client:
+        left = [run for run in self.everything if run.name not in self.results]
+        jobs = min(workers.jobs or len(left), len(left))
+        print(f"{len(left)} runs to do, {jobs} at once", flush=True)
+        epochs = sum(run.epochs for run in left)
+        with _cluster(workers, jobs) as client, tqdm(total=epochs, unit="epoch", smoothing=0) as bar:
             client.register_plugin(Process(workers.gpus, _SECONDS_TO_SAVE))
             for stage in self.stages:
-                self._do(client, [run for run in stage(self.results) if run.name not in self.results], jobs)
+                self._do(client, [run for run in stage(self.results) if run.name not in self.results], jobs, bar)
 
-    def _do(self, client: Client, runs: Iterable[Run], jobs: int) -> None:
+    def _do(self, client: Client, runs: Iterable[Run], jobs: int, bar: tqdm) -> None:
         from distributed import KilledWorker, as_completed  # noqa: PLC0415
         from distributed.client import FutureCancelledError  # noqa: PLC0415
 
@@ -133,22 +134,15 @@ class Study:
                     self.results[run.name] = result
                     said = f"{self.say(result)}, {tqdm.format_interval(sum(result['seconds'].values()))}"
                 ended = f"{len(self.results) + len(self.failures)}/{len(self.everything)}"
-                print(f"[{ended}{self._time_left(jobs)}] {run.title}: {said}", flush=True)
+                bar.clear()
+                print(f"[{ended}] {run.title}: {said}", flush=True)
+                bar.update(run.epochs)
                 done.update(begin(1))
         except BaseException:
             # Ctrl-C above all: trainings end after their step, with their state saved.
             client.cancel(list(running))
             client.run(interrupt_all, _SECONDS_TO_SAVE, on_error="ignore")
             raise
-
-    def _time_left(self, jobs: int) -> str:
-        """From the finished runs, by the epoch."""
-        known = [run for run in self.everything if run.name in self.results and run.epochs]
-        left = sum(run.epochs for run in self.everything if run.name not in {**self.results, **self.failures})
-        if not known or not left:
-            return ""
-        seconds = sum(sum(self.results[run.name]["seconds"].values()) for run in known)
-        return f", about {tqdm.format_interval(seconds / sum(run.epochs for run in known) * left / jobs)} left"
 
 
 def keep(folder: Path, result: Result) -> Result:

@@ -1,4 +1,4 @@
-"""One training of the recipes: trained and judged as a row of table 1; then the tests of its κ, whose results are kept.
+"""One training of the recipes: trained and judged as a row of table 1, then the tests of its κ.
 
 κ is trained to say how well one view predicts another. Whether it should fall with a degradation is therefore no
 matter of opinion: it should where the mean direction μ of the degraded image's expert lies further from what the
@@ -8,20 +8,18 @@ expect of it that it sees the degradation.
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.evaluation.uncertainty.ensemble import with_ensemble
-from experiments.evaluation.uncertainty.measures import measure
+from experiments.evaluation.uncertainty.measures import measure, measures
 from experiments.evaluation.uncertainty.observations import FreshViews, Observations, chosen_images, observe
-from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
+from experiments.evaluation.uncertainty.rivals import KAPPA
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, middles, random_view
 from experiments.images.degradations import DEGRADATIONS
 from experiments.images.device_images import DeviceImages
@@ -29,86 +27,31 @@ from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import load_pretrained
 from experiments.pretraining.images import open_part
 from experiments.studies import training
-from experiments.studies.engine import Result
-from experiments.studies.plan import PLAIN, Plan, Training
-from inference.fitting.checkpointing import CheckpointError, replace_file
+from experiments.studies.engine import Result, keep
+from experiments.studies.plan import PLAIN, Training
 from inference.judging.uncertainty import severity_correlations, spearman
-from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
-
-SEEN = "observations.pt"
-"""File in a run's folder."""
 
 VIEWS = 4
 _STREAM = 20
 MEAN, UNTOUCHED = "mean", "untouched"
 FALL, AGREEMENT, EXCESS = "fall of the cosine", "κ with the cosine", "ρ(κ) − cosine"
 
-Tests = dict[str, dict[str, float]]
-"""Measure and uncertainty to value."""
-
-
-@dataclass(frozen=True)
-class Questions:
-    """The tests of every encoder.
-
-    Attributes:
-        images: Of the validation images and of each foreign set, at most; the same for every encoder.
-        foreign: Other sets, names or folders, for U5.
-        seed: Of the choice of images, the degradations and the views.
-    """
-
-    images: int = 1000
-    foreign: tuple[str, ...] = ()
-    seed: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What is kept of an encoder.
-
-    Attributes:
-        questions: What was asked.
-        observations: What the measures U1 to U8 are computed from.
-        predicted: Cosines of what degraded images predict and what their views turn out to be, by degradation.
-        seconds: That it took.
-    """
-
-    questions: Questions
-    observations: Observations
-    predicted: dict[str, Tensor]
-    seconds: float
+Questions = Mapping[str, Any]
+"""How many `images` of each set are looked at, at most, and the `foreign` sets, names or folders, for U5."""
 
 
 def carry_out(run: Training, *, questions: Questions) -> Result:
-    """Train and judge as table 1 does, unless that is finished, and look."""
-    result = training.finished(run) or training.carry_out(run)
-    seen = _look(run, questions)
-    replace_file(Path(run.config.out) / SEEN, lambda path: torch.save(seen, path))
-    return _together(result, seen)
+    """Train and judge as table 1 does, unless that is finished, and add the tests of κ to what is kept."""
+    result, began = training.finished(run) or training.carry_out(run), time.monotonic()
+    looked = _look(run, questions)
+    seconds = {**result["seconds"], "observing": time.monotonic() - began}
+    return keep(Path(run.config.out), {**result, **looked, "questions": questions, "seconds": seconds})
 
 
 def finished(run: Training, *, questions: Questions) -> Result | None:
-    """The kept result, with `tests` beside its measures; `None` if there is none, or other questions were asked."""
-    result, seen = training.finished(run), seen_of(run)
-    return None if result is None or seen is None or seen.questions != questions else _together(result, seen)
-
-
-def seen_of(run: Training) -> Seen | None:
-    """What was seen of a run; `None` if nothing was.
-
-    Raises:
-        CheckpointError: If the file is damaged.
-    """
-    path = Path(run.config.out) / SEEN
-    ours: list[Any] = [Seen, Questions, Observations, FreshViews, PowerSpherical, VonMisesFisher]
-    try:
-        with torch.serialization.safe_globals(ours):  # tensors and these: nothing runs that a file says
-            seen = torch.load(path, weights_only=True)
-    except FileNotFoundError:
-        return None
-    except (RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}): delete it, or give another --out") from error
-    return seen if isinstance(seen, Seen) else None
+    """The kept result with its tests; `None` if there is none, or other questions were asked."""
+    result = training.finished(run)
+    return result if result is not None and result.get("questions") == questions else None
 
 
 def prepare(runs: Sequence[Training], questions: Questions) -> None:
@@ -117,34 +60,12 @@ def prepare(runs: Sequence[Training], questions: Questions) -> None:
     Raises:
         ImageSetError: If one is missing, or a foreign one has other channels than the encoders take.
     """
-    for name in questions.foreign:
+    for name in questions["foreign"]:
         open_part(_other_set(runs[0].config, name).data, "val")
     training.prepare(runs)
 
 
-def add_ensembles(plan: Plan, results: Mapping[str, Result]) -> None:
-    """Add to the tests of each recipe the κ that is made of all its seeds."""
-    for row in plan.rows:
-        runs = [run for run in plan.runs({}) if run.row == row and run.name in results]
-        seen = [each.observations for run in runs if (each := seen_of(run)) is not None]
-        if len(seen) > 1 and all(KAPPA in each.names for each in seen):
-            for run, joined in zip(runs, with_ensemble(seen), strict=True):
-                for name, of in _measured(joined).items():
-                    results[run.name]["tests"].setdefault(name, {}).update(of)
-
-
-def _together(result: Result, seen: Seen) -> Result:
-    tests = {**_measured(seen.observations), **predictions(seen.observations, seen.predicted)}
-    return {**result, "tests": tests, "seconds": {**result["seconds"], "observing": seen.seconds}}
-
-
-def _measured(observations: Observations) -> Tests:
-    # One resample, whose interval nobody reads: intervals are those over seeds.
-    found = measure(observations, resamples=1)
-    return {name: {u: estimate.value for u, estimate in of.items()} for name, of in found.items()}
-
-
-def predictions(observations: Observations, predicted: Mapping[str, Tensor]) -> Tests:
+def predictions(observations: Observations, predicted: Mapping[str, Tensor]) -> dict[str, float]:
     """How well degraded images predict their views, and how well κ predicts that.
 
     Args:
@@ -163,7 +84,7 @@ def predictions(observations: Observations, predicted: Mapping[str, Tensor]) -> 
         each = [found[f"{name}: {what}"] for name in predicted if f"{name}: {what}" in found]
         if each:
             found[f"{MEAN}: {what}"] = sum(each) / len(each)
-    return {name: {KAPPA: value, TWO_VIEWS: value} for name, value in found.items()}
+    return found
 
 
 def promised_too_much(fresh: FreshViews, concentration: Tensor, cosines: Tensor) -> Tensor:
@@ -180,29 +101,26 @@ def promised_too_much(fresh: FreshViews, concentration: Tensor, cosines: Tensor)
     return excess
 
 
-def _look(run: Training, questions: Questions) -> Seen:
-    began, config, device = time.monotonic(), run.config, training.device_of(run.config)
+def _look(run: Training, questions: Questions) -> Result:
+    config, device = run.config, training.device_of(run.config)
     train, test = (training.decoded_images(config, part, device) for part in training.PARTS)
-    subject = Subject.of(load_pretrained(config.out).pair, config, device)
+    foreign = {
+        Path(name).name: training.decoded_images(_other_set(config, name), "val", device)
+        for name in questions["foreign"]
+    }
+    subject, images = Subject.of(load_pretrained(config.out).pair, config, device), questions["images"]
     # Where there is no κ the cosine of two views takes its place; beside κ it is shown once.
     two_views = not config.method.predicts_concentration or (run.row is not None and run.row.key == PLAIN)
-    observations = observe(
-        subject,
-        train,
-        test,
-        {
-            Path(name).name: training.decoded_images(_other_set(config, name), "val", device)
-            for name in questions.foreign
+    seen = observe(subject, train, test, foreign, images=images, progress=False, two_views=two_views)
+    # One resample, whose interval nobody reads: intervals are those over seeds.
+    found = measure(seen, resamples=1)
+    return {
+        "tests": {name: {u: estimate.value for u, estimate in of.items()} for name, of in found.items()},
+        "predicting": predictions(seen, predicted_cosines(subject, test, chosen_images(len(test), images, 0))),
+        "aims": {
+            one.name: (one.aim, one.at_most, one.interval_beyond) for one in measures(seen) if one.aim is not None
         },
-        images=questions.images,
-        seed=questions.seed,
-        progress=False,
-        two_views=two_views,
-    )
-    chosen = chosen_images(len(test), questions.images, questions.seed)
-    return Seen(
-        questions, observations, predicted_cosines(subject, test, chosen, questions.seed), time.monotonic() - began
-    )
+    }
 
 
 def _other_set(config: PretrainConfig, name: str) -> PretrainConfig:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse import Namespace
+
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.studies.engine import Result, Run
 from experiments.studies.options import ROWS, SCALES
@@ -141,13 +143,11 @@ class Plan:
         for seed in self.seeds:
             for name in self.sets:
                 for row in self.rows:
-                    changes = dict(row.changes)
-                    if row.rate is not None:
-                        if (name, row.rate) not in rates:
-                            continue
-                        changes["training.learning_rate"] = rates[name, row.rate]
-                    run, title = run_name(name, row.key, seed), f"{set_label(name)}, {row.label}, seed {seed}"
-                    yield self._training(run, title, name, row.method, changes, seed, row)
+                    rate = rates.get((name, row.rate or ""))
+                    if row.rate is None or rate is not None:
+                        changes = row.changes if rate is None else {**row.changes, "training.learning_rate": rate}
+                        run, title = run_name(name, row.key, seed), f"{set_label(name)}, {row.label}, seed {seed}"
+                        yield self._training(run, title, name, row.method, changes, seed, row)
 
     def everything(self) -> list[Training]:
         """Tuning and table; where a rate is not chosen yet, with some rate of the grid."""
@@ -186,7 +186,8 @@ class Plan:
         row: Row | None = None,
     ) -> Training:
         dotted = {"data.name": name, **self.scale.base, **self.machine, **ROWS["methods"][method], **changes}
-        config = PretrainConfig.from_dict({**nested(dotted), "seed": seed, "out": str(self.out / run)})
+        dotted |= {"seed": seed, "out": str(self.out / run)}
+        config = PretrainConfig.from_dict(Namespace(dotted).as_dict())  # type: ignore[no-untyped-call]
         epochs = config.training.epochs if row is None or row.kind == "trained" else 0
         return Training(run, title, epochs, config, ProbeSettings(**self.scale.probe, seed=seed), row)
 
@@ -209,23 +210,6 @@ def set_label(name: str) -> str:
         ('flowers', 'imagenette')
     """
     return Path(name).name
-
-
-def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted names as dictionaries in one another, for `PretrainConfig.from_dict`.
-
-    Example:
-        >>> nested({"data.name": "digits", "data.channels": 1, "seed": 3})
-        {'data': {'name': 'digits', 'channels': 1}, 'seed': 3}
-    """
-    made: dict[str, Any] = {}
-    for name, value in dotted.items():
-        *groups, last = name.split(".")
-        place = made
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[last] = value
-    return made
 
 
 def best_rate(accuracies: Mapping[float, float]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -113,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     plan, workers = planned(options, tuned=options.minutes is None)
     if options.minutes is None:
         study = trainings(plan)
-        carry_through(study, options, prepare, **workers)
+        carry_through(study, options, prepare, workers)
     else:
         # Compiling would take more of the time than it saves, and so would a cache on the disk.
         quick = replace(plan, machine={**plan.machine, "engine.compile": False, "data.cache": None})
@@ -137,28 +138,26 @@ def table1(name: str, plan: Plan, study: Study, command: str, note: str = "") ->
     rates, edges = plan.rates(study.results), (plan.scale.rates[0], plan.scale.rates[-1])
     at_edge = [f"{method} on {set_label(group)}" for (group, method), rate in rates.items() if rate in edges]
     notes = [note, f"The chosen learning rate is at the edge of the grid for {', '.join(at_edge)}." if at_edge else ""]
+    named = "{1}: {0}" if len(plan.sets) > 1 else "{0}, {1}"
     main: dict[str, dict[str, Cell]] = {row.label: {} for row in plan.rows}
-    more, panels, columns = [], {}, []
+    more, panels = [], {}
     for group in plan.sets:
         outcome, label = Outcome(plan, study, group), set_label(group)
-        named = "{1}: {0}" if len(plan.sets) > 1 else "{0}, {1}"
-        shown: Columns = {named.format(TOP1, label): _TOP1, named.format(DIFFERENCE, label): (_TOP1, REFERENCE)}
-        columns += [*shown]
-        panels[label] = {row.label: outcome.cells(row, {TOP1: _TOP1})[TOP1] for row in plan.rows}
-        for row in plan.rows:
-            main[row.label] |= outcome.cells(row, shown)
+        of_set = outcome.table("", {TOP1: _TOP1, DIFFERENCE: (_TOP1, REFERENCE)}, "").rows
+        panels[label] = {row: cells[TOP1] for row, cells in of_set.items()}
+        for row, cells in of_set.items():
+            main[row] |= {named.format(column, label): cell for column, cell in cells.items()}
         more.append(outcome.table(f"More on {label}", _MORE, _about_probe(plan, study), digits=2))
+    columns = tuple(named.format(column, label) for label in panels for column in (TOP1, DIFFERENCE))
     about_main = f"Percent. {about(plan)} {ROWS['legends']['table1']}"
     tables = (
-        Table("Linear evaluation on the validation images", tuple(columns), main, about_main, digits=1),
+        Table("Linear evaluation on the validation images", columns, main, about_main, digits=1),
         *more,
         *([_tuning_table(plan, study)] if plan.tuned_methods else []),
         *(_published(**entries) for entries in ROWS["published"]),
     )
-    chosen = {f"{set_label(group)}, {method}": rate for (group, method), rate in rates.items()}
-    record = record_of(
-        name, "Table 1: linear evaluation", plan, study, command, tables, notes, {"chosen rates": chosen}
-    )
+    chosen = {"chosen rates": {f"{set_label(group)}, {method}": rate for (group, method), rate in rates.items()}}
+    record = record_of(name, "Table 1: linear evaluation", plan, study, command, tables, notes, chosen)
     return record, accuracies_figure(panels, "SimSiam")
 
 
@@ -228,24 +227,22 @@ def _about_probe(plan: Plan, study: Study) -> str:
 
 
 def _tuning_table(plan: Plan, study: Study) -> Table:
-    rows = {}
-    for group in plan.tuned_sets:
-        for method in plan.tuned_methods:
-            found, failed = plan.held_out(study.results, group, method), Cell(text="failed")
-            cells = {f"{rate:g}": Cell(100 * accuracy) for rate, accuracy in found.items()}
-            bad = [rate for rate in plan.scale.rates if tuning_name(group, method, rate) in study.failures]
-            cells |= {f"{rate:g}": failed for rate in bad}
-            if found:
-                rate = best_rate(found)
-                edge = ", at the edge" if rate in (plan.scale.rates[0], plan.scale.rates[-1]) else ""
-                cells["chosen"] = Cell(text=f"{rate:g}{edge}")
-            rows[f"{set_label(group)}, {method}"] = cells
+    rows, rates = {}, plan.scale.rates
+    for group, method in product(plan.tuned_sets, plan.tuned_methods):
+        found = plan.held_out(study.results, group, method)
+        failed = [rate for rate in rates if tuning_name(group, method, rate) in study.failures]
+        cells = {f"{rate:g}": Cell(100 * accuracy) for rate, accuracy in found.items()}
+        cells |= {f"{rate:g}": Cell(text="failed") for rate in failed}
+        if found:
+            rate = best_rate(found)
+            cells["chosen"] = Cell(text=f"{rate:g}{', at the edge' if rate in (rates[0], rates[-1]) else ''}")
+        rows[f"{set_label(group)}, {method}"] = cells
     note = (
         f"Linear evaluation, percent, on {HELD_OUT:.0%} of the training images of each class, which neither the "
         f"pretraining nor the classifier saw, after {plan.scale.tuning_epochs} epochs; one seed that the table does "
         "not use. No validation image is opened. At the edge: a rate outside of the grid may be better."
     )
-    columns = (*(f"{rate:g}" for rate in plan.scale.rates), "chosen")
+    columns = (*(f"{rate:g}" for rate in rates), "chosen")
     return Table("Choice of the learning rates", columns, rows, note, digits=1)
 
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from experiments.benchmark import main
 from experiments.benchmarks import jobs, pretrain, steps
-from experiments.benchmarks.peak_memory import peak_memory
+from experiments.benchmarks.steps import peak_memory
 from experiments.benchmarks.timing import Stopwatch, Times
-from experiments.records.record import Record
+from experiments.records.record import Cell, Record
 
 CPU = torch.device("cpu")
 
@@ -27,19 +27,19 @@ def test_peak_memory_is_what_is_held_at_once() -> None:
         del first
         return second.view(10, 100).add_(1)  # a view and an operation in place make nothing
 
-    assert peak_memory(step, CPU) == 8000
+    assert peak_memory(step, []) == 8000
 
 
-def test_peak_memory_counts_what_autograd_keeps_and_not_what_was_there() -> None:
+def test_peak_memory_counts_what_was_there_and_what_autograd_keeps() -> None:
     weights = torch.ones(1000, requires_grad=True)
 
     def step() -> None:
         (weights * 2).exp().exp().sum().backward()
         weights.grad = None
 
-    kept = 2 * 4000  # each exponential keeps its result, the product nothing
-    assert kept < peak_memory(step, CPU) <= kept + 3 * 4000
-    assert peak_memory(step, CPU) == peak_memory(step, CPU)
+    kept = 3 * 4000  # the weights, and each exponential keeps its result, the product nothing
+    assert kept < peak_memory(step, [weights]) <= kept + 3 * 4000
+    assert peak_memory(step, [weights]) == peak_memory(step, [weights])
 
 
 def test_times_have_quartiles_and_differences_of_the_same_round() -> None:
@@ -50,32 +50,25 @@ def test_times_have_quartiles_and_differences_of_the_same_round() -> None:
     assert one.difference_to(other) == 4.0
 
 
-@pytest.fixture(scope="module")
-def step_rows() -> list[steps.Row]:
-    repeats = {steps.RESNET: 1, steps.ALONE: 1}
-    networks = {steps.ALONE: steps.QUICK_NETWORKS[steps.ALONE]}
-    return steps.measure_training_steps(networks, 0, Stopwatch(CPU, 1), repeats)
-
-
-def test_the_steps_that_are_compared_are_the_same_step(step_rows: list[steps.Row]) -> None:
-    assert [row.method for row in step_rows] == ["SimSiam", "BYOL", "VI-SimSiam"]
-    for row in step_rows:
-        assert row.alignment > 1 - 1e-6, row.method
-        assert row.plain_memory > 0
+def test_the_steps_that_are_compared_are_the_same_step() -> None:
+    networks, repeats = {steps.ALONE: steps.QUICK_NETWORKS[steps.ALONE]}, {steps.ALONE: 1}
+    rows = steps.measure_training_steps(networks, 0, Stopwatch(CPU, 1), repeats)
+    assert list(rows) == [f"{method} | no backbone" for method in ("SimSiam", "BYOL", "VI-SimSiam")]
+    for method, cells in rows.items():
+        assert (cells["cosine of gradients"].value or 0) > 1 - 1e-6, method
+        assert 0.5 < (cells["memory"].value or 0) < 2, method
 
 
 def test_a_row_holds_if_it_costs_no_more_than_it_may() -> None:
-    def row(network: str, ours: float, memory: int) -> steps.Row:
-        return steps.Row("m", network, Times((ours,)), Times((0.1,)), memory, 100, 1.0)
+    def row(network: str, ours: float, memory: float) -> list[str]:
+        cells: dict[str, Cell] = steps.row(network, Times((ours,)), Times((0.1,)), memory, 1.0)
+        return [cell.show(0) for cell in cells.values()]
 
-    assert row(steps.RESNET, 0.1029, 105).holds
-    assert not row(steps.RESNET, 0.1031, 105).holds
-    assert not row(steps.RESNET, 0.1, 106).holds
-    assert row(steps.ALONE, 0.1009, 200).holds
-    assert not row(steps.ALONE, 0.1011, 100).holds
-    assert row(steps.RESNET, 0.1031, 105).cells()["holds"].show(0) == "**no**"
-    shown = [cell.show(0) for cell in row(steps.ALONE, 0.1009, 200).cells().values()]
-    assert shown[2:] == ["1.009", "+0.90", "+0.90", "2.000", "yes"]
+    assert row(steps.RESNET, 0.1029, 1.05)[-1] == "yes"
+    assert row(steps.RESNET, 0.1031, 1.05)[-1] == "**no**"
+    assert row(steps.RESNET, 0.1, 1.06)[-1] == "**no**"
+    assert row(steps.ALONE, 0.1009, 2.0)[2:] == ["1.009", "+0.90", "+0.90", "2.000", "1.000000", "yes"]
+    assert row(steps.ALONE, 0.1011, 1.0)[-1] == "**no**"
 
 
 def test_images_a_second_are_related_to_lightlys_in_the_same_rounds() -> None:

@@ -39,7 +39,7 @@ def descending(slope: float, *, counts: float) -> Training:
     line = Line()
     return Training(
         lambda views: slope * line.weight[0] + 0 * line.still[0] * views[0].sum(),
-        [line],
+        nn.ModuleList([line]),
         Sgd(0.5, momentum=0.0, weight_decay=0.0),
         update=lambda: line.count[0].add_(counts),
     )

@@ -697,33 +697,33 @@ MUTANTS = (
     Mutant(_STORE, "parameter.copy_(entry)", "entry.copy_(parameter)", "", _STORE_TESTS),
     Mutant(_STORE, "if pyro.settings.get(", "if not pyro.settings.get(", "", _STORE_TESTS),
     # what says that a method is recovered, or a limit shows
-    Mutant(_CASES + "recovery.py", "else max(values)", "else min(values)", "", _RECOVERY_TESTS),
+    Mutant(_CASES + "recovery.py", "np.max([", "np.min([", "", _RECOVERY_TESTS),
     Mutant(
         _CASES + "recovery.py", "torch.stack(differences).max()", "torch.stack(differences).min()", "", _RECOVERY_TESTS
     ),
     Mutant(
         _CASES + "recovery.py",
-        "(_gradients(ours), _gradients(published))",
-        "(_gradients(ours), _gradients(ours))",
+        "(my_gradients, its_gradients)",
+        "(my_gradients, my_gradients)",
         "",
         _RECOVERY_TESTS,
     ),
     Mutant(
         _CASES + "recovery.py",
-        "(ours.parameters(), published.parameters())",
-        "(ours.parameters(), ours.parameters())",
+        "(ours.parts.parameters(), published.parts.parameters())",
+        "(ours.parts.parameters(), ours.parts.parameters())",
         "",
         _RECOVERY_TESTS,
     ),
     Mutant(
         _CASES + "recovery.py",
-        "(ours.buffers(), published.buffers())",
-        "(ours.buffers(), ours.buffers())",
+        "(ours.parts.buffers(), published.parts.buffers())",
+        "(ours.parts.buffers(), ours.parts.buffers())",
         "",
         _RECOVERY_TESTS,
     ),
-    Mutant(_CASES + "recovery.py", "abs(losses[0] - losses[1])", "losses[0] - losses[1]", "", _RECOVERY_TESTS),
-    Mutant(_CASES + "recovery.py", "any(math.isnan(value) for", "all(math.isnan(value) for", "", _NAN_TEST),
+    Mutant(_CASES + "recovery.py", "abs(mine - its)", "mine - its", "", _RECOVERY_TESTS),
+    Mutant(_CASES + "recovery.py", "np.max([", "np.nanmax([", "", _NAN_TEST),
     Mutant(_CASES + "recovery.py", "return all(value <= TOL", "return any(value <= TOL", "", _RECOVERY_TESTS),
     # the study of uncertainty
     Mutant(

@@ -15,8 +15,8 @@ from scipy import stats
 
 from experiments import recipes as command
 from experiments import table1
-from experiments.evaluation.uncertainty.measures import ALL_SEVERITIES, GAP, R_AUROC, Measure
-from experiments.evaluation.uncertainty.observations import FreshViews, chosen_images, observe
+from experiments.evaluation.uncertainty.measures import ALL_SEVERITIES, GAP, R_AUROC, Measure, measure
+from experiments.evaluation.uncertainty.observations import FreshViews, Observations, chosen_images, observe
 from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
 from experiments.evaluation.uncertainty.subject import Subject, fresh_generator, middles, random_view
 from experiments.figures.recipes import Column, recipes_figure
@@ -25,16 +25,7 @@ from experiments.pretraining.export import load_pretrained
 from experiments.records.record import Cell, Record
 from experiments.studies import looking
 from experiments.studies.conducting import planned
-from experiments.studies.looking import (
-    SEEN,
-    VIEWS,
-    Questions,
-    Seen,
-    predicted_cosines,
-    predictions,
-    promised_too_much,
-    seen_of,
-)
+from experiments.studies.looking import VIEWS, predicted_cosines, predictions, promised_too_much
 from experiments.studies.options import ROWS, SCALES, StudyParser
 from experiments.studies.plan import PLAIN, Plan, Scale, Training, rows, run_name
 from experiments.studies.recipe_tables import AIMS, columns_of, main_table, reaches, recipes_record
@@ -101,8 +92,7 @@ def test_an_ablation_on_digits_changes_one_thing(key: str, of: str, fields: set[
 
 @pytest.mark.parametrize(("scale", "count"), [("digits", 9), ("small", len(ROWS["recipes"]) - 6)])
 def test_a_scale_has_its_own_rows_or_all_that_belong_to_none(scale: str, count: int, tmp_path: Path) -> None:
-    parser = StudyParser("recipes", None, seeds=1)
-    parser.add_training_options(scale)
+    parser = StudyParser("recipes", None, scale)
     for option in ("data", "rates"):
         parser.set_defaults(**{option: None})
     plan, _ = planned(parser.parse_args(["--out", str(tmp_path), "--device", "cpu"]), "recipes", tuned=False)
@@ -150,7 +140,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, in_this_process: None) ->
     out: Path = tmp_path_factory.mktemp("study")
     table = ["--scale", "tiny", "--epochs", "1", "--rates", "0.1", "--seeds", "1", "--jobs", "1", "--device", "cpu"]
     assert table1.main([*table, "--rows", "simsiam", "--out", str(out)]) == 0
-    trained = out / "runs" / "digits" / "simsiam" / "seed_0" / "result.json"
+    trained = out / "runs" / "digits" / "simsiam" / "seed_0" / "encoder.safetensors"
     written = trained.stat().st_mtime_ns
     assert command.main([*TINY, "--seeds", "2", "--rows", "simsiam", "vi_simsiam", "--out", str(out)]) == 0
     assert trained.stat().st_mtime_ns == written
@@ -158,7 +148,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, in_this_process: None) ->
 
 
 def runs_of(out: Path) -> dict[tuple[str, int], Training]:
-    plan = plan_of("simsiam", "vi_simsiam", out=out)
+    plan = plan_of("simsiam", "vi_simsiam", out=out, rates={"simsiam": 0.1, "vi_simsiam": 0.1})
     return {(run.row.key, run.config.seed): run for run in plan.runs({}) if run.row is not None}
 
 
@@ -181,11 +171,10 @@ def test_the_record_says_what_was_found(finished: Path, capsys: pytest.CaptureFi
     assert main.rows["VI-SimSiam"][AIMS].text.endswith("of 10")
     assert "Fewer than 3 seeds" in " ".join(record.notes)
     assert (finished / "recipes_tiny.png").exists()
-    assert {table.title for table in record.tables} >= {
-        "Ensembles of the seeds",
-        "What competes with κ",
-        "The encoders",
-    }
+    tables = {table.title: table for table in record.tables}
+    assert "The encoders" in tables
+    u1 = tables["U1 to U8"].rows["VI-SimSiam"][ALL_SEVERITIES]
+    assert main.rows["VI-SimSiam"]["U1 mean"] == u1 == tables["What competes with κ"].rows[KAPPA][ALL_SEVERITIES]
 
     # The same command finds everything there, and the tables do not change.
     assert command.main([*TINY, "--seeds", "2", "--rows", "simsiam", "vi_simsiam", "--out", str(finished)]) == 0
@@ -194,22 +183,28 @@ def test_the_record_says_what_was_found(finished: Path, capsys: pytest.CaptureFi
     assert Record.load(finished / "recipes_tiny.json").tables == record.tables
 
 
-def test_what_was_seen_is_kept_whole(finished: Path) -> None:
-    for key in ("simsiam", "vi_simsiam"):
+QUESTIONS = {"images": 30, "foreign": []}
+
+
+def observations_of(run: Training) -> Observations:
+    subject = Subject.of(load_pretrained(run.config.out).pair, run.config, CPU)
+    train, test = (decoded_images(run.config, part, CPU) for part in ("train", "val"))
+    return observe(subject, train, test, {}, images=30, progress=False)
+
+
+def test_what_is_kept_is_what_another_look_finds(finished: Path) -> None:
+    for key, name in (("simsiam", TWO_VIEWS), ("vi_simsiam", KAPPA)):
         run = runs_of(finished)[key, 1]
-        seen = seen_of(run)
-        assert seen is not None
-        observations, cosines = seen.observations, seen.predicted
-        subject = Subject.of(load_pretrained(run.config.out).pair, run.config, CPU)
-        train, test = (decoded_images(run.config, part, CPU) for part in ("train", "val"))
-        again = observe(subject, train, test, {}, images=30, progress=False)
-        name = KAPPA if key == "vi_simsiam" else TWO_VIEWS
-        for series in DEGRADATIONS:
-            assert torch.equal(observations.degraded[series.name][name], again.degraded[series.name][name])
-        assert torch.equal(observations.fresh.cosine, again.fresh.cosine)
-        assert observations.fresh.law is again.fresh.law
-        assert observations.effective_rank == again.effective_rank
-        assert set(cosines) == {series.name for series in DEGRADATIONS}
+        result = looking.finished(run, questions=QUESTIONS)
+        assert result is not None
+        again = measure(observations_of(run), resamples=1)
+        assert list(result["tests"]) == list(again)
+        for test, of in again.items():
+            if name in of:
+                assert result["tests"][test][name] == pytest.approx(of[name].value, nan_ok=True)
+        assert result["aims"][GAP] == [0.03, True, None]
+        assert "mean: fall of the cosine" in result["predicting"]
+        assert ("mean: ρ(κ) − cosine" in result["predicting"]) == (name == KAPPA)
 
 
 def test_a_degraded_image_is_held_against_views_that_are_not(finished: Path) -> None:
@@ -233,19 +228,18 @@ def test_a_degraded_image_is_held_against_views_that_are_not(finished: Path) -> 
 
 
 def test_what_is_predicted_is_compared_by_scipys_rank_correlations(finished: Path) -> None:
-    seen = seen_of(runs_of(finished)["vi_simsiam", 0])
-    assert seen is not None
+    seen = observations_of(runs_of(finished)["vi_simsiam", 0])
     generator = torch.Generator().manual_seed(0)
     u, cosines = torch.rand(6, 15, generator=generator), torch.rand(6, 15, generator=generator)
-    found = predictions(replace(seen.observations, degraded={"blur": {KAPPA: -u}}), {"blur": cosines})
+    found = predictions(replace(seen, degraded={"blur": {KAPPA: -u}}), {"blur": cosines})
     per_image = [stats.spearmanr(np.arange(6), -cosines[:, image].numpy()).statistic for image in range(15)]
     for name in ("blur", "mean"):
-        assert found[f"{name}: fall of the cosine"][KAPPA] == pytest.approx(np.mean(per_image), abs=1e-10)
+        assert found[f"{name}: fall of the cosine"] == pytest.approx(np.mean(per_image), abs=1e-10)
         agreement = stats.spearmanr(u.flatten(), cosines.flatten()).statistic
-        assert found[f"{name}: κ with the cosine"][KAPPA] == pytest.approx(agreement, abs=1e-10)
-    promised = promised_too_much(seen.observations.fresh, u, cosines)
-    assert found["blur: ρ(κ) − cosine"][KAPPA] == pytest.approx(float(promised[-1]))
-    assert found["untouched: ρ(κ) − cosine"][KAPPA] == pytest.approx(float(promised[0]))
+        assert found[f"{name}: κ with the cosine"] == pytest.approx(agreement, abs=1e-10)
+    promised = promised_too_much(seen.fresh, u, cosines)
+    assert found["blur: ρ(κ) − cosine"] == pytest.approx(float(promised[-1]))
+    assert found["untouched: ρ(κ) − cosine"] == pytest.approx(float(promised[0]))
 
 
 def test_a_calibrated_concentration_promises_nothing_too_much() -> None:
@@ -279,11 +273,10 @@ def outcome_of(values: Mapping[tuple[str, int], Any]) -> Outcome:
             study.results[run_name("digits", key, seed)] = {
                 "measures": measures,
                 "tests": tests,
+                "predicting": {},
+                "aims": {one.name: (one.aim, one.at_most, one.interval_beyond) for one in MEASURES},
                 "config": {"engine": {"precision": "32"}},
             }
-    for seed in range(2):
-        tests = study.results[run_name("digits", "vi_simsiam", seed)]["tests"]
-        tests[ALL_SEVERITIES]["κ, ensemble of 2"] = 0.4
     return Outcome(plan, study, "digits")
 
 
@@ -308,30 +301,13 @@ def test_an_interval_that_has_to_lie_beyond_is_the_one_over_seeds() -> None:
     assert not reaches(row, Cell())
 
 
-def test_the_record_shows_ensembles_without_an_interval_and_what_is_missing_as_a_dash(finished: Path) -> None:
-    seen = seen_of(runs_of(finished)["vi_simsiam", 0])
-    assert isinstance(seen, Seen)
-    record, _ = recipes_record("recipes_test", outcome_of(VALUES), seen, "it", "A note.")
-    tables = {table.title: table for table in record.tables}
-    cell = tables["Ensembles of the seeds"].rows["VI-SimSiam"]["U1 mean"]
-    assert (cell.value, cell.low, cell.each) == (0.4, None, (0.4, 0.4))
-    assert "defects" not in tables["Ensembles of the seeds"].rows
+def test_the_record_says_what_is_missing_and_shows_it_as_a_dash() -> None:
+    record, _ = recipes_record("recipes_test", outcome_of(VALUES), QUESTIONS, "it", "A note.")
     assert "A note." in record.notes
     part = {key: value for key, value in VALUES.items() if key[0] != "defects"}
-    record, _ = recipes_record("recipes_test", outcome_of(part), seen, "it")
+    record, _ = recipes_record("recipes_test", outcome_of(part), QUESTIONS, "it")
     assert "2 of 6 runs are missing." in record.notes
     assert record.tables[0].rows["noise and covers among views"]["U3"].show(3) == "–"
-
-
-def test_the_ensemble_of_the_seeds_is_among_the_tests_of_each(finished: Path) -> None:
-    plan = plan_of("simsiam", "vi_simsiam", out=finished, rates={"simsiam": 0.1, "vi_simsiam": 0.1})
-    questions = Questions(images=30)
-    results = {run.name: looking.finished(run, questions=questions) for run in plan.runs({})}
-    kept = {name: result for name, result in results.items() if result is not None}
-    assert len(kept) == 4
-    looking.add_ensembles(plan, kept)
-    for name, result in kept.items():
-        assert ("κ, ensemble of 2" in result["tests"][ALL_SEVERITIES]) == ("vi_simsiam" in name)
 
 
 BOLD = {"0.80", "0.61", "0.03"}  # of 0.8, 0.615 and 0.025
@@ -404,7 +380,7 @@ def test_a_damaged_file_or_another_setting_is_named(finished: Path, capsys: pyte
     given = ["--seeds", "2", "--rows", "simsiam", "--table-only", "--out", str(finished)]
     assert command.main([*TINY, *given, "--epochs", "2"]) == 2
     assert "of other settings: training.epochs 1, now 2" in capsys.readouterr().err
-    path = finished / "runs" / "digits" / "simsiam" / "seed_0" / SEEN
+    path = finished / "runs" / "digits" / "simsiam" / "seed_0" / "result.json"
     kept = path.read_bytes()
     try:
         path.write_bytes(kept[:1000])
@@ -416,8 +392,8 @@ def test_a_damaged_file_or_another_setting_is_named(finished: Path, capsys: pyte
 
 def test_other_questions_are_asked_anew(finished: Path) -> None:
     run = runs_of(finished)["simsiam", 0]
-    assert looking.finished(run, questions=Questions(images=30)) is not None
-    assert looking.finished(run, questions=Questions(images=31)) is None
+    assert looking.finished(run, questions=QUESTIONS) is not None
+    assert looking.finished(run, questions={**QUESTIONS, "images": 31}) is None
 
 
 @pytest.mark.usefixtures("in_this_process")
