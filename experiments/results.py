@@ -1,4 +1,4 @@
-"""Write docs/results/ and the marked tables of README and RESULTS.md from the records in experiments/results/.
+"""Write docs/results/ from the records in experiments/results/.
 
 A record's page in docs/results/ has its tables and the text beside the record, which explains them (table1.md beside
 table1.json). To change a page, edit that text and run this command again. A test checks that pages and records agree.

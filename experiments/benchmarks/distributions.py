@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from statistics import median_high
 
 import mpmath
@@ -144,16 +145,13 @@ def measure_accuracy(
         By title of the column; without those that the implementation does not offer.
     """
     found: dict[tuple[str, str], list[Error]] = {}
-    for dtype in ("float64", "float32"):
+    for dtype, dim in product(("float64", "float32"), dims):
         rounded = np.array(concentrations, dtype=dtype)
-        for dim in dims:
-            exact = [REFERENCES[one.family](dim, float(kappa)) for kappa in rounded]
-            for quantity, values in one.quantities(dim, rounded).items():
-                found.setdefault((quantity, dtype), []).extend(
-                    _error(float(value), getattr(truth, quantity), dim, float(kappa))
-                    for value, truth, kappa in zip(values, exact, rounded, strict=True)
-                )
-            on_dim()
+        for quantity, values in one.quantities(dim, rounded).items():
+            for value, kappa in zip(values.tolist(), rounded.tolist(), strict=True):
+                exact = getattr(REFERENCES[one.family](dim, kappa), quantity)
+                found.setdefault((quantity, dtype), []).append(_error(value, exact, dim, kappa))
+        on_dim()
     return {title: _worst(found[key]) for title, key in COLUMNS.items() if key in found}
 
 

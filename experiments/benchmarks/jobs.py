@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
+from torchvision.transforms import RandomResizedCrop
 
 from experiments.benchmarks.peers import import_peer
 from experiments.benchmarks.timing import Stopwatch, Times
@@ -24,6 +24,7 @@ from experiments.images.batches import EpochOrder, ViewBatches
 from experiments.images.device_images import DeviceImages, StreamedImages
 from experiments.images.opening import open_images
 from experiments.records.record import Cell
+from experiments.special_cases.recovery import Sgd
 from inference.fitting.cuda_graphs import GraphedStep, TrainingStep, compile_networks
 from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.kl_objective import KLObjective
@@ -97,7 +98,7 @@ class _Contestant:
 
 def write_sample_images(folder: Path, count: int) -> Path:
     """Write JPEG files like ImageNette's smallest: pieces of two photographs, 160 pixels high, a folder for each."""
-    piece = v2.RandomResizedCrop((160, 213), scale=(0.2, 1.0), ratio=(4 / 3, 4 / 3))
+    piece = RandomResizedCrop((160, 213), scale=(0.2, 1.0), ratio=(4 / 3, 4 / 3))
     photographs = zip(("temple", "flower"), map(Image.fromarray, load_sample_images().images), strict=True)
     for number, (name, photograph) in zip(range(count), cycle(photographs), strict=False):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -154,11 +155,6 @@ def cells(times: Mapping[str, Times], batch_size: int) -> dict[str, dict[str, Ce
     return rows
 
 
-def _optimizer(network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    held = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return torch.optim.SGD(held, lr=_RATE, momentum=0.9, weight_decay=1e-4, fused=device.type == "cuda" or None)
-
-
 def _pair(job: Job, *, fast: bool) -> SimSiam:
     pair = SimSiam(resnet18_backbone(), 512, dim=job.dim).to(job.device).to(memory_format=torch.channels_last)
     if fast:
@@ -189,7 +185,7 @@ def _bare_step(job: Job) -> Callable[..., Tensor]:
     def total(views: Sequence[Tensor]) -> Tensor:
         return torch.stack([predictor(pair.model.encoder(view)).mean() for view in views]).mean()
 
-    step = TrainingStep(total, _optimizer(pair, job.device), precision=job.precision)
+    step = TrainingStep(total, Sgd(_RATE).optimizer([*pair.parameters()]), precision=job.precision)
     return GraphedStep(step, warm_up=WARM_UP) if job.on_gpu else step
 
 
@@ -208,7 +204,7 @@ def _lightly_step(job: Job) -> TrainingStep:
         return total / 2
 
     network = nn.ModuleList([project, predict]).to(job.device)
-    return TrainingStep(loss, _optimizer(network, job.device), precision=job.precision)
+    return TrainingStep(loss, Sgd(_RATE).optimizer([*network.parameters()]), precision=job.precision)
 
 
 def _lightly_batches(job: Job) -> Batches:

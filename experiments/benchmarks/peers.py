@@ -277,11 +277,6 @@ _PEERS: dict[str, Callable[[], Implementation]] = {
     "SciPy": SciPyLaw,
     "power_spherical (authors')": authors_power_spherical,
 }
-_NEVER = {
-    "hyperspherical VAE (s-vae-pytorch)": "not in the package registry",
-    "PyRecEst": "draws by SciPy; a density but no log density, for one concentration at a time",
-    "geomstats": "a sampler alone, and version 2.8 does not import beside NumPy 2.4",
-}
 
 
 def import_peer(name: str) -> Any:
@@ -302,7 +297,7 @@ def load_implementations() -> tuple[list[Implementation], dict[str, str]]:
             found.append(_importing(make))
         except Unsupported as reason:
             left_out[name] = str(reason)
-    return sorted(found, key=lambda one: one.family != "vMF"), left_out | _NEVER
+    return sorted(found, key=lambda one: one.family != "vMF"), left_out
 
 
 def _importing(make: Callable[[], Any]) -> Any:

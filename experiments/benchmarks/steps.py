@@ -95,7 +95,7 @@ def measure_training_steps(
             views = [torch.randn(size.batch_size, 3, size.pixels, size.pixels, device=device) for _ in range(2)]
             one, other = (gradient(training.loss(views), training.trainable()).double() for training in pair)
             alignment = float(torch.cosine_similarity(one, other, dim=0))
-            steps = [_step(training) for training in pair]
+            steps = [training.stepper() for training in pair]
             entrants = {
                 name: partial(partial, step, *views) for name, step in zip(("ours", "plain"), steps, strict=True)
             }
@@ -104,14 +104,6 @@ def measure_training_steps(
             ours, plain = (_memory(step, training, views) for training, step in zip(pair, steps, strict=True))
             rows[f"{method} | {network}"] = row(network, times["ours"], times["plain"], ours / plain, alignment)
     return rows
-
-
-def _step(training: Training) -> TrainingStep:
-    held, sgd = training.trainable(), training.sgd
-    optimizer = torch.optim.SGD(
-        held, sgd.learning_rate, sgd.momentum, weight_decay=sgd.weight_decay, fused=held[0].is_cuda or None
-    )
-    return TrainingStep(lambda views: training.loss(list(views)), optimizer, then=training.update)
 
 
 def _memory(step: TrainingStep, training: Training, views: list[Tensor]) -> int:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from experiments.records.environment import current_commit, describe_device, installed_versions
-from inference.fitting.checkpointing import replace_file
+from inference.fitting.checkpointing import replace_text
 
 FOLDER = Path(__file__).parents[1] / "results"
 """Records that are published with the project."""
@@ -205,19 +205,15 @@ class Record:
             parts += [table.note] if table.note else []
         parts += [f"![{Path(figure).stem.replace('_', ' ')}]({folder}{figure})" for figure in self.figures]
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
-        made = f"{self.of_seeds.capitalize()}; {self.device}; {versions}; commit {self.commit}; {self.finished}."
+        numbers = ", ".join(map(str, self.seeds))
+        seeds = f"Seed{'s' if len(self.seeds) > 1 else ''} {numbers}" if numbers else "No seeds"
+        made = f"{seeds}; {self.device}; {versions}; commit {self.commit}; {self.finished}."
         parts += [f"`{self.command}`", f"{made} [All numbers and settings]({folder}{self.name}.json)."]
         return "\n\n".join(parts) + "\n"
 
     def save_page(self, folder: Path) -> list[Path]:
         """Write NAME.json and the page NAME.md beside it."""
         return [self.save(folder), write_text(folder / f"{self.name}.md", self.page())]
-
-    @property
-    def of_seeds(self) -> str:
-        """Such as "seeds 0, 1, 2"."""
-        numbers = ", ".join(map(str, self.seeds))
-        return f"seed{'s' if len(self.seeds) > 1 else ''} {numbers}" if numbers else "no seeds"
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -242,11 +238,7 @@ class Record:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a file, replacing an older one in one piece; returns its path."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    replace_file(path, write)
+    replace_text(path, text)
     return path
 
 

@@ -26,15 +26,13 @@ PIXELS = 256
 MIN_STD, MAX_COLLAPSED_STD = 0.5, 0.05
 
 
-def constant_power_spherical(size: Size, seed: int, *, concentration: float = 1.0) -> tuple[Training, Training]:
-    r"""The pair with Power Spherical experts of constant κ, and SimSiam as published, from the same weights.
+def constant_power_spherical(size: Size, seed: int) -> tuple[Training, Training]:
+    r"""The pair with Power Spherical experts of constant κ = 1, and SimSiam as published, from the same weights.
 
     The slope of the log density is κ/(1+c) in place of κ. At the start c ≈ 0 and the two losses have nearly the same
     gradient, so that no choice of learning rate is to blame for what follows.
     """
-    pair = initial(PowerSphericalSimSiam, size, seed, concentration=concentration)
-    sgd = size.sgd.for_loss_scaled_by(concentration)
-    ours = of_pair(pair, StopGradientCopy(), sgd, per=2, scale=concentration)
+    ours = of_pair(initial(PowerSphericalSimSiam, size, seed, concentration=1.0), StopGradientCopy(), size.sgd, per=2)
     return ours, published_simsiam(size, ours)
 
 

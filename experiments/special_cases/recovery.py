@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from experiments.images.digits import IMAGE_SIZE, DigitViews, load
+from inference.fitting.cuda_graphs import TrainingStep
 from inference.fitting.kl_objective import KLObjective
 from inference.fitting.pyro_settings import settings_for_training
 from inference.fitting.targets import TargetRule
 from ssl_as_inference.graphical_model import MultiViewPair
 
-Views = list[Tensor]
+Views = Sequence[Tensor]
 
 TOLERANCES = {"loss": 1e-12, "gradient": 1e-10, "weights": 1e-8, "buffers": 1e-8}
 """Largest difference with which two trainings count as the same, at every step."""
@@ -34,10 +35,11 @@ class Sgd:
     momentum: float = 0.9
     weight_decay: float = 1e-4
 
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """A fresh optimiser."""
+        fused = parameters[0].is_cuda or None
         return torch.optim.SGD(
-            list(parameters), lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+            parameters, self.learning_rate, self.momentum, weight_decay=self.weight_decay, fused=fused
         )
 
     def for_loss_scaled_by(self, scale: float) -> Sgd:
@@ -69,18 +71,13 @@ class Training:
         """The parameters that the optimiser moves."""
         return [parameter for parameter in self.parts.parameters() if parameter.requires_grad]
 
-    def backward(self, views: Views) -> tuple[float, list[Tensor]]:
-        """Fresh gradients on a batch, which every trainable parameter has; returns loss and gradients as compared."""
-        loss = self.loss(views)
-        gradients = torch.autograd.grad(loss, self.trainable())
-        for parameter, gradient in zip(self.trainable(), gradients, strict=True):
-            parameter.grad = gradient
-        return (loss.item() - self.shift) / self.scale, [gradient / self.scale for gradient in gradients]
+    def stepper(self) -> TrainingStep:
+        """Its steps, by a fresh optimiser."""
+        return TrainingStep(self.loss, self.sgd.optimizer(self.trainable()), then=self.update)
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take the step, and do what follows it."""
-        optimizer.step()
-        self.update()
+    def gradients(self) -> list[Tensor]:
+        """Those of the last step, as they are compared; every parameter that the optimiser moves has one."""
+        return [parameter.grad.div(self.scale) for parameter in self.trainable()]  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)
@@ -97,16 +94,14 @@ class Step:
 
 def steps_of(ours: Training, published: Training, batches: Iterable[Views]) -> Iterator[Step]:
     """Train both on the same batches and compare them after each step."""
-    optimizers = [training.sgd.optimizer(training.trainable()) for training in (ours, published)]
+    both = [(training, training.stepper()) for training in (ours, published)]
     for views in batches:
-        (mine, my_gradients), (its, its_gradients) = ours.backward(views), published.backward(views)
-        for training, optimizer in zip((ours, published), optimizers, strict=True):
-            training.step(optimizer)
+        mine, its = ((step(*views).item() - training.shift) / training.scale for training, step in both)
         yield Step(
             mine,
             its,
             abs(mine - its),
-            _largest_difference(my_gradients, its_gradients),
+            _largest_difference(ours.gradients(), published.gradients()),
             _largest_difference(ours.parts.parameters(), published.parts.parameters()),
             _largest_difference(ours.parts.buffers(), published.parts.buffers()),
         )
@@ -114,11 +109,8 @@ def steps_of(ours: Training, published: Training, batches: Iterable[Views]) -> I
 
 def losses_of(training: Training, batches: Iterable[Views]) -> list[float]:
     """Train one alone."""
-    optimizer, losses = training.sgd.optimizer(training.trainable()), []
-    for views in batches:
-        losses.append(training.backward(views)[0])
-        training.step(optimizer)
-    return losses
+    step = training.stepper()
+    return [step(*views).item() for views in batches]
 
 
 @torch.no_grad()

@@ -57,11 +57,11 @@ def turning_pair() -> tuple[MultiViewPair, Views]:
     return pair, views
 
 
-def losses_of_gradient_descent(*, stopped: bool, steps: int = 100, learning_rate: float = 1e-2) -> list[float]:
+def losses_of_gradient_descent(*, stopped: bool, steps: int = 100) -> list[float]:
     """The loss along plain gradient descent on the same views at every step, from `turning_pair`."""
     pair, views = turning_pair()
     loss = pair_loss(pair, StopGradientCopy() if stopped else NoStopGradient())
-    training = Training(loss, nn.ModuleList([pair.model]), Sgd(learning_rate, 0.0, 0.0))
+    training = Training(loss, nn.ModuleList([pair.model]), Sgd(1e-2, 0.0, 0.0))
     return losses_of(training, repeat(views, steps))
 
 

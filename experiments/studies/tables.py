@@ -26,8 +26,7 @@ from experiments.studies.plan import (
     set_label,
     tuning_name,
 )
-from experiments.studies.side_by_side import train_side_by_side
-from experiments.studies.training import prepare, trainings
+from experiments.studies.training import prepare, train_side_by_side, trainings
 
 TOP1 = "top-1"
 DIFFERENCE = "difference to SimSiam"

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +24,11 @@ from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import CHECKPOINTS, load_pretrained
 from experiments.pretraining.images import WatchedImages, open_part, to_device
+from experiments.pretraining.side_by_side import PretrainingsSideBySide
 from experiments.pretraining.training import pretrain
 from experiments.studies.engine import Result, Study, keep, kept
 from experiments.studies.plan import Plan, Training, top1
+from inference.fitting.cuda_graphs import RecordingError
 from inference.judging.representation import embed
 from ssl_as_inference.sphere import normalize
 
@@ -112,6 +114,41 @@ def trainings(
         finished,
         lambda result: f"top-1 {top1(result):.1%}, kNN {result['measures']['knn']['accuracy']:.1%}",
     )
+
+
+def train_side_by_side(plan: Plan, minutes: float, *, record: bool = True) -> tuple[Plan, Study]:
+    """Train all runs of a plan whose rates are given, and judge them one after the other.
+
+    Args:
+        plan: Its number of epochs is the largest that is taken.
+        minutes: For the trainings, their preparation included; the judging comes after.
+        record: Whether a GPU records the steps.
+
+    Returns:
+        The plan with the number of epochs that fits, and what came of it.
+
+    Raises:
+        ValueError: If not even an epoch fits, the trainings do not go together, or a step cannot be recorded.
+    """
+    started = time.monotonic()
+    configs = [run.config for run in plan.runs({}) if run.epochs]
+    try:
+        together = PretrainingsSideBySide(configs, record=record)
+        epochs = together.fitting_epochs(60 * minutes - (time.monotonic() - started))
+        plan = replace(plan, scale=replace(plan.scale, base={**plan.scale.base, "training.epochs": epochs}))
+        study = trainings(plan)
+        print(f"{len(configs)} trainings of {epochs} epochs side by side", flush=True)
+        failures = together.train(epochs)
+    except RecordingError as error:
+        raise ValueError(f"{error}; with --eager nothing is recorded") from error
+    seconds = (time.monotonic() - started) / len(configs)
+    for run in study.everything:
+        if run.config.out in failures:
+            study.failures[run.name] = failures[run.config.out]
+        else:
+            study.results[run.name] = conclude(run, seconds if run.epochs else 0.0)
+            print(f"{run.title}: {study.say(study.results[run.name])}", flush=True)
+    return plan, study
 
 
 def judge(run: Training) -> Measures:

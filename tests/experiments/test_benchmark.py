@@ -234,7 +234,6 @@ def test_the_command_prints_and_saves_and_names_missing_peers(
     assert page.strip() in printed
     assert "| TensorFlow Probability (JAX), vMF | jax is not installed: pip install -e '.[peers]' |" in page
     assert "| power_spherical (authors') | power_spherical is not installed: pip install -e '.[peers]' |" in page
-    assert "| hyperspherical VAE (s-vae-pytorch) | not in the package registry |" in page
     assert "| SciPy, vMF | one direction" in page
     titles = ["In short", "Forward and backward of log_prob", "Sampling", "Largest errors", "Largest relative errors"]
     record = Record.load(tmp_path / "benchmark_distributions.json")

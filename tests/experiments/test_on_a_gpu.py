@@ -21,7 +21,7 @@ NOT_ON_A_GPU_MACHINE = (
     "plotly", "latex2mathml", "markdown_it", "graphviz", "pyarrow", "hypothesis", "selenium", "flint", "tensorboard",
     "distributed", "dask", "lightly", "power_spherical", "tensorflow_probability", "jax",
 )  # fmt: skip
-OF_THE_PARTS = ("table1", "studies.side_by_side", "studies.tables", "studies.conducting", "benchmarks.pretrain")
+OF_THE_PARTS = ("table1", "studies.tables", "studies.conducting", "benchmarks.pretrain")
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from experiments import results
 from experiments.records import pages
-from experiments.records.pages import PAGES, ROOT, TABLES, fill_marked, generated
+from experiments.records.pages import ROOT, TABLES, generated
 from experiments.records.record import FOLDER, Cell, Record, Table, load_records
 
 TABLE = Table("Accuracy", ("top-1",), {"SimSiam": {"top-1": Cell(0.5, 0.4, 0.6)}}, note="A fraction.")
@@ -48,12 +47,10 @@ def test_every_figure_of_a_record_exists() -> None:
 
 
 def prepared(root: Path) -> Path:
-    """A folder of records below a root with the pages that have marked places."""
+    """A folder of records below a root."""
     folder = root / "experiments" / "results"
     folder.mkdir(parents=True)
     (root / TABLES).mkdir(parents=True)
-    for name in PAGES:
-        (root / name).write_text("# Name\n<!-- results: table1 -->\n<!-- end of results: table1 -->\n")
     return folder
 
 
@@ -76,40 +73,18 @@ def test_a_page_says_what_was_run_and_what_came_out(tmp_path: Path) -> None:
         assert expected in page
 
 
-def test_marked_places_are_filled_and_nothing_else_changes() -> None:
-    text = "before\n<!-- results: table1 -->\nold\n<!-- end of results: table1 -->\nafter\n"
-    filled = fill_marked(text, [RECORD])
-    assert filled.startswith("before\n<!-- results: table1 -->\n| ")
-    assert filled.endswith("<!-- end of results: table1 -->\nafter\n")
-    assert "old" not in filled
-    assert "0.500" in filled
-    assert "Small scale." in filled
-    assert fill_marked(filled, [RECORD]) == filled
-
-
-def test_a_small_record_stands_in_for_one_that_is_not_there() -> None:
-    text = "<!-- results: table1 -->\n<!-- end of results: table1 -->\n"
-    small = replace(RECORD, name="table1_small", tables=(replace(TABLE, rows={"BYOL": {"top-1": Cell(0.25)}}),))
-    assert "0.250" in fill_marked(text, [small])
-    assert "Small scale." in fill_marked(text, [small])
-    assert "0.250" not in fill_marked(text, [small, RECORD])
-
-
 def test_the_command_writes_the_pages_and_checks_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = prepared(tmp_path)
-    readme = tmp_path / "README.md"
     monkeypatch.setattr(pages, "generated", lambda: generated(tmp_path, folder))
     assert results.main([]) == 0
-    assert "No record yet" in readme.read_text()
     assert results.main(["--check"]) == 0
     RECORD.save(folder)
     assert results.main(["--check"]) == 1
     assert "does not agree with the records" in capsys.readouterr().err
     assert results.main([]) == 0
     assert "0.500" in (tmp_path / TABLES / "table1.md").read_text()
-    assert "0.500" in readme.read_text()
     assert results.main(["--check"]) == 0
 
 

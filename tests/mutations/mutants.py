@@ -703,8 +703,8 @@ MUTANTS = (
     ),
     Mutant(
         _CASES + "recovery.py",
-        "(my_gradients, its_gradients)",
-        "(my_gradients, my_gradients)",
+        "(ours.gradients(), published.gradients())",
+        "(ours.gradients(), ours.gradients())",
         "",
         _RECOVERY_TESTS,
     ),
