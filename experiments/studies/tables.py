@@ -16,16 +16,7 @@ from experiments.records.record import Cell, Record, Table
 from experiments.studies.conducting import carry_through, planned, save
 from experiments.studies.engine import Result, Study
 from experiments.studies.options import ROWS, alone
-from experiments.studies.plan import (
-    HELD_OUT,
-    REFERENCE,
-    Plan,
-    Row,
-    best_rate,
-    run_name,
-    set_label,
-    tuning_name,
-)
+from experiments.studies.plan import HELD_OUT, REFERENCE, Plan, Row, best_rate, run_name, set_label, tuning_name
 from experiments.studies.training import prepare, train_side_by_side, trainings
 
 TOP1 = "top-1"
