@@ -18,10 +18,9 @@ from tqdm import tqdm
 from experiments.images.randomness import derived_seed
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import weights
-from experiments.pretraining.images import TrainingImages
+from experiments.pretraining.images import TrainingImages, collapse_warning, spread
 from experiments.pretraining.interruption import Interruption
 from experiments.pretraining.metrics import MetricsTable, Row, readable_loss, step_row
-from experiments.pretraining.monitor import collapse_warning, evaluate, spread
 from experiments.pretraining.run_folder import RunFolder
 from inference.fitting.finiteness import NotFiniteError, StepValues
 from inference.fitting.stepwise import StepwiseLearner
@@ -186,7 +185,7 @@ class PretrainingLoop(lightning.Callback):
         row = step_row(self.learner, self._pending, self.steps_per_epoch, images / (time.monotonic() - from_time))
         self._pending = []
         if evaluated:
-            row |= evaluate(self.learner.pair, self.images)
+            row |= self.images.evaluate(self.learner.pair)
         assert self._table is not None and self._bar is not None  # noqa: S101, PT018  # this process writes
         self._table.append(row)
         if self._board is not None:

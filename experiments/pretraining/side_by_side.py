@@ -17,10 +17,9 @@ from experiments.images.device_images import DeviceImages, to_device
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import weights
-from experiments.pretraining.images import TrainingImages
+from experiments.pretraining.images import TrainingImages, save_features
 from experiments.pretraining.loop import seed_networks
 from experiments.pretraining.metrics import MetricsTable, step_row
-from experiments.pretraining.monitor import evaluate, save_features
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import build_learner, build_schedule, export_run, prepare_device
 from inference.fitting.cuda_graphs import WARM_UP, GraphedStep
@@ -126,7 +125,7 @@ class PretrainingsSideBySide:
         an_epoch = (self._now() - began) / timed * self._steps
         began = self._now()
         for run in self._runs:
-            evaluate(run.learner.pair, self._images)
+            self._images.evaluate(run.learner.pair)
         an_evaluation = self._now() - began
 
         def takes(epochs: int) -> float:
@@ -221,7 +220,7 @@ class PretrainingsSideBySide:
             return
         if evaluated:
             assert self._images.held_out is not None  # noqa: S101  # this process watches
-            row |= evaluate(run.learner.pair, self._images)
+            row |= self._images.evaluate(run.learner.pair)
             save_features(run.folder.path / FEATURES, run.learner.pair, self._images.held_out)
         run.table.append(row)
 

@@ -18,11 +18,10 @@ from experiments.images.batches import ViewBatches
 from experiments.pretraining.building import build_objective, build_pair, build_row_rate, build_target_rule
 from experiments.pretraining.configuration import EngineConfig, PretrainConfig
 from experiments.pretraining.export import load_pretrained, load_weights, save_pretrained, weights
-from experiments.pretraining.images import TrainingImages
+from experiments.pretraining.images import TrainingImages, collapse_warning
 from experiments.pretraining.interruption import StoppedAtOnceError
 from experiments.pretraining.loop import PretrainingLoop
 from experiments.pretraining.metrics import history, read_rows
-from experiments.pretraining.monitor import collapse_warning
 from experiments.pretraining.run_folder import Resume, RunFolder
 from inference.fitting.checkpointing import CheckpointError
 from inference.fitting.cuda_graphs import RecordingError, compile_networks

@@ -31,10 +31,9 @@ from experiments.images.errors import ImageSetError
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import DataConfig, MethodConfig, PretrainConfig, TrainingConfig, ViewsConfig
 from experiments.pretraining.export import EXPORT_FORMAT, FORMAT, load_pretrained, save_pretrained, weights
-from experiments.pretraining.images import open_part
+from experiments.pretraining.images import collapse_warning, open_part
 from experiments.pretraining.loop import PretrainingLoop
 from experiments.pretraining.metrics import read_rows
-from experiments.pretraining.monitor import collapse_warning
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import TrainingFailedError, pretrain
 from inference.fitting.checkpointing import CheckpointError, load_checkpoint, save_checkpoint

@@ -12,8 +12,7 @@ import torch
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.device_images import DeviceImages
 from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.images import TrainingImages, WatchedImages
-from experiments.pretraining.monitor import evaluate_online
+from experiments.pretraining.images import TrainingImages, WatchedImages, evaluate_online
 from inference.judging.collapse import effective_rank, standard_deviation
 from inference.judging.representation import represent
 from models.networks import small_convolutional_backbone
