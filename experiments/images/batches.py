@@ -136,10 +136,8 @@ class ViewBatches:
             raise ValueError(f"start and stop must satisfy 0 <= start <= stop, got {start} and {stop}")
         for recipe, _ in groups:
             if recipe.channels != images.channels:
-                raise ValueError(
-                    f"groups must hold recipes for images of {images.channels} channels (one mean and std each), got "
-                    f"one for {recipe.channels}"
-                )
+                expected = f"recipes for images of {images.channels} channels (one mean and std each)"
+                raise ValueError(f"groups must hold {expected}, got one for {recipe.channels}")
         self.images = images
         self.order = order
         self.steps = range(start, stop)

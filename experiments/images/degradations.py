@@ -228,9 +228,7 @@ def _severity(
 ) -> Tensor:
     value = torch.as_tensor(severity, dtype=torch.float32, device=images.device)
     if value.shape not in {torch.Size([]), images.shape[:1]}:
-        raise ValueError(
-            f"{name} must be a number or a tensor of shape {tuple(images.shape[:1])}, got {tuple(value.shape)}"
-        )
+        raise ValueError(f"{name} must be a number or of shape {tuple(images.shape[:1])}, got {tuple(value.shape)}")
     if not (value.isfinite() & (value >= at_least)).all():
         raise ValueError(f"{name} must be finite and at least {at_least}, got {value.tolist()}")
     if (value > at_most).any():
@@ -240,10 +238,8 @@ def _severity(
 
 def _check_images(images: Tensor) -> None:
     if images.dim() != 4 or not images.is_floating_point():
-        raise ValueError(
-            "images must be floating-point numbers of shape (images, channels, height, width), got "
-            f"{images.dtype} of shape {tuple(images.shape)}"
-        )
+        expected = "floating-point numbers of shape (images, channels, height, width)"
+        raise ValueError(f"images must be {expected}, got {images.dtype} of shape {tuple(images.shape)}")
     if images.numel() and not ((images >= 0) & (images <= 1)).all():
         raise ValueError(f"images must have values in [0, 1], got {images.min().item()} … {images.max().item()}")
 

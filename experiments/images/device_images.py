@@ -125,9 +125,7 @@ class DeviceImages:
             pixels = stored_pixels(images.read(index), storage_size, images.channels)
             if pixels.shape[1:] != sizes[index]:
                 height, width = pixels.shape[1:]
-                raise BrokenImageError(
-                    f"{images.location(index)}: the image is {width} × {height}, not as when it was checked"
-                )
+                raise BrokenImageError(f"{images.location(index)}: is {width} × {height}, not as when it was checked")
             return pixels
 
         wanted = [start + index for start, part in parts.items() for index in range(len(part))]
@@ -250,8 +248,7 @@ def _require_memory(name: str, shape: tuple[int, ...], device: torch.device) -> 
         count, channels, height, width = shape
         raise ImageSetError(
             f"{name}: {count:,} images of {channels} × {height} × {width} bytes need {needed / 1e9:.2f} GB on "
-            f"{device}, which has {free / 1e9:.2f} GB free; keep them smaller (storage_size) or stream them from the "
-            "files"
+            f"{device}, which has {free / 1e9:.2f} GB free; keep them smaller (storage_size) or stream them from the files"
         )
 
 

@@ -85,13 +85,10 @@ class DigitViews(bounds.Bounded):
     def __call__(self, images: Tensor) -> Tensor:
         """One view of each image, same shape, values in [0, 1]."""
         if images.dim() != 4:
-            raise ValueError(
-                f"images must have shape (images, channels, height, width), got shape {tuple(images.shape)}"
-            )
+            raise ValueError(f"images must have shape (images, channels, height, width), got {tuple(images.shape)}")
         count = len(images)
-        views = grid_sample(
-            images, affine_grid(self._crops(count), list(images.shape), align_corners=False), align_corners=False
-        )
+        grid = affine_grid(self._crops(count), list(images.shape), align_corners=False)
+        views = grid_sample(images, grid, align_corners=False)
         contrast = 1 + self.max_contrast * self._symmetric(count)
         brightness = self.max_brightness * self._symmetric(count)
         views = (views - 0.5) * contrast[:, None, None, None] + 0.5 + brightness[:, None, None, None]

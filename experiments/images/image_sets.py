@@ -94,10 +94,8 @@ class ArraySource:
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         if pixels.ndim != 4 or pixels.shape[-1] not in {1, 3} or pixels.dtype != np.uint8:
-            raise ValueError(
-                "pixels must be uint8 of shape (images, height, width, channels) with 1 or 3 channels, got "
-                f"{pixels.dtype} of shape {pixels.shape}"
-            )
+            expected = "uint8 of shape (images, height, width, channels) with 1 or 3 channels"
+            raise ValueError(f"pixels must be {expected}, got {pixels.dtype} of shape {pixels.shape}")
         self.pixels = pixels
         self.channels: int = pixels.shape[-1]
 
@@ -151,16 +149,11 @@ class ImageSet:
     content: str = ""
 
     def __post_init__(self) -> None:
-        if self.labels.dtype != torch.int64 or self.labels.shape != (len(self.source),):
-            raise ValueError(
-                f"labels must be int64 of shape ({len(self.source)},), got {self.labels.dtype} of shape "
-                f"{tuple(self.labels.shape)}"
-            )
-        if len(self) and not ((self.labels >= UNLABELLED) & (self.labels < len(self.class_names))).all():
-            raise ValueError(
-                f"labels must lie in [-1, {len(self.class_names)}), got {self.labels.min().item()} … "
-                f"{self.labels.max().item()}"
-            )
+        labels, classes = self.labels, len(self.class_names)
+        if labels.dtype != torch.int64 or labels.shape != (len(self),):
+            raise ValueError(f"labels must be int64 of shape ({len(self)},), got {labels.dtype} of {labels.shape}")
+        if len(self) and not ((labels >= UNLABELLED) & (labels < classes)).all():
+            raise ValueError(f"labels must lie in [-1, {classes}), got {labels.min()} … {labels.max()}")
 
     def __len__(self) -> int:
         return len(self.source)
@@ -227,7 +220,6 @@ class ImageSet:
         if classes and (not self.labelled or len(present) < classes):
             unlabelled = int((self.labels == UNLABELLED).sum())
             raise ImageSetError(
-                f"{purpose} needs labels of at least {classes} classes, which are the names of the folders that the "
-                f"images lie in; {self.name} has {int((present != UNLABELLED).sum())}, and {unlabelled} of its "
-                f"{len(self)} images have no label"
+                f"{purpose} needs labels of at least {classes} classes, the names of the images' folders; {self.name} "
+                f"has {int((present != UNLABELLED).sum())}, and {unlabelled} of its {len(self)} images have no label"
             )

@@ -66,10 +66,10 @@ def find_images(folder: Path, split: Split, *, name: str | None = None, **option
         >>> len(images), images.labels.tolist(), images.class_names
         (2, [-1, -1], ())
     """
+    if split not in {"train", "val", "all"}:
+        raise ValueError(f"split must be 'train', 'val' or 'all', got {split!r}")
     if not folder.is_dir():
-        raise ImageSetError(
-            f"{folder}: expected a folder of images, " + ("got a file" if folder.exists() else "but there is nothing")
-        )
+        raise ImageSetError(f"{folder}: expected a folder of images, got {'a file' if folder.exists() else 'nothing'}")
     left_out: Counter[str] = Counter()
     training, held_out = _parts(folder, left_out)
     chosen = {"train": training, "val": held_out[:1], "all": training + held_out}[split]
@@ -85,13 +85,11 @@ def find_images(folder: Path, split: Split, *, name: str | None = None, **option
     labels = [numbers[inner[0]] if len(inner) > 1 else UNLABELLED for part in chosen for inner in files[part]]
     if not paths:
         others = sum(count for kind, count in left_out.items() if not kind.endswith("/"))
-        raise ImageSetError(
-            f"{' and '.join(map(str, chosen))}: expected images ({', '.join(sorted(SUFFIXES))}), got "
-            + (f"{others} other files" if others else "nothing")
-        )
-    images = ImageSet(
-        name or str(folder), FileSource(folder, paths, **options), torch.tensor(labels, dtype=torch.int64), class_names
-    )
+        found = f"{others} other files" if others else "nothing"
+        expected = f"{' and '.join(map(str, chosen))}: expected images ({', '.join(sorted(SUFFIXES))})"
+        raise ImageSetError(f"{expected}, got {found}")
+    source = FileSource(folder, paths, **options)
+    images = ImageSet(name or str(folder), source, torch.tensor(labels, dtype=torch.int64), class_names)
     unused = [f"{part.name} ({len(found):,})" for part, found in files.items() if part not in chosen]
     print(_report(images, [part.name for part in chosen if part != folder], unused, left_out), file=sys.stderr)
     return images

@@ -89,9 +89,7 @@ class RunFolder:
         """
         chosen = self.previous if resume == "previous" else self.last
         if resume is None and (self.last.exists() or self.exported.exists()):
-            raise CheckpointError(
-                f"{self.path} holds a run already: give another folder as --out; pretrain goes on with it by --resume"
-            )
+            raise CheckpointError(f"{self.path} holds a run already: give another folder as --out, or --resume it")
         if resume in {"last", "previous"} and not self.config.exists():
             raise CheckpointError(f"{self.path} holds no run to go on with: start one without --resume")
         content = None
@@ -112,14 +110,12 @@ class RunFolder:
             CheckpointError: If their number or their content is another.
         """
         remedy = "put the same images there, or start a run in another folder with --out"
-        if content["images"] != len(images):
-            raise CheckpointError(
-                f"the run in {self.path} was of {content['images']} images, and {images.name} now has {len(images)}: "
-                f"{remedy}"
-            )
+        was, number = f"the run in {self.path} was of", content["images"]
+        if number != len(images):
+            raise CheckpointError(f"{was} {number} images, and {images.name} now has {len(images)}: {remedy}")
         # Runs of before the content was kept say nothing of it.
         if content.get("content", images.content) != images.content:
-            raise CheckpointError(f"the run in {self.path} was of other images than {images.name} now has: {remedy}")
+            raise CheckpointError(f"{was} other images than {images.name} now has: {remedy}")
 
     def save(self, content: dict[str, Any]) -> None:
         """Make this the last checkpoint, and the last one the previous one."""

@@ -126,7 +126,7 @@ ERRORS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "noise_shape": (
         add_noise,
         (GREY, torch.ones(3)),
-        r"standard_deviation must be a number or a tensor of shape \(4,\), got \(3,\)",
+        r"standard_deviation must be a number or of shape \(4,\), got \(3,\)",
     ),
     "negative_fraction": (occlude, (GREY, -0.1), "fraction must be finite and at least 0"),
     "fraction_above_one": (occlude, (GREY, 1.5), r"fraction must lie in \[0, 1\], got 1.5"),
@@ -140,7 +140,7 @@ SURE_ERRORS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "factor_shape": (
         downscale,
         (GREY, torch.ones(2)),
-        r"factor must be a number or a tensor of shape \(4,\), got \(2,\)",
+        r"factor must be a number or of shape \(4,\), got \(2,\)",
     ),
 }
 

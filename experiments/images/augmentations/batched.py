@@ -65,9 +65,7 @@ class BatchedViews:
         """
         check_canvas(images, sizes, self.recipe)
         if parameters.box.shape != (len(images), 4):
-            raise ValueError(
-                f"parameters must be those of {len(images)} images, got a box of shape {tuple(parameters.box.shape)}"
-            )
+            raise ValueError(f"parameters must be those of {len(images)} images, got a box of {parameters.box.shape}")
         as_matrices = multiply_on(images.device) if self.as_matrices is None else self.as_matrices
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             crops = self._crop(images, sizes, parameters, as_matrices=as_matrices)
@@ -113,19 +111,12 @@ def check_canvas(images: Tensor, sizes: Tensor, recipe: ViewRecipe) -> None:
         ValueError: If `images` or `sizes` has another shape or dtype than `BatchedViews` takes.
     """
     if images.dim() != 4 or images.dtype != torch.uint8:
-        raise ValueError(
-            "images must be uint8 of shape (images, channels, height, width), got "
-            f"{images.dtype} of shape {tuple(images.shape)}"
-        )
+        expected = "uint8 of shape (images, channels, height, width)"
+        raise ValueError(f"images must be {expected}, got {images.dtype} of {images.shape}")
     if images.size(1) != recipe.channels:
-        raise ValueError(
-            f"images must have the recipe's {recipe.channels} channels (the entries of its mean and std), "
-            f"got {images.size(1)}"
-        )
+        raise ValueError(f"images must have the recipe's {recipe.channels} channels, got {images.size(1)}")
     if sizes.shape != (len(images), 2) or sizes.is_floating_point():
-        raise ValueError(
-            f"sizes must be whole numbers of shape ({len(images)}, 2), got {sizes.dtype} of shape {tuple(sizes.shape)}"
-        )
+        raise ValueError(f"sizes must be whole numbers of shape ({len(images)}, 2), got {sizes.dtype} of {sizes.shape}")
 
 
 def shorter_side(size: int) -> int:

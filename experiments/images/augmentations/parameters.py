@@ -75,9 +75,7 @@ def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generato
         [[1, 2, 3, 0], [1, 2, 0, 3]]
     """
     if sizes.dim() != 2 or sizes.size(-1) != 2 or sizes.is_floating_point() or sizes.is_complex():
-        raise ValueError(
-            f"sizes must be whole numbers of shape (images, 2), got {sizes.dtype} of shape {tuple(sizes.shape)}"
-        )
+        raise ValueError(f"sizes must be whole numbers of shape (images, 2), got {sizes.dtype} of {sizes.shape}")
     draws = draw_uniform(recipe, len(sizes), generator)
     return parameters_from_draws(recipe, sizes, *(to_device(draw, sizes.device) for draw in draws))
 

@@ -108,9 +108,7 @@ class ViewRecipe(Augmentation):
 
     def _check(self) -> None:
         if len(self.mean) not in {1, 3} or len(self.std) != len(self.mean):
-            raise ValueError(
-                f"mean and std must have one entry for each of 1 or 3 channels, got {self.mean} and {self.std}"
-            )
+            raise ValueError(f"mean and std must have one entry a channel, of 1 or 3, got {self.mean} and {self.std}")
         self.require("mean", lambda mean: all(map(math.isfinite, mean)), "finite")
         self.require("std", lambda std: all(0 < value < math.inf for value in std), "positive and finite")
 

@@ -220,7 +220,7 @@ def test_an_empty_set_and_a_storage_size_of_zero_are_refused(images: ImageSet) -
 def test_an_image_that_changes_after_the_check_is_named(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     images = check_images(images)
     monkeypatch.setattr(FileSource, "read", lambda *_: Image.new("RGB", (3, 3)))
-    with pytest.raises(BrokenImageError, match=r"000\.png: the image is 3 × 3, not as when it was checked"):
+    with pytest.raises(BrokenImageError, match=r"000\.png: is 3 × 3, not as when it was checked"):
         DeviceImages.load(images)
 
 

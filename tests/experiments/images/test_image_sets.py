@@ -82,7 +82,7 @@ def test_the_fingerprint_of_arrays_is_that_of_their_pixels() -> None:
         (lambda: grey([0, -2]), r"labels must lie in \[-1, 2\), got -2 … 0"),
         (
             lambda: ImageSet("x", ArraySource(np.zeros((2, 4, 3, 1), np.uint8)), torch.zeros(3).long(), ("a",)),
-            r"labels must be int64 of shape \(2,\), got torch.int64 of shape \(3,\)",
+            r"labels must be int64 of shape \(2,\), got torch.int64 of torch.Size\(\[3\]\)",
         ),
         (lambda: ArraySource(np.zeros((2, 4, 3, 2), np.uint8)), r"pixels must be uint8 .* got uint8 of shape \(2, 4"),
     ],

@@ -251,7 +251,7 @@ def test_empty_and_missing_folders_are_named_with_what_is_there(tmp_path: Path) 
     touch(tmp_path, "README", "notes.txt", ".DS_Store")
     with pytest.raises(ImageSetError, match=r"expected images .*, got 2 other files"):
         find_images(tmp_path, "train")
-    with pytest.raises(ImageSetError, match=r"nothing-here: expected a folder of images, but there is nothing"):
+    with pytest.raises(ImageSetError, match=r"nothing-here: expected a folder of images, got nothing"):
         find_images(tmp_path / "nothing-here", "train")
     with pytest.raises(ImageSetError, match=r"README: expected a folder of images, got a file"):
         find_images(tmp_path / "README", "train")

@@ -194,7 +194,7 @@ def test_a_set_that_has_changed_is_noticed(run: PretrainConfig, image_folder: Pa
 
 
 def test_a_folder_with_a_run_is_not_overwritten(run: PretrainConfig) -> None:
-    with pytest.raises(CheckpointError, match="holds a run already: give another folder as --out; pretrain goes on"):
+    with pytest.raises(CheckpointError, match="holds a run already: give another folder as --out, or --resume it"):
         pretrain(run)
 
 
