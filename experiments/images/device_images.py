@@ -248,7 +248,7 @@ def _require_memory(name: str, shape: tuple[int, ...], device: torch.device) -> 
         count, channels, height, width = shape
         raise ImageSetError(
             f"{name}: {count:,} images of {channels} × {height} × {width} bytes need {needed / 1e9:.2f} GB on "
-            f"{device}, which has {free / 1e9:.2f} GB free; keep them smaller (storage_size) or stream them from the files"
+            f"{device}, which has {free / 1e9:.2f} GB free; keep them smaller (storage_size) or stream them"
         )
 
 
