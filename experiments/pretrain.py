@@ -1,7 +1,7 @@
 """Pretrain SimSiam, BYOL or VI-SimSiam on images; a stopped training is resumed exactly where it was.
 
-Start with a configuration, such as experiments/configs/imagenette_vi_simsiam.yaml, and change any field of it on the
-command line: --config experiments/configs/imagenette_vi_simsiam.yaml --training.epochs 20 --out runs/first. Several
+Start with a configuration, such as experiments/configs/vi_simsiam.yaml, and change any field of it on the
+command line: --config experiments/configs/vi_simsiam.yaml --training.epochs 20 --out runs/first. Several
 --config files are read in order. Without one, the defaults below are used: the recipe of arXiv:2203.11437v1 on
 ImageNette. The run's folder receives config.yaml, metrics.csv, TensorBoard's files, checkpoints and, at the end,
 encoder.safetensors, for python -m experiments.evaluate and python -m experiments.embed.

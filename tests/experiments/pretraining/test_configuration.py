@@ -26,7 +26,7 @@ from experiments.pretraining.images import view_groups
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "experiments" / "configs"
-DATA_SETS = ("imagenette", "imagewoof", "cifar10", "digits", "folder")
+DATA_SETS = ("imagenette", "imagewoof", "cifar10", "digits")
 METHODS = ("simsiam", "byol", "vi_simsiam")
 
 
@@ -69,17 +69,20 @@ def test_the_defaults_are_the_recipe_of_the_paper() -> None:
 @pytest.mark.parametrize("data", DATA_SETS)
 @pytest.mark.parametrize("method", METHODS)
 def test_there_is_a_configuration_of_every_method_on_every_set(data: str, method: str) -> None:
-    config = parsed("--config", CONFIGS / f"{data}_{method}.yaml")
-    assert config.method.name == method
-    assert config.out == f"runs/{data}_{method}"
-    if data in {"imagenette", "imagewoof"}:
+    small = (CONFIGS / f"{data}.yaml").exists()
+    of_the_set = ("--config", CONFIGS / f"{data}.yaml") if small else ("--data.name", data)
+    config = parsed("--config", CONFIGS / f"{method}.yaml", *of_the_set)
+    assert (config.method.name, config.data.name) == (method, data)
+    assert config.training.gradient_clip == (1 if method == "vi_simsiam" else None)
+    assert small == (config.views.size < 64)
+    if not small:
         assert config.training == replace(TrainingConfig(), gradient_clip=config.training.gradient_clip)
         assert config.views == ViewsConfig()
 
 
 def test_every_configuration_holds_known_fields_and_no_other_files_lie_there() -> None:
     files = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
-    expected = {f"{data}_{method}.yaml" for data in DATA_SETS for method in METHODS}
+    expected = {*(f"{method}.yaml" for method in METHODS), "cifar10.yaml", "digits.yaml"}
     changes = {path.name for path in files if path.parent.name == "changes"}
     assert {str(path) for path in files if path.parent.name != "changes"} == expected
     assert changes == {*(f"tuned_{method}.yaml" for method in METHODS),
@@ -90,7 +93,7 @@ def test_every_configuration_holds_known_fields_and_no_other_files_lie_there() -
 
 
 def test_changes_are_laid_over_a_configuration() -> None:
-    vi = CONFIGS / "imagenette_vi_simsiam.yaml"
+    vi = CONFIGS / "vi_simsiam.yaml"
     tuned = parsed("--config", vi, "--config", CONFIGS / "changes" / "tuned_vi_simsiam.yaml")
     assert tuned.training.learning_rate == 0.1
     assert tuned.training.batch_size == 64
@@ -103,7 +106,7 @@ def test_changes_are_laid_over_a_configuration() -> None:
 
 
 def test_defects_are_among_the_views_of_every_size_when_asked_for_and_never_else() -> None:
-    file = CONFIGS / "imagenette_vi_simsiam.yaml"
+    file = CONFIGS / "vi_simsiam.yaml"
     assert not any(recipe.has_defects for recipe, _ in view_groups(parsed("--config", file)))
     config = parsed("--config", file, "--config", CONFIGS / "changes" / "defects_among_views.yaml")
     groups = view_groups(config)
@@ -114,7 +117,7 @@ def test_defects_are_among_the_views_of_every_size_when_asked_for_and_never_else
 
 
 def test_what_is_typed_counts_wherever_it_stands() -> None:
-    file = CONFIGS / "digits_byol.yaml"
+    file = CONFIGS / "digits.yaml"
     for arguments in (
         ("--out", "x", "--config", file),
         ("--config", file, "--out", "x"),
@@ -259,7 +262,7 @@ def test_what_turns_out_later_gets_one_line_too(
 def test_the_command_trains_and_says_what_comes_next(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--config", CONFIGS / "folder_simsiam.yaml", "--data.name", image_folder, "--out", tmp_path / "run"]
+    arguments = ["--config", CONFIGS / "simsiam.yaml", "--data.name", image_folder, "--out", tmp_path / "run"]
     arguments += ["--views.size", 8, "--views.local_views", 0, "--backbone.name", "small_convolutional"]
     arguments += ["--method.dim", 8, "--training.epochs", 1, "--training.batch_size", 8, "--engine.accelerator", "cpu"]
     assert pretrain.main([str(argument) for argument in arguments]) == 0
