@@ -22,7 +22,6 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +77,7 @@ def find_images(folder: Path, split: Split, *, name: str | None = None, **option
         present = ", ".join(part.name for part in training + held_out if part != folder) or "no split folders"
         raise MissingSplitError(f"{folder}: expected a folder named {expected} in it, got {present}")
 
-    files = {part: list(_images(part, left_out)) for part in training + held_out}
+    files = {part: _images(part, left_out) for part in training + held_out}
     class_names = tuple(sorted({inner[0] for found in files.values() for inner in found if len(inner) > 1}))
     numbers = {class_name: number for number, class_name in enumerate(class_names)}
     paths = [str(part.joinpath(*inner).relative_to(folder)) for part in chosen for inner in files[part]]
@@ -147,26 +146,20 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _images(part: Path, left_out: Counter[str]) -> Iterator[tuple[str, ...]]:
-    """Paths of all images below a folder, as parts; a link back to a folder above is not followed for ever."""
-    names: list[str] = []
-    above = [part.stat()]
-    levels = [iter(_entries(part))]
-    while levels:
-        entry = next(levels[-1], None)
-        if entry is None:
-            levels.pop()
-            above.pop()
-            del names[-1:]
-        elif _is_folder(entry):
-            status = entry.stat()
-            if entry.name.lower() in SYSTEM_FOLDERS:
-                left_out[f"{entry.name}/"] += 1
-            elif not any(os.path.samestat(status, other) for other in above):
-                levels.append(iter(_entries(entry.path)))
-                above.append(status)
-                names.append(entry.name)
-        elif Path(entry.name).suffix.lower() not in SUFFIXES:
-            left_out[Path(entry.name).suffix or "without a suffix"] += 1
-        elif entry.is_symlink() or entry.is_file():  # a link to nothing is a file that cannot be read; a pipe is none
-            yield (*names, entry.name)
+def _images(part: Path, left_out: Counter[str]) -> list[tuple[str, ...]]:
+    """Sorted paths of all images below a folder, as parts; a link back to a folder above is not followed for ever."""
+    found: list[tuple[str, ...]] = []
+    folders: list[tuple[str, tuple[str, ...], tuple[os.stat_result, ...]]] = [(str(part), (), (part.stat(),))]
+    while folders:
+        folder, names, above = folders.pop()
+        for entry in _entries(folder):
+            if _is_folder(entry):
+                if entry.name.lower() in SYSTEM_FOLDERS:
+                    left_out[f"{entry.name}/"] += 1
+                elif not any(os.path.samestat(entry.stat(), other) for other in above):
+                    folders.append((entry.path, (*names, entry.name), (*above, entry.stat())))
+            elif Path(entry.name).suffix.lower() not in SUFFIXES:
+                left_out[Path(entry.name).suffix or "without a suffix"] += 1
+            elif entry.is_symlink() or entry.is_file():  # a link to nothing is a file that cannot be read; a pipe none
+                found.append((*names, entry.name))
+    return sorted(found)

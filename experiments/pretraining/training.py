@@ -161,11 +161,7 @@ def _trainer(config: PretrainConfig) -> lightning.Trainer:
         max_epochs=1,  # of Lightning's: one pass over all steps that are left
         use_distributed_sampler=False,
         plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
+        barebones=True,  # no logger, checkpoint, bar or summary of its own
     )
     epoch_loop: Any = trainer.fit_loop.epoch_loop
     if many and hasattr(epoch_loop, "_broadcast_sigterm_tensor"):
