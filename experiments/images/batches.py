@@ -157,17 +157,16 @@ class ViewBatches:
 
     def draws(self, step: int) -> list[Tensor]:
         """The random numbers of each view of a step, on the device; a pure function of the step."""
-        drawn: list[Tensor] = []
+        images = self.order.batch_size // self.order.world_size
+        drawn = []
         for view, recipe in enumerate(self.recipes):
             generator = derived_generator(self.order.seed, Stream.VIEWS, step, self.order.rank, view)
-            drawn += draw_uniform(recipe, self.order.batch_size // self.order.world_size, generator)
-        return [to_device(draw, self.images.device) for draw in drawn]
+            drawn.append(to_device(draw_uniform(recipe, images, generator), self.images.device))
+        return drawn
 
     def make(self, images: Tensor, sizes: Tensor, *draws: Tensor) -> list[Tensor]:
         """The views of a batch from their `draws`; a CUDA graph can record it, as no shape depends on a value."""
-        rest = iter(draws)
-        views = []
-        for recipe in self.recipes:
-            own = [next(rest) for _ in range(1 + recipe.has_defects)]
-            views.append(self._transforms[recipe](images, sizes, parameters_from_draws(recipe, sizes, *own)))
-        return views
+        return [
+            self._transforms[recipe](images, sizes, parameters_from_draws(recipe, sizes, own))
+            for recipe, own in zip(self.recipes, draws, strict=True)
+        ]

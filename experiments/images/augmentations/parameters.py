@@ -77,33 +77,32 @@ def draw_parameters(recipe: ViewRecipe, sizes: Tensor, generator: torch.Generato
     if sizes.dim() != 2 or sizes.size(-1) != 2 or sizes.is_floating_point() or sizes.is_complex():
         raise ValueError(f"sizes must be whole numbers of shape (images, 2), got {sizes.dtype} of {sizes.shape}")
     draws = draw_uniform(recipe, len(sizes), generator)
-    return parameters_from_draws(recipe, sizes, *(to_device(draw, sizes.device) for draw in draws))
+    return parameters_from_draws(recipe, sizes, to_device(draws, sizes.device))
 
 
-def draw_uniform(recipe: ViewRecipe, images: int, generator: torch.Generator) -> list[Tensor]:
+def draw_uniform(recipe: ViewRecipe, images: int, generator: torch.Generator) -> Tensor:
     """The uniform numbers of one view of each image, on the generator's device, as `parameters_from_draws` takes them.
 
     Args:
-        recipe: Where it has no defects, there is one tensor instead of two.
+        recipe: Decides how many numbers there are.
         images: How many.
         generator: Source of randomness.
     """
     counts = [_DRAWS] + [DEFECT_DRAWS] * recipe.has_defects + [DETAIL_DRAWS] * recipe.loses_detail
     draws = [torch.rand(images, count, generator=generator, device=generator.device) for count in counts]
-    return [*draws[:1], torch.cat(draws[1:], dim=1)] if recipe.has_defects else draws
+    return torch.cat(draws, dim=1)
 
 
-def parameters_from_draws(
-    recipe: ViewRecipe, sizes: Tensor, draws: Tensor, defect_draws: Tensor | None = None
-) -> ViewParameters:
+def parameters_from_draws(recipe: ViewRecipe, sizes: Tensor, draws: Tensor) -> ViewParameters:
     """Turn independent uniform numbers into the parameters of views: what `draw_parameters` does after drawing.
 
     Args:
         recipe: Ranges and probabilities.
         sizes: Height and width of each image, shape `(images, 2)`.
-        draws: Uniform on [0, 1), float32, shape `(images, 35)`.
-        defect_draws: The same as `defects_from_draws` takes them; no defects when not given.
+        draws: Uniform on [0, 1), float32, shape `(images, 35)`; with defects 9 columns more, which
+            `defects_from_draws` takes, and where detail is lost 11.
     """
+    draws, of_defects = draws.tensor_split([_DRAWS], dim=1)
     areas, ratios, place, factors, keys, chances = draws.split([CROP_ATTEMPTS, CROP_ATTEMPTS, 2, 4, 4, 5], dim=1)
     strengths = (recipe.brightness, recipe.contrast, recipe.saturation)
     ranges = [*((max(0.0, 1 - strength), 1 + strength) for strength in strengths), (-recipe.hue, recipe.hue)]
@@ -117,7 +116,7 @@ def parameters_from_draws(
         blur=blur < recipe.blur_probability,
         sigma=uniform(sigma, recipe.blur_sigma),
         flip=flip < recipe.flip_probability,
-        defects=None if defect_draws is None else defects_from_draws(recipe, defect_draws),
+        defects=defects_from_draws(recipe, of_defects) if recipe.has_defects else None,
     )
 
 

@@ -35,17 +35,16 @@ def test_one_compiled_program_without_breaks_serves_all_parameters(
     canvas, recipe = make_canvas(), ViewRecipe(size=16, **defects)  # type: ignore[arg-type]
     make = BatchedViews(recipe, as_matrices=as_matrices)
 
-    def draw_and_make(images: Tensor, sizes: Tensor, draws: Tensor, defect_draws: Tensor | None) -> Tensor:
-        return make(images, sizes, parameters_from_draws(recipe, sizes, draws, defect_draws))
+    def draw_and_make(images: Tensor, sizes: Tensor, draws: Tensor) -> Tensor:
+        return make(images, sizes, parameters_from_draws(recipe, sizes, draws))
 
     compiled = torch.compile(draw_and_make, fullgraph=True, backend="aot_eager")
     generator = torch.Generator().manual_seed(0)
     for step in range(4):
-        draws = torch.rand(len(canvas.sizes), 35, generator=generator)
-        defect_draws = torch.rand(len(canvas.sizes), 11, generator=generator) if defects else None
+        draws = torch.rand(len(canvas.sizes), 46 if defects else 35, generator=generator)
         with torch.compiler.set_stance("default" if step == 0 else "fail_on_recompile"):
-            views = compiled(canvas.images.roll(step, 0), canvas.sizes.roll(step, 0), draws, defect_draws)
-        expected = draw_and_make(canvas.images.roll(step, 0), canvas.sizes.roll(step, 0), draws, defect_draws)
+            views = compiled(canvas.images.roll(step, 0), canvas.sizes.roll(step, 0), draws)
+        expected = draw_and_make(canvas.images.roll(step, 0), canvas.sizes.roll(step, 0), draws)
         torch.testing.assert_close(views, expected, atol=1e-5, rtol=0)
 
 
