@@ -7,6 +7,7 @@ import random
 import sys
 import time
 from contextlib import ExitStack, closing
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import lightning
@@ -37,6 +38,7 @@ def seed_networks(seed: int, step: int, rank: int = 0) -> None:
     random.seed(seed)
 
 
+@dataclass(eq=False, repr=False)
 class PretrainingLoop(lightning.Callback):
     """Everything around the step. What the weights depend on is the step's number; what is here only watches and saves.
 
@@ -56,25 +58,21 @@ class PretrainingLoop(lightning.Callback):
         saved_step: Step of the last good checkpoint of this run; `None` before the first.
     """
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        folder: RunFolder,
-        learner: StepwiseLearner,
-        images: TrainingImages,
-        steps: int,
-        saved: dict[str, Any] | None,
-    ) -> None:
-        super().__init__()
-        self.config = config
-        self.folder = folder
-        self.learner = learner
-        self.images = images
-        self.steps = steps
-        self.steps_per_epoch = steps // config.training.epochs
-        self.interruption = Interruption()
-        self.saved_step: int | None = None if saved is None else saved["step"]
-        self._pending = [] if saved is None else [StepValues(*values) for values in saved["pending"]]
+    config: PretrainConfig
+    folder: RunFolder
+    learner: StepwiseLearner
+    images: TrainingImages
+    steps: int
+    saved: InitVar[dict[str, Any] | None]
+    interruption: Interruption = field(default_factory=Interruption, init=False)
+    saved_step: int | None = field(default=None, init=False)
+
+    def __post_init__(self, saved: dict[str, Any] | None) -> None:
+        self.steps_per_epoch = self.steps // self.config.training.epochs
+        self._pending: list[StepValues] = []
+        if saved is not None:
+            self.saved_step = saved["step"]
+            self._pending = [StepValues(*values) for values in saved["pending"]]
         self._opened = ExitStack()
         self._table: MetricsTable | None = None
         self._board: Any = None
