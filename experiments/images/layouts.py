@@ -149,17 +149,22 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _images(part: Path, left_out: Counter[str]) -> list[tuple[str, ...]]:
     """Sorted paths of all images below a folder, as parts; a link back to a folder above is not followed for ever."""
     found: list[tuple[str, ...]] = []
-    folders: list[tuple[str, tuple[str, ...], tuple[os.stat_result, ...]]] = [(str(part), (), (part.stat(),))]
+    folders: list[tuple[str, tuple[str, ...], frozenset[object]]] = [(str(part), (), frozenset({_identity(part)}))]
     while folders:
         folder, names, above = folders.pop()
         for entry in _entries(folder):
             if _is_folder(entry):
                 if entry.name.lower() in SYSTEM_FOLDERS:
                     left_out[f"{entry.name}/"] += 1
-                elif not any(os.path.samestat(entry.stat(), other) for other in above):
-                    folders.append((entry.path, (*names, entry.name), (*above, entry.stat())))
+                elif _identity(entry) not in above:
+                    folders.append((entry.path, (*names, entry.name), above | {_identity(entry)}))
             elif Path(entry.name).suffix.lower() not in SUFFIXES:
                 left_out[Path(entry.name).suffix or "without a suffix"] += 1
             elif entry.is_symlink() or entry.is_file():  # a link to nothing is a file that cannot be read; a pipe none
                 found.append((*names, entry.name))
     return sorted(found)
+
+
+def _identity(folder: Path | os.DirEntry[str]) -> object:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
