@@ -25,9 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--interactive", action="store_true", help="draw figures to turn with the mouse instead, a web page each"
     )
     options = parser.parse_args(arguments)
+    from graphviz import ExecutableNotFound  # noqa: PLC0415
+
     from experiments.figures import data_flow_figure, loss_surface_figure, save_figure  # noqa: PLC0415  # slow
     from experiments.figures.glossary import GLOSSARY  # noqa: PLC0415
-    from experiments.figures.graphical_model import ExecutableNotFound, graphical_model  # noqa: PLC0415
+    from experiments.figures.graphical_model import graphical_model  # noqa: PLC0415
     from experiments.figures.interactive import FIGURES, write  # noqa: PLC0415
     from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER  # noqa: PLC0415
     from experiments.figures.normalizer_errors import normalizer_errors_figure  # noqa: PLC0415

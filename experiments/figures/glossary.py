@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from experiments.figures.drawing import CIRCLE, PLAIN, arrow, blank, box, density, direction, note, outline
 from experiments.figures.style import HIGH, INK, LOW, MUTED, PALETTE, styled
@@ -26,6 +27,11 @@ def _circles(*titles: str) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
+def _dots(axes: Axes, points: Tensor, size: float = 14, colour: str = HIGH, alpha: float = 1) -> None:
+    """Points of shape `(*points, 2)`."""
+    axes.scatter(points[..., 0], points[..., 1], size, color=colour, alpha=alpha, zorder=3)
+
+
 def collapse() -> Figure:
     """Outputs of many images: spread, collapsed to one point, and collapsed to one line."""
     figure, panels = _circles("no collapse", "complete", "dimensional")
@@ -34,7 +40,7 @@ def collapse() -> Figure:
         noise = 4 * torch.randn(40)
         angles = (360 * torch.rand(40), 45 + noise, 45 + noise + 180 * (torch.arange(40) % 2))
     for axes, each in zip(panels, angles, strict=True):
-        axes.scatter(*direction(each).T, s=14, color=HIGH, alpha=0.7, zorder=3)
+        _dots(axes, direction(each), alpha=0.7)
     return figure
 
 
@@ -83,7 +89,7 @@ def mixture() -> Figure:
     for colour, angle in zip(PALETTE, angles, strict=False):
         atom = direction(angle)
         left.plot(*torch.stack([atom, 1.4 * atom]).T, color=colour, linewidth=3)
-        left.scatter(*atom, s=25, color=colour, zorder=3)
+        _dots(left, atom, 25, colour)
         note(left, 1.58 * atom, "1/3", colour)
         right.plot(*outline(VonMisesFisher(atom, 3.0)).T, color=colour, linewidth=1.2)
     density(right, ProductOfExperts(VonMisesFisher(direction(angles), 3.0)).normalized(), MUTED)
@@ -110,7 +116,7 @@ def resultant_length() -> Figure:
         torch.manual_seed(0)
         for axes, expert in zip(panels, experts.values(), strict=True):
             draws = expert.sample((30,))
-            axes.scatter(*draws.T, s=14, color=HIGH, zorder=3)
+            _dots(axes, draws)
             arrow(axes, _CENTRE, draws.mean(0), colour=LOW)
     return figure
 

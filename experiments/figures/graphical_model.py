@@ -6,20 +6,17 @@ from pathlib import Path
 
 import pyro
 import torch
-from graphviz import ExecutableNotFound
 
 from inference.fitting.checkpointing import replace_file
 from models.networks import small_convolutional_backbone
 from models.vi_simsiam import VISimSiam
-
-__all__ = ["ExecutableNotFound", "graphical_model"]
 
 
 def graphical_model(path: Path, views: int = 2) -> Path:
     """Let Pyro draw VI-SimSiam's model, with its distributions, into a PNG file.
 
     Raises:
-        ExecutableNotFound: If Graphviz is not installed.
+        graphviz.ExecutableNotFound: If Graphviz is not installed.
     """
     model = VISimSiam(small_convolutional_backbone(), features=128, dim=32).eval().model
     images = [torch.rand(2, 1, 16, 16) for _ in range(views)]

@@ -60,16 +60,16 @@ def claims() -> tuple[Claim, ...]:
 
 
 def selected(every: Sequence[Claim], *, only: Sequence[str] | None, long: bool) -> list[Claim]:
-    """The claims to run: those of `only`, or all, the long ones where asked for.
+    """The claims to run: those of `only`, such as "C12", "c12" or "12", or all, the long ones where asked for.
 
     Raises:
         ValueError: If a claim of `only` does not exist.
     """
-    known = dict.fromkeys(claim.id for claim in every)
-    unknown = [name for name in only or () if name not in known]
+    known, wanted = dict.fromkeys(claim.id for claim in every), {f"C{name.lstrip('cC')}": name for name in only or ()}
+    unknown = [name for claim_id, name in wanted.items() if claim_id not in known]
     if unknown:
         raise ValueError(f"--only must name claims of the ledger ({', '.join(known)}), got {', '.join(unknown)}")
-    return [claim for claim in every if (claim.id in only if only else long or not claim.long)]
+    return [claim for claim in every if (claim.id in wanted if wanted else long or not claim.long)]
 
 
 def run(claim: Claim, lab: Lab) -> Result:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -64,17 +63,11 @@ def run(options: argparse.Namespace) -> int:
     return 0 if results and all(result.passed for result in results) else 1
 
 
-def scientific(value: float) -> str:
-    """A number as it stands in the tables: 0, 1.2e-13, ∞."""
-    if value == 0:
-        return "0"
-    return f"{value:.1e}" if math.isfinite(value) else "∞"
-
-
 def _cells(result: Result) -> list[str]:
     """What the columns say of a claim."""
     claim = result.claim
-    numbers = [scientific(claim.tolerance), scientific(result.outcome.error)]
+    sizes = (claim.tolerance, result.outcome.error)
+    numbers = [f"{size:.1e}".replace("inf", "∞") if size else "0" for size in sizes]
     verdict = "holds" if result.passed else "**FAILS**"
     return [claim.equation, claim.statement, claim.kind, claim.extent or "–", *numbers, verdict]
 

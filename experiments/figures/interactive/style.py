@@ -14,13 +14,8 @@ from experiments.records.record import write_text
 NARROW: Final = 560
 """Below this width, in pixels, a figure has its parts below each other."""
 
-_ON_A_PHONE: Final[Mapping[str, Any]] = {
-    "margin.l": 45,
-    "margin.r": 15,
-    "title.font.size": 14,
-    "font.size": 12,
-    "dragmode": False,  # a finger scrolls the page
-}
+# On a phone; without a mode of dragging a finger scrolls the page.
+_ON_A_PHONE: Final = {"margin.l": 45, "margin.r": 15, "title.font.size": 14, "font.size": 12, "dragmode": False}
 _HEAD: Final = '<meta name="viewport" content="width=device-width, initial-scale=1"><style>body { margin: 0 }</style>'
 CONFIG: Final = {"responsive": True, "displayModeBar": False}
 """Plotly's settings; its bar would cover the title of a narrow figure."""
