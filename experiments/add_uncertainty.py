@@ -10,26 +10,29 @@ FOLDER is needed, so the items can be texts or sounds. The output works with emb
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.command_line.parser import CommandLineParser, fraction, positive_number, whole_number
-from experiments.evaluation.options import add_options, add_seed
+from experiments.evaluation.options import add_options, add_seed, file_ending
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
     parser = CommandLineParser(prog="python -m experiments.add_uncertainty", description=__doc__)
     parser.add_argument("encoder", metavar="ENCODER", nargs="?", help="a run, a file, timm:NAME or torchvision:NAME")
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="folder of images")
+    of = parser.add_mutually_exclusive_group(required=True)
+    of.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="folder of images")
+    of.add_argument("--features", type=Path, metavar="FILE", help="file of features that are computed already")
+    endings = file_ending(".safetensors")
     parser.add_argument(
-        "--out", type=Path, required=True, help="file to write: ….safetensors; the report is written beside it"
+        "--out", type=endings, required=True, help="file to write: ….safetensors; the report is written beside it"
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the encoder, tensors only")
-    parser.add_argument("--features", type=Path, metavar="FILE", help="file of features that are computed already")
     parser.add_argument("--views", type=whole_number(2), default=4, help="random views of each image")
+    parser.add_argument(
+        "--images", type=whole_number(2), help="images to fit to, and to judge on, at most (default: all)"
+    )
     parser.add_argument("--size", type=whole_number(1), help="pixels of a view (default: the encoder's own, or 128)")
     parser.add_argument("--dim", type=whole_number(2), default=32, help="dimension of the sphere")
     parser.add_argument("--hidden", type=whole_number(1), default=512, help="width of the head's hidden layer")
@@ -46,17 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_seed(parser, "of views, head and held-out items")
     add_options(parser, named_sets=False)
-    options = parser.parse_args(given)
-    if options.out.suffix != ".safetensors":
-        parser.error(f"argument --out: expected a file that ends in .safetensors, got {str(options.out)!r}")
-    if (options.features is None) == (options.folder is None):
-        parser.error("expected ENCODER and FOLDER, or --features FILE and neither")
-    from experiments.evaluation.adding import run  # noqa: PLC0415  # after parsing: it imports torch
-
-    try:
-        return run(options, given)
-    except (ValueError, OSError) as error:
-        return parser.fail(error)
+    return parser.run(arguments, "experiments.evaluation.adding")
 
 
 if __name__ == "__main__":

@@ -17,29 +17,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.command_line.parser import CommandLineParser, whole_number
-from experiments.evaluation.options import CHECKPOINT, add_options
+from experiments.evaluation.options import CHECKPOINT, add_options, file_ending
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = CommandLineParser(prog="python -m experiments.embed", description=__doc__)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=CHECKPOINT)
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="folder of images")
-    parser.add_argument("--features", type=Path, metavar="FILE", help="apply to features that are computed already")
-    parser.add_argument("--out", type=Path, required=True, help="file to write: ….parquet or ….npz")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="folder of images")
+    what.add_argument("--features", type=Path, metavar="FILE", help="apply to features that are computed already")
+    endings = file_ending(".parquet", ".npz")
+    parser.add_argument("--out", type=endings, required=True, help="file to write: ….parquet or ….npz")
     parser.add_argument("--shown", type=whole_number(1), default=24, help="images of each end on the contact sheet")
     add_options(parser, named_sets=False)
-    options = parser.parse_args(arguments)
-    if options.out.suffix not in {".parquet", ".npz"}:
-        parser.error(f"argument --out: expected a file that ends in .parquet or .npz, got {str(options.out)!r}")
-    if (options.features is None) == (options.folder is None):
-        parser.error("expected FOLDER or --features FILE")
-    from experiments.evaluation import applying, embedding  # noqa: PLC0415  # after parsing: they import torch
-
-    try:
-        return embedding.run(options) if options.features is None else applying.run(options)
-    except (ValueError, OSError) as error:
-        return parser.fail(error)
+    return parser.run(arguments, "experiments.evaluation.embedding")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ prints tables and writes the numbers, with how they were made, to a JSON file.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,51 +16,43 @@ from experiments.command_line.parser import CommandLineParser, fraction, positiv
 from experiments.evaluation.options import CHECKPOINT, add_options, add_seed
 
 
-def parser() -> CommandLineParser:
-    """Options of the command."""
-    made = CommandLineParser(prog="python -m experiments.evaluate", description=__doc__)
-    made.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=CHECKPOINT)
-    add_options(made)
-    made.add_argument(
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = CommandLineParser(prog="python -m experiments.evaluate", description=__doc__)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=CHECKPOINT)
+    add_options(parser)
+    parser.add_argument(
         "--hold-out",
         type=fraction,
         metavar="FRACTION",
         help="held-out fraction of each class, for a set without a validation part (default: refuse such a set)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--views",
         choices=("centre", "augmented"),
         default="centre",
         help="what the linear classifier is trained on: the middle of each image, encoded once; or, as in SimSiam, "
         "random crops and flips, encoded anew in every epoch",
     )
-    made.add_argument("--epochs", type=whole_number(1), default=90, help="epochs of the linear classifier")
-    made.add_argument("--batch-size", type=whole_number(1), default=512, help="batch size of the linear classifier")
-    made.add_argument(
+    parser.add_argument("--epochs", type=whole_number(1), default=90, help="epochs of the linear classifier")
+    parser.add_argument("--batch-size", type=whole_number(1), default=512, help="batch size of the linear classifier")
+    parser.add_argument(
         "--learning-rates",
         type=positive_number,
         nargs="+",
         metavar="RATE",
         help="learning rates of LARS; a fifth of the training images chooses (default: ten from 0.4 to 204.8)",
     )
-    made.add_argument("--k", type=whole_number(1), default=20, help="neighbours that vote")
-    add_seed(made, "of all that is random here")
-    made.add_argument("--out", type=Path, help="JSON file (default: evaluation_….json in the run's folder)")
-    return made
+    parser.add_argument("--k", type=whole_number(1), default=20, help="neighbours that vote")
+    add_seed(parser, "of all that is random here")
+    parser.add_argument("--out", type=Path, help="JSON file (default: evaluation_….json in the run's folder)")
 
+    def module(options: Namespace) -> str:
+        if options.learning_rates and len(set(options.learning_rates)) < len(options.learning_rates):
+            parser.error(f"argument --learning-rates: expected different rates, got {options.learning_rates}")
+        return "experiments.evaluation.evaluating"
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    made = parser()
-    options = made.parse_args(arguments)
-    if options.learning_rates and len(set(options.learning_rates)) < len(options.learning_rates):
-        made.error(f"argument --learning-rates: expected different rates, got {options.learning_rates}")
-    from experiments.evaluation.evaluating import run  # noqa: PLC0415  # after parsing: it imports torch
-
-    try:
-        return run(options)
-    except (ValueError, OSError) as error:
-        return made.fail(error)
+    return parser.run(arguments, module)
 
 
 if __name__ == "__main__":

@@ -15,33 +15,16 @@ once, and what was seen is kept on disk: a stopped run goes on.
 from __future__ import annotations
 
 import re
-import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
-from experiments.evaluation.options import CHECKPOINT, add_options, add_seed
+from experiments.evaluation.options import CHECKPOINT, STUDIES, add_options, add_seed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser()
-    options = parser.parse_args(given)
-    if options.heads is None and (options.study or options.degraded):
-        parser.error("--study and --degraded belong to --heads")
-    if options.heads is not None and len(options.checkpoints) > 1:
-        parser.error("--heads belongs to one result of experiments.add_uncertainty, got more checkpoints")
-    from experiments.evaluation.uncertainty import asking, asking_heads  # noqa: PLC0415  # after parsing: slow
-
-    try:
-        return asking.run(options, given) if options.heads is None else asking_heads.run(options, given)
-    except (ValueError, OSError) as error:
-        return parser.fail(error)
-
-
-def _parser() -> CommandLineParser:
     parser = CommandLineParser(prog="python -m experiments.uncertainty", description=__doc__)
     parser.add_argument("checkpoints", nargs="+", type=Path, help=f"{CHECKPOINT}; one for each seed")
     add_options(parser)
@@ -59,8 +42,10 @@ def _parser() -> CommandLineParser:
         help="of a result of experiments.add_uncertainty: judge N heads, refitted with the seeds 0 … N − 1",
     )
     parser.add_argument("--degraded", type=whole_number(2), help="of these, how many are degraded (default: all)")
-    parser.add_argument("--study", action="store_true", help="what decides it, and one kind of defect left out")
-    parser.add_argument("--jobs", type=whole_number(1), default=1, help="seeds whose heads are fitted at a time")
+    parser.add_argument(
+        "--study", nargs="*", choices=STUDIES, metavar="PART", help=f"what decides it: {', '.join(STUDIES)}; or all"
+    )
+    parser.add_argument("--jobs", type=whole_number(1), default=1, help="heads that are fitted at a time")
     parser.add_argument("--resamples", type=whole_number(1), default=1000, help="resamples of the bootstrap")
     add_seed(parser, "of images, degradations and resamples")
     parser.add_argument("--name", type=_name, default="uncertainty", help="name of the record and its figures")
@@ -70,7 +55,15 @@ def _parser() -> CommandLineParser:
         default="runs/uncertainty",
         help="folder for record and figures; experiments/results publishes them",
     )
-    return parser
+
+    def module(options: Namespace) -> str:
+        if options.heads is None and (options.study is not None or options.degraded):
+            parser.error("--study and --degraded belong to --heads")
+        if options.heads is not None and len(options.checkpoints) > 1:
+            parser.error("--heads belongs to one result of experiments.add_uncertainty, got more checkpoints")
+        return f"experiments.evaluation.uncertainty.asking{'' if options.heads is None else '_heads'}"
+
+    return parser.run(arguments, module)
 
 
 def _name(text: str) -> str:

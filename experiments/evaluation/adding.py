@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,35 +13,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.evaluation.encoders import (
-    FrozenEncoder,
-    HeadConfig,
-    added_config,
-    open_frozen_encoder,
-    save_added,
-)
-from experiments.evaluation.encoding import center_view, displayed
+from experiments.evaluation.encoders import FrozenEncoder, added_config, open_frozen_encoder, save_added
 from experiments.evaluation.opening import Opener
-from experiments.evaluation.uncertainty.subject import Subject
-from experiments.evaluation.view_features import read_features, view_features
+from experiments.evaluation.report import publish
+from experiments.evaluation.uncertainty.measures import binned, likelihood_gain
+from experiments.evaluation.uncertainty.observations import FreshViews
+from experiments.evaluation.uncertainty.subject import Subject, middles
+from experiments.evaluation.view_features import read_features, some_of, view_features
 from experiments.figures import concentration_figure, save_figure
 from experiments.images.degradations import DEGRADATIONS
 from experiments.images.errors import MissingSplitError
 from experiments.images.image_sets import ImageSet
-from experiments.images.threads import in_threads
 from experiments.pretraining.configuration import PretrainConfig
-from experiments.records.environment import typed_command
 from experiments.records.record import Cell, Record, Table
 from inference.fitting.features import enough_epochs, fit_to_features
-from inference.judging.calibration import (
-    calibration_bins,
-    power_spherical_likelihood_gain,
-    von_mises_fisher_likelihood_gain,
-)
 from inference.judging.resampling import bootstrap
 from models.frozen_encoder import FrozenEncoderPair, check_sizes
 
-_BINS = 10
 _RESAMPLES = 200
 _SHOWN = 10  # items of each end, where there are no images to show
 
@@ -57,60 +45,45 @@ class _Given:
     images: ImageSet | None = None
 
 
-def run(options: Namespace, given: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """Compute features, fit, judge, print and save; returns the exit status.
-
-    Args:
-        options: What was parsed.
-        given: What was typed, for the record.
 
     Raises:
         ValueError: If the encoder, the images or the features cannot be used.
         OSError: If something cannot be written.
     """
-    opener = Opener(options)
+    opener, started = Opener(options), time.monotonic()
     found = _from_file(options) if options.folder is None else _from_images(opener)
-    head = HeadConfig(found.fitted.size(-1), options.dim, options.hidden, options.family)
-    started = time.monotonic()
-    fitted = found.fitted.to(options.device)
+    fitted, fit_started = found.fitted.to(options.device), time.monotonic()
     epochs = options.epochs or enough_epochs(fitted.size(1))
-    pair = FrozenEncoderPair.of(fitted, dim=head.dim, hidden=head.hidden, family=head.family, seed=options.seed)
+    head = {"dim": options.dim, "hidden": options.hidden, "family": options.family}
+    pair = FrozenEncoderPair.of(fitted, **head, seed=options.seed)
+    settings = {"epochs": epochs, "learning_rate": options.learning_rate}
     with tqdm(total=epochs, desc="fitting", unit="epoch", disable=None) as bar:
-        fit_to_features(
-            pair,
-            fitted,
-            epochs=epochs,
-            learning_rate=options.learning_rate,
-            seed=options.seed,
-            after_epoch=bar.update,
-        )
-    print(f"Fitted to {fitted.size(0)} views of {fitted.size(1):,} items in {time.monotonic() - started:.0f} s")
+        fit_to_features(pair, fitted, seed=options.seed, after_epoch=bar.update, **settings)
+    print(f"Fitted to {fitted.size(0)} views of {fitted.size(1):,} items in {time.monotonic() - fit_started:.0f} s")
     tables = _judge(pair, found.held_out.to(options.device), options)
     figures: list[Path] = []
     config: PretrainConfig | None = None
     if found.encoder is not None and found.images is not None:
-        config = added_config(found.encoder.config, head)
+        config = added_config(found.encoder.config, pair)
         pair.with_encoder(found.encoder.network)
         more, figures = _show(Subject.of(pair, config, options.device), config, found.images, opener)
         tables.append(more)
     else:
         tables.append(_extremes(pair, found))
-    save_added(pair, head, config, options.out)
-    name = re.sub("[^a-z0-9_]+", "_", options.out.stem.lower()) or "uncertainty"
+    save_added(pair, config, options.out)
     record = Record(
-        name=name,
+        name=re.sub("[^a-z0-9_]+", "_", options.out.stem.lower()) or "uncertainty",
         title=f"An uncertainty for {options.encoder or options.features}",
-        command=typed_command("experiments.add_uncertainty", given),
+        command=options.command,
         configuration={
             "fitted": fitted.size(1),
             "held_out": found.held_out.size(1),
             "views": fitted.size(0),
-            "features": head.features,
-            "dim": head.dim,
-            "hidden": head.hidden,
-            "family": head.family,
-            "epochs": epochs,
-            "learning_rate": options.learning_rate,
+            "features": pair.features,
+            **head,
+            **settings,
             "encoder": None if config is None else config.to_dict(),
         },
         seeds=(options.seed,),
@@ -118,13 +91,7 @@ def run(options: Namespace, given: Sequence[str]) -> int:
         figures=tuple(path.name for path in figures),
         notes=() if found.encoder is None else found.encoder.notes,
     )
-    for note in record.notes:
-        print(note)
-    for table in tables:
-        print(f"\n{table.title}\n\n{table.aligned()}\n\n{table.note}")
-    saved = [options.out, *record.save_page(options.out.parent), *figures]
-    print("\nSaved " + ", ".join(str(path) for path in saved))
-    return 0
+    return publish(record, [options.out, *record.save_page(options.out.parent), *figures], started)
 
 
 def _from_images(opener: Opener) -> _Given:
@@ -138,6 +105,7 @@ def _from_images(opener: Opener) -> _Given:
         train.require("an uncertainty with held-out images", images=2)
         first, second = _split(len(train), options)
         train, held_out = train.select(first), train.select(second)
+    train, held_out = some_of(train, options.images), some_of(held_out, options.images)
     check_sizes(encoder.width, len(train), options.dim)  # now, not after an hour
     print(f"{len(train):,} images to fit to, {len(held_out):,} to judge on, {options.views} views of each")
     parts = [
@@ -173,15 +141,11 @@ def _split(count: int, options: Namespace) -> tuple[Tensor, Tensor]:
 
 def _judge(pair: FrozenEncoderPair, features: Tensor, options: Namespace) -> list[Table]:
     """Gain and calibration: each item's first view predicts its second."""
-    expert = pair.expert(features[0])
-    target = pair.guide.network.get_submodule("projector")(features[1])
-    cosine = (expert.mean_direction.double() * target.double()).sum(-1).clamp(-1, 1).cpu()
-    kappa, rho = expert.concentration.double().cpu(), expert.mean_resultant_length.double().cpu()
-    power = options.family == "power_spherical"
-    gain = power_spherical_likelihood_gain if power else von_mises_fisher_likelihood_gain
-    measure: Callable[..., float] = lambda k, c: gain(pair.dim, k, c)  # noqa: E731
-    estimate = bootstrap(measure, kappa, cosine, resamples=_RESAMPLES, seed=options.seed)
-    bins = calibration_bins(rho, cosine, bins=min(_BINS, len(cosine)))
+    fresh = FreshViews.of(pair, features[0], features[1])
+    estimate = bootstrap(
+        likelihood_gain(fresh), fresh.concentration, fresh.cosine, resamples=_RESAMPLES, seed=options.seed
+    )
+    bins = binned(fresh.expected, fresh.cosine)
     columns = ("predicted ρ", "seen", "items")
     rows = {
         f"{number + 1}": dict(zip(columns, (Cell(float(p)), Cell(float(o)), Cell(text=f"{int(n):,}")), strict=True))
@@ -204,10 +168,8 @@ def _judge(pair: FrozenEncoderPair, features: Tensor, options: Namespace) -> lis
 def _show(subject: Subject, config: PretrainConfig, images: ImageSet, opener: Opener) -> tuple[Table, list[Path]]:
     """How κ falls under degradations, and the figure of lowest and highest κ."""
     options = opener.options
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(options.seed))
-    chosen = order[: options.judged].sort().values.tolist()
-    views = in_threads(lambda index: center_view(images, index, config), chosen, "middles", threads=options.threads)
-    some = torch.stack([displayed(view, config) for view in views])
+    chosen = some_of(images, options.judged)
+    some = middles(opener.resident(config, chosen), subject.recipe, torch.arange(len(chosen)))
 
     def kappa(of: Tensor) -> Tensor:
         return torch.cat([subject.look(batch).concentration.double().cpu() for batch in of.split(options.encode_batch)])

@@ -1,4 +1,4 @@
-"""What `python -m experiments.embed` does."""
+"""What `python -m experiments.embed` does: with images, or with features that are there already."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.evaluation.embedding_files import Rows, write_embeddings
-from experiments.evaluation.encoders import describe
+from experiments.evaluation.embedding_files import COLUMNS, write_columns, write_embeddings
+from experiments.evaluation.encoders import describe, load_added
 from experiments.evaluation.encoding import center_view, displayed, embeddings
 from experiments.evaluation.measures import quantiles
 from experiments.evaluation.opening import Opener
+from experiments.evaluation.view_features import read_columns
 from experiments.figures import Tile, contact_sheet_figure, save_figure
 from experiments.figures.concentration import format_concentration
 from experiments.images.image_sets import ImageSet
@@ -33,6 +36,8 @@ def run(options: Namespace) -> int:
         ValueError: If the checkpoint, the images or the device cannot be used.
         OSError: If the result cannot be written.
     """
+    if options.features is not None:
+        return _apply(options)
     opener = Opener(options)
     pretrained = opener.encoder(options.checkpoint)
     config = pretrained.config
@@ -43,22 +48,18 @@ def run(options: Namespace) -> int:
     print(f"{len(images):,} images through {describe(pretrained)}, on {describe_device(options.device)}")
     concentration: list[Tensor] = []
 
-    def rows() -> Iterator[Rows]:
-        """The batches; κ, four bytes an image, is also kept, for choosing what to show at the end."""
-        done = 0
+    def parts() -> Iterator[dict[str, Any]]:
+        """The columns; κ, four bytes an image, is also kept, for choosing what to show at the end."""
         for part in embeddings(
             pretrained, images, batch_size=options.encode_batch, threads=options.threads, description="embedding"
         ):
-            features, direction, kappa = (
-                column.float().cpu() for column in (part.features, part.mean_direction, part.concentration)
-            )
-            concentration.append(kappa)
-            yield Rows(names[done : done + len(kappa)], features.numpy(), direction.numpy(), kappa.numpy())
-            done += len(kappa)
+            columns = {name: getattr(part, name).float().cpu() for name in COLUMNS}
+            concentration.append(columns["concentration"])
+            yield {name: column.numpy() for name, column in columns.items()}
 
     def write(path: Path) -> None:
         about = {"checkpoint": str(options.checkpoint), "versions": installed_versions(), "config": config.to_dict()}
-        write_embeddings(path, options.out.suffix.removeprefix("."), rows(), names, about)
+        write_embeddings(path, options.out.suffix.removeprefix("."), parts(), names, about)
 
     replace_file(options.out, write)
     print(f"Saved {options.out}")
@@ -97,6 +98,18 @@ def _report(
         warnings.filterwarnings("ignore", ".*Glyph .* missing from font.*")  # a name in another script: shown as boxes
         save_figure(contact_sheet_figure([*map(tile, lowest)], [*map(tile, highest)], title), sheet)
     print(f"Saved {sheet}: the images of lowest and highest κ")
+
+
+def _apply(options: Namespace) -> int:
+    """Apply a head to features: item, view, κ and ρ(κ) of each row."""
+    pair, _ = load_added(options.checkpoint)
+    item, view, vector = read_columns(options.features)
+    expert = pair.expert(torch.from_numpy(np.ascontiguousarray(vector, dtype=np.float32)))
+    found = {name: getattr(expert, name).numpy() for name in ("concentration", "mean_resultant_length")}
+    table, form = {"item": item, "view": view, **found}, options.out.suffix.removeprefix(".")
+    replace_file(options.out, lambda path: write_columns(path, form, table))
+    print(f"Saved {options.out}: κ and ρ of {len(item):,} rows")
+    return 0
 
 
 def _name(images: ImageSet, index: int, folder: Path) -> str:

@@ -17,9 +17,8 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +31,26 @@ from numpy.typing import NDArray
 pa: Any = pyarrow  # its names come from a compiled module, which type checkers cannot see
 Matrix = NDArray[np.float32]
 
-_COLUMNS = ("file", "features", "mean_direction", "concentration")
+COLUMNS = ("features", "mean_direction", "concentration")
+"""Of numbers, beside the names."""
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The embeddings of a few images, one row an image."""
-
-    file: Sequence[str]
-    features: Matrix
-    mean_direction: Matrix
-    concentration: Matrix
-
-    def __len__(self) -> int:
-        return len(self.file)
+Columns = Mapping[str, Matrix]
 
 
-def write_embeddings(path: Path, form: str, rows: Iterable[Rows], names: Sequence[str], about: dict[str, Any]) -> None:
-    """Write rows into a file as they come.
+def write_columns(path: Path, form: str, table: Mapping[str, Any]) -> None:
+    """Write a few columns, which are in memory, as Parquet or npz."""
+    if form == "parquet":
+        pq.write_table(pa.table(dict(table)), path)
+    else:
+        with path.open("wb") as stream:
+            np.savez(stream, **table)
+
+
+def write_embeddings(
+    path: Path, form: str, parts: Iterable[Columns], names: Sequence[str], about: dict[str, Any]
+) -> None:
+    """Write embeddings into a file as they come.
 
     Memory does not grow with the number of images. An npz file consists of one array after the other, so that each
     array is first written to a file of its own, in a temporary folder beside `path`: it takes twice its size on the
@@ -58,34 +59,34 @@ def write_embeddings(path: Path, form: str, rows: Iterable[Rows], names: Sequenc
     Args:
         path: The file; not to be read before this returns.
         form: One of `FORMATS`.
-        rows: Embeddings, at least one image.
-        names: The names of all images, which the rows have to follow.
+        parts: Columns of some images at a time, of all but their names.
+        names: The names of all images, at least one, in the order of the parts.
         about: Where the numbers come from, written along: the metadata entry, or the npz array, `about`, as JSON.
 
     Raises:
-        ValueError: If `form` is unknown, there are no rows, or they are not those of `names`.
+        ValueError: If `form` is unknown, or the parts are of more or fewer images than there are names.
     """
     if form not in FORMATS:
         raise ValueError(f"form must be one of {', '.join(FORMATS)}, got {form!r}")
-    FORMATS[form](path, _checked(rows, names), names, json.dumps(about))
+    FORMATS[form](path, _named(parts, names), names, json.dumps(about))
 
 
-def _checked(rows: Iterable[Rows], names: Sequence[str]) -> Iterable[Rows]:
-    written = 0
-    for part in rows:
-        if list(part.file) != list(names[written : written + len(part)]):
-            raise ValueError(f"rows must have the names of the images in order, got {part.file[0]!r} as row {written}")
-        written += len(part)
-        yield part
-    if written != len(names) or not names:
-        raise ValueError(f"rows must be those of all {len(names)} images, at least one, got {written}")
+def _named(parts: Iterable[Columns], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    done = 0
+    for part in parts:
+        start, done = done, done + len(part["concentration"])
+        if done > len(names):
+            break
+        yield {"file": names[start:done], **part}
+    if done != len(names) or not names:
+        raise ValueError(f"parts must be of all {len(names)} images, at least one, got {done}")
 
 
-def _write_parquet(path: Path, rows: Iterable[Rows], names: Sequence[str], about: str) -> None:  # noqa: ARG001
+def _write_parquet(path: Path, parts: Iterable[dict[str, Any]], names: Sequence[str], about: str) -> None:  # noqa: ARG001
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
-        for part in rows:
-            columns = {name: _column(getattr(part, name)) for name in _COLUMNS}
+        for part in parts:
+            columns = {name: _column(part[name]) for name in ("file", *COLUMNS)}
             table = pa.table(columns).replace_schema_metadata({"about": about})
             # Dictionaries and compression help text; they would only cost time on floating-point numbers.
             writer = writer or stack.enter_context(
@@ -100,27 +101,27 @@ def _column(values: Sequence[str] | Matrix) -> Any:
     return pa.array(values, pa.float32() if isinstance(values, np.ndarray) else pa.string())
 
 
-def _write_npz(path: Path, rows: Iterable[Rows], names: Sequence[str], about: str) -> None:
+def _write_npz(path: Path, parts: Iterable[dict[str, Any]], names: Sequence[str], about: str) -> None:
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
-        arrays: dict[str, Path] = {name: Path(folder) / f"{name}.npy" for name in _COLUMNS}
+        arrays: dict[str, Path] = {name: Path(folder) / f"{name}.npy" for name in ("file", *COLUMNS)}
         done = 0
-        for part in rows:
+        for part in parts:
             for name, file in arrays.items():
-                values = np.asarray(getattr(part, name))
+                values = np.asarray(part[name])
                 dtype = values.dtype if name != "file" else np.dtype(f"<U{max(map(len, names))}")
                 shape = (len(names), *values.shape[1:])
                 # Opened for each batch alone, so that what was written does not stay in memory.
                 array = open_memmap(file, "r+" if done else "w+", *(() if done else (dtype, shape)))
-                array[done : done + len(part)] = values
+                array[done : done + len(values)] = values
                 del array
-            done += len(part)
+            done += len(part["file"])
         np.save(Path(folder) / "about.npy", np.array(about))
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for name in (*_COLUMNS, "about"):
+            for name in ("file", *COLUMNS, "about"):
                 archive.write(Path(folder) / f"{name}.npy", f"{name}.npy")
 
 
-FORMATS: dict[str, Callable[[Path, Iterable[Rows], Sequence[str], str], None]] = {
+FORMATS: dict[str, Callable[[Path, Iterable[dict[str, Any]], Sequence[str], str], None]] = {
     "parquet": _write_parquet,
     "npz": _write_npz,
 }

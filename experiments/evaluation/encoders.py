@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import timm
 import torch
@@ -31,24 +31,7 @@ from models.frozen_encoder import FrozenEncoderPair
 FORMAT = "ssl-as-inference/added-uncertainty/1"
 LIBRARIES = ("timm", "torchvision")
 
-Family = Literal["power_spherical", "von_mises_fisher"]
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """What a pair over a frozen encoder is built from.
-
-    Attributes:
-        features: Width of the encoder's features.
-        dim: Dimension of the sphere.
-        hidden: Width of the head's hidden layer.
-        family: Of the experts.
-    """
-
-    features: int
-    dim: int = 32
-    hidden: int = 512
-    family: Family = "power_spherical"
+_HEAD = ("features", "dim", "hidden", "family")  # what a pair over a frozen encoder is built from
 
 
 @dataclass(frozen=True)
@@ -120,16 +103,16 @@ def open_frozen_encoder(name: str, file: Path | None, *, size: int | None, data:
     return FrozenEncoder(network.eval(), config, notes)
 
 
-def save_added(pair: FrozenEncoderPair, head: HeadConfig, config: PretrainConfig | None, path: Path) -> None:
+def save_added(pair: FrozenEncoderPair, config: PretrainConfig | None, path: Path) -> None:
     """Write a fitted pair, the encoder in it, as safetensors.
 
     Args:
         pair: The pair; where its features came from a file, without an encoder.
-        head: What it was built from.
         config: Of the encoder; `None` without one.
         path: The file.
     """
-    about = {"head": asdict(head), "config": None if config is None else config.to_dict()}
+    head = {name: getattr(pair, name) for name in _HEAD}
+    about = {"head": head, "config": None if config is None else config.to_dict()}
     write_weights(path, FORMAT, json.dumps(about), pair)
 
 
@@ -159,7 +142,7 @@ def load_added(path: Path) -> tuple[FrozenEncoderPair, PretrainConfig | None]:
     text, tensors = read_weights(path, FORMAT)
     try:
         about = json.loads(text)
-        pair = FrozenEncoderPair(**{key: about["head"][key] for key in ("features", "dim", "hidden", "family")})
+        pair = FrozenEncoderPair(**{name: about["head"][name] for name in _HEAD})
         config = None
         if about["config"] is not None:
             config = config_of_a_file(about["config"])
@@ -170,9 +153,9 @@ def load_added(path: Path) -> tuple[FrozenEncoderPair, PretrainConfig | None]:
     return pair.eval(), config
 
 
-def added_config(config: PretrainConfig, head: HeadConfig) -> PretrainConfig:
+def added_config(config: PretrainConfig, pair: FrozenEncoderPair) -> PretrainConfig:
     """The encoder's configuration with the method of the head, as the commands that say what it says read it."""
-    return replace(config, method=MethodConfig(name="vi_simsiam", dim=head.dim, hidden=head.hidden))
+    return replace(config, method=MethodConfig(name="vi_simsiam", dim=pair.dim, hidden=pair.hidden))
 
 
 def describe(pretrained: Pretrained) -> str:

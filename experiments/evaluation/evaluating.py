@@ -7,13 +7,14 @@ import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from experiments.command_line.parser import writable_folder
 from experiments.evaluation.encoders import describe
-from experiments.evaluation.encoding import RandomViews
-from experiments.evaluation.measures import Measures, encode, labelled_halves, measure, require_classes
+from experiments.evaluation.encoding import RandomViews, embeddings
+from experiments.evaluation.measures import Measures, collect, labelled_halves, measure, require_classes
 from experiments.evaluation.opening import Opener
-from experiments.evaluation.report import record, tables
+from experiments.evaluation.report import tables
 from experiments.images.device_images import DeviceImages, StreamedImages
 from experiments.images.errors import MissingSplitError
 from experiments.images.image_sets import ImageSet
@@ -21,9 +22,9 @@ from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained
 from experiments.pretraining.images import storage_size
 from experiments.records.environment import describe_device, installed_versions
-from inference.fitting.checkpointing import replace_file
+from experiments.records.record import aligned_table, write_text
 from inference.judging.collapse import has_collapsed
-from inference.judging.linear_probe import FeatureSource, ProbeResult, ProbeSettings
+from inference.judging.linear_probe import FeatureSource, ProbeSettings
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,8 +55,9 @@ def run(options: argparse.Namespace) -> int:
     if options.learning_rates:
         settings = replace(settings, learning_rates=tuple(options.learning_rates))
     views = _views(opener, pretrained, train) if options.views == "augmented" else None
+    some = {"batch_size": options.encode_batch, "threads": options.threads}
     seen, new = (
-        encode(pretrained, part, batch_size=options.encode_batch, threads=options.threads, seed=options.seed)
+        collect(embeddings(pretrained, part, **some), part.labels, part.name, seed=options.seed)
         for part in (train, held_out)
     )
     found = measure(seen, new, settings, k=options.k, device=options.device, views=views)
@@ -72,24 +74,18 @@ def run(options: argparse.Namespace) -> int:
         "seed": options.seed,
         "views": options.views,
         "probe": asdict(settings),
-        "measures": record(found),
+        "measures": found,
         "collapsed": _collapsed(found),
         "device": describe_device(options.device),
         "versions": installed_versions(),
         "seconds": round(time.monotonic() - started, 1),
         "config": config.to_dict(),
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    replace_file(
-        out, write
-    )  # before anything is printed: where the output goes to a program that has ended, that fails
-    print("\n" + "\n\n".join(table.aligned() for table in tables(found)) + "\n")
+    # Before anything is printed: where the output goes to a program that has ended, that fails.
+    write_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    print("\n" + "\n\n".join(map(aligned_table, tables(found))) + "\n")
     if settings.tunes:
-        print(_about_rates(found.linear))
+        print(_about_rates(found["linear"]))
     if _collapsed(found):
         print("COLLAPSED: the outputs are nearly the same for all images; κ and the outputs mean nothing.")
     print(f"Saved {out}")
@@ -112,13 +108,13 @@ def _open(opener: Opener, config: PretrainConfig) -> tuple[ImageSet, ImageSet]:
 
 
 def _collapsed(found: Measures) -> bool:
-    return has_collapsed(found.train.standard_deviation, found.train.effective_rank)
+    return has_collapsed(found["train"]["standard_deviation"], found["train"]["effective_rank"])
 
 
-def _about_rates(linear: ProbeResult) -> str:
-    rates = sorted(linear.held_out_accuracy)
-    text = f"Learning rate {linear.learning_rate:g}, the best of {', '.join(f'{rate:g}' for rate in rates)}"
-    if linear.learning_rate in {rates[0], rates[-1]}:
+def _about_rates(linear: dict[str, Any]) -> str:
+    rates, best = sorted(map(float, linear["held_out_accuracy"])), linear["learning_rate"]
+    text = f"Learning rate {best:g}, the best of {', '.join(f'{rate:g}' for rate in rates)}"
+    if best in {rates[0], rates[-1]}:
         text += "; it is the last one on its side, so that others in --learning-rates may be better"
     return text + "."
 

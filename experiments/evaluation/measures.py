@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.evaluation.encoding import embeddings, finite
+from experiments.evaluation.encoding import finite
 from experiments.images.errors import ImageSetError
 from experiments.images.image_sets import ImageSet
 from experiments.images.randomness import derived_generator
-from experiments.pretraining.export import Pretrained
 from inference.judging.collapse import effective_rank, standard_deviation
 from inference.judging.evaluation import knn_accuracy, nearest_neighbour_is_right
-from inference.judging.linear_probe import FeatureSource, ProbeResult, ProbeSettings, hold_out, linear_probe
+from inference.judging.linear_probe import FeatureSource, ProbeSettings, hold_out, linear_probe
 from inference.judging.representation import Embedding
 from inference.judging.uncertainty import correctness_auroc
 
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+Measures = dict[str, Any]
+"""What `measure` finds, as plain values for programs."""
 
 _OUTPUTS_KEPT = 4000
 _KEY_OF_OUTPUTS = 5  # apart from the streams of the training's random numbers
@@ -45,47 +48,6 @@ class Encoded:
     labels: Tensor
 
 
-@dataclass(frozen=True)
-class SplitMeasures:
-    """What is measured on a part of the set without its labels.
-
-    Attributes:
-        images: Number of images.
-        standard_deviation: Of the normalised outputs, times √d: 1 for the uniform distribution, 0 at collapse.
-        effective_rank: Of the normalised outputs.
-        outputs: Number of images that the two are taken of.
-        concentration: κ at `QUANTILES`.
-    """
-
-    images: int
-    standard_deviation: float
-    effective_rank: float
-    outputs: int
-    concentration: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Measures:
-    """Everything that `measure` finds.
-
-    Attributes:
-        linear: Linear evaluation of the held-out images, by a classifier trained on the training images.
-        knn: Accuracy of the vote of the nearest training images on held-out images.
-        neighbours: How many vote.
-        correctness_auroc: How well κ ranks the nearest neighbour being right; None where κ is constant, or all
-            neighbours are right, or none is.
-        train: Measures of the training images.
-        held_out: Measures of the held-out images.
-    """
-
-    linear: ProbeResult
-    knn: float
-    neighbours: int
-    correctness_auroc: float | None
-    train: SplitMeasures
-    held_out: SplitMeasures
-
-
 def labelled_halves(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Split a set that has no validation part into training and held-out images, every class in equal proportion."""
     require_classes(images)
@@ -106,16 +68,6 @@ def require_classes(images: ImageSet) -> None:
         raise ImageSetError(
             f"linear evaluation needs at least 2 training images of each class; {images.name} has 1 of {few[0]}"
         )
-
-
-def encode(pretrained: Pretrained, images: ImageSet, *, batch_size: int, threads: int | None, seed: int) -> Encoded:
-    """Embed a set and keep what evaluation needs.
-
-    Raises:
-        CheckpointError: If what the network gives is not finite: the training has diverged.
-    """
-    parts = embeddings(pretrained, images, batch_size=batch_size, threads=threads)
-    return collect(parts, images.labels, images.name, seed=seed)
 
 
 def collect(parts: Iterable[Embedding], labels: Tensor, name: str, *, seed: int) -> Encoded:
@@ -155,6 +107,10 @@ def measure(
 ) -> Measures:
     """Judge the features of the training images on the held-out ones, with a progress bar on a terminal.
 
+    Linear evaluation, by a classifier trained on the training images; the vote of the nearest training images; how well
+    κ ranks the nearest neighbour being right, `None` where κ is constant, or all neighbours are right, or none is; and
+    of either part what needs no labels: how far the normalised outputs spread, and κ at `QUANTILES`.
+
     Args:
         train: Training images.
         held_out: Held-out images.
@@ -171,14 +127,18 @@ def measure(
     auroc = math.nan
     if held_out.concentration.min() < held_out.concentration.max():
         auroc = correctness_auroc(held_out.concentration, nearest_neighbour_is_right(x, y, new_x, new_y).cpu())
-    return Measures(
-        linear,
-        knn_accuracy(x, y, new_x, new_y, k=neighbours),
-        neighbours,
-        None if math.isnan(auroc) else auroc,
-        _of_split(train),
-        _of_split(held_out),
-    )
+    return {
+        "linear": {
+            "top1": linear.top1,
+            "top5": linear.top5,
+            "learning_rate": linear.learning_rate,
+            "held_out_accuracy": {str(rate): accuracy for rate, accuracy in linear.held_out_accuracy.items()},
+        },
+        "knn": {"k": neighbours, "temperature": 0.07, "accuracy": knn_accuracy(x, y, new_x, new_y, k=neighbours)},
+        "correctness_auroc": None if math.isnan(auroc) else auroc,
+        "train": _of_part(train),
+        "held_out": _of_part(held_out),
+    }
 
 
 def quantiles(concentration: Tensor) -> dict[str, float]:
@@ -191,11 +151,11 @@ def quantiles(concentration: Tensor) -> dict[str, float]:
     return {f"{100 * quantile:g}%": float(value) for quantile, value in zip(QUANTILES, values, strict=True)}
 
 
-def _of_split(encoded: Encoded) -> SplitMeasures:
-    return SplitMeasures(
-        len(encoded.labels),
-        standard_deviation(encoded.outputs),
-        effective_rank(encoded.outputs),
-        len(encoded.outputs),
-        quantiles(encoded.concentration),
-    )
+def _of_part(encoded: Encoded) -> Measures:
+    return {
+        "images": len(encoded.labels),
+        "standard_deviation": standard_deviation(encoded.outputs),
+        "effective_rank": effective_rank(encoded.outputs),
+        "outputs": len(encoded.outputs),
+        "concentration": quantiles(encoded.concentration),
+    }

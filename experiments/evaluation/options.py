@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
 
 from experiments.command_line.parser import CommandLineParser, whole_number
 
 CHECKPOINT = "folder of a run, an exported encoder (.safetensors) or a checkpoint (.ckpt)"
+
+STUDIES = ("variants", "defects", "crops", "dimensions")
+"""Parts of what `experiments.uncertainty --study` finds."""
 
 
 def add_options(parser: CommandLineParser, *, named_sets: bool = True) -> None:
@@ -36,3 +41,14 @@ def add_options(parser: CommandLineParser, *, named_sets: bool = True) -> None:
 def add_seed(parser: CommandLineParser, what: str) -> None:
     """Add `--seed`."""
     parser.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help=what)
+
+
+def file_ending(*endings: str) -> Callable[[str], Path]:
+    """Make a type for `add_argument` that accepts files of these endings."""
+
+    def checked(text: str) -> Path:
+        if Path(text).suffix not in endings:
+            raise ArgumentTypeError(f"expected a file that ends in {' or '.join(endings)}, got {text!r}")
+        return Path(text)
+
+    return checked

@@ -1,61 +1,51 @@
-"""The measures as tables to read and as plain values for programs."""
+"""What the commands print: the measures of `experiments.evaluate` as lines, and a record with its tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
-from experiments.evaluation.measures import Measures, SplitMeasures
+from experiments.evaluation.measures import Measures
 from experiments.figures.concentration import format_concentration
-from experiments.records.record import Cell, Table
+from experiments.records.record import Record
 
 _NAMES = {"0%": "smallest κ", "50%": "median of κ", "100%": "largest κ"}
 
 
-def tables(measures: Measures) -> tuple[Table, Table]:
-    """Accuracies on the held-out images, and what is measured on both parts without labels."""
-    linear, parts = measures.linear, {"training": measures.train, "held out": measures.held_out}
+Lines = list[list[str]]
 
-    def row(show: Callable[[SplitMeasures], str]) -> dict[str, Cell]:
-        return {name: Cell(text=show(part)) for name, part in parts.items()}
 
-    percents = {
-        "linear, top-1": linear.top1,
-        "linear, top-5": linear.top5,
-        f"{measures.neighbours} nearest neighbours": measures.knn,
-    }
+def tables(measures: Measures) -> tuple[Lines, Lines]:
+    """Accuracies on the held-out images, and what is measured on both parts without labels; lines of text."""
+    linear, knn, parts = measures["linear"], measures["knn"], (measures["train"], measures["held_out"])
     accuracies = {
-        name: {"accuracy": Cell(text="" if accuracy is None else f"{100 * accuracy:.1f} %")}
-        for name, accuracy in percents.items()
+        "held-out images": "accuracy",
+        "linear, top-1": f"{100 * linear['top1']:.1f} %",
+        "linear, top-5": "–" if linear["top5"] is None else f"{100 * linear['top5']:.1f} %",
+        f"{knn['k']} nearest neighbours": f"{100 * knn['accuracy']:.1f} %",
     }
-    rows = {
-        "images": row(lambda part: f"{part.images:,}"),
-        "standard deviation of outputs": row(lambda part: f"{part.standard_deviation:.3f}"),
-        "effective rank of outputs": row(lambda part: f"{part.effective_rank:.1f}"),
-    }
-    names = {percent: _NAMES.get(percent, f"{percent} of κ below") for percent in measures.train.concentration}
-    if all(part.concentration["0%"] == part.concentration["100%"] for part in parts.values()):
+    rows = [
+        ["", "training", "held out"],
+        ["images", *(f"{part['images']:,}" for part in parts)],
+        ["standard deviation of outputs", *(f"{part['standard_deviation']:.3f}" for part in parts)],
+        ["effective rank of outputs", *(f"{part['effective_rank']:.1f}" for part in parts)],
+    ]
+    kappa = [part["concentration"] for part in parts]
+    names = {percent: _NAMES.get(percent, f"{percent} of κ below") for percent in kappa[0]}
+    if all(of["0%"] == of["100%"] for of in kappa):
         names = {"0%": "κ, a constant of the method"}
-    for percent, name in names.items():
-        rows[name] = row(lambda part, percent=percent: format_concentration(part.concentration[percent]))  # type: ignore[misc]
-    if measures.correctness_auroc is not None:
-        rows["κ: AUROC of a right neighbour"] = {"held out": Cell(text=f"{measures.correctness_auroc:.3f}")}
-    return Table("", ("accuracy",), accuracies, corner="held-out images"), Table("", tuple(parts), rows)
+    rows += [[name, *(format_concentration(of[percent]) for of in kappa)] for percent, name in names.items()]
+    if measures["correctness_auroc"] is not None:
+        rows.append(["κ: AUROC of a right neighbour", "–", f"{measures['correctness_auroc']:.3f}"])
+    return [list(row) for row in accuracies.items()], rows
 
 
-def record(measures: Measures) -> dict[str, Any]:
-    """The measures as plain values."""
-    linear = measures.linear
-    return {
-        "linear": {
-            "top1": linear.top1,
-            "top5": linear.top5,
-            "learning_rate": linear.learning_rate,
-            "held_out_accuracy": {str(rate): accuracy for rate, accuracy in linear.held_out_accuracy.items()},
-        },
-        "knn": {"k": measures.neighbours, "temperature": 0.07, "accuracy": measures.knn},
-        "correctness_auroc": measures.correctness_auroc,
-        "train": asdict(measures.train),
-        "held_out": asdict(measures.held_out),
-    }
+def publish(record: Record, saved: Sequence[Path], started: float) -> int:
+    """Print what a record says, where it was saved and how long all took; returns the exit status of success."""
+    for text in record.notes:
+        print(f"\n{text}")
+    for table in record.tables:
+        print(f"\n{table.title}\n\n{table.aligned(2)}\n\n{table.note}")
+    print(f"\nSaved {', '.join(map(str, saved))}\nDone in {time.monotonic() - started:.0f} s")
+    return 0

@@ -86,8 +86,16 @@ def view_features(
             kept = open_memmap(file, "w+", np.dtype(np.float32), (len(images), views, found.size(-1)))
         kept[start : start + len(found)] = found.numpy()
         kept.flush()
-        replace_text(about, json.dumps({"key": key, "done": start + len(found)}))
+        replace_text(about, json.dumps({"key": key, "content": images.content, "done": start + len(found)}))
     return kept_views(folder)
+
+
+def some_of(images: ImageSet, most: int | None) -> ImageSet:
+    """At most so many of the images, the same in every start; all when not given."""
+    if most is None or most >= len(images):
+        return images
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images.select(order[:most].sort().values)
 
 
 def fast(network: nn.Module) -> nn.Module:
@@ -95,11 +103,15 @@ def fast(network: nn.Module) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def kept_views(folder: Path) -> Tensor:
+def kept_views(folder: Path, images: ImageSet | None = None) -> Tensor:
     """What `view_features` kept, shape `(views, images, features)`.
 
+    Args:
+        folder: Where it is kept.
+        images: The set that it should be of, or that the images were chosen from.
+
     Raises:
-        ValueError: If there is nothing, or it is not complete.
+        ValueError: If there is nothing, it is not complete, or it is of other images.
     """
     try:
         features, about = np.load(folder / "features.npy"), json.loads((folder / "about.json").read_text("utf-8"))
@@ -107,6 +119,8 @@ def kept_views(folder: Path) -> Tensor:
         raise ValueError(f"{folder} must hold the features that experiments.add_uncertainty kept: {error}") from error
     if about["done"] < len(features):
         raise ValueError(f"{folder} has {about['done']:,} of {len(features):,} images: start add_uncertainty again")
+    if images is not None and (len(features) > len(images) or about.get("content", images.content) != images.content):
+        raise ValueError(f"{folder} has features of {len(features):,} images that are not those of {images.name}")
     return torch.from_numpy(features).movedim(0, 1).contiguous()
 
 

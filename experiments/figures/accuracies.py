@@ -12,19 +12,22 @@ from experiments.records.record import Cell
 
 
 @styled
-def accuracies_figure(panels: Mapping[str, Mapping[str, Cell]], reference: str) -> Figure:
+def accuracies_figure(
+    panels: Mapping[str, Mapping[str, Cell]], reference: str, *, label: str = "top-1 accuracy, %"
+) -> Figure:
     """Draw the mean and interval of each row as a dot with a bar, every seed as a small dot.
 
     Args:
         panels: Title of a panel to its rows, from the top; the same rows in each.
         reference: The row whose mean is drawn through the others.
+        label: Of the horizontal axes.
     """
     labels = list(next(iter(panels.values())))
     figure = Figure(figsize=(4.2 + 4.2 * len(panels), 1.4 + 0.34 * len(labels)), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True).flat
     for number, (axes, title) in enumerate(zip(grid, panels, strict=True)):
         draw_rows(axes, panels[title], reference)
-        axes.set_xlabel("top-1 accuracy, %")
+        axes.set_xlabel(label)
         panel_title(axes, "abcdefgh"[number % 8], title)
     return figure
 

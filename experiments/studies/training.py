@@ -18,7 +18,6 @@ from torch.optim.swa_utils import update_bn
 
 from experiments.evaluation.encoding import training_recipe
 from experiments.evaluation.measures import Encoded, Measures, collect, measure
-from experiments.evaluation.report import record
 from experiments.images.device_images import DeviceImages
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import PretrainConfig
@@ -74,7 +73,7 @@ def train_and_judge(run: Training) -> Result:
 def conclude(run: Training, seconds: float) -> Result:
     """Judge a run that has been trained, in so many seconds; the result is kept in the run's folder."""
     trained = time.monotonic()
-    measures = record(judge(run))
+    measures = judge(run)
     took = {"training": seconds, "judging": time.monotonic() - trained}
     result = {"config": run.config.to_dict(), "probe": _probe(run), "measures": measures, "seconds": took}
     return keep(Path(run.config.out), result)

@@ -339,6 +339,17 @@ def test_the_probe_is_told_the_labels_of_training_images_alone(subject: Subject,
     assert torch.equal(lied.neighbour_is_right, honest.neighbour_is_right)  # both labels of a pair have changed
 
 
+def test_with_few_training_images_of_a_class_there_is_no_probe_and_it_is_said(
+    subject: Subject, config: PretrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = opened(config, "train")
+    lonely = replace(train, labels=torch.arange(len(train)).clamp(max=1))
+    features = subject.look(middles(train, subject.recipe, torch.arange(len(train)))).features
+    assert Rivals.fit(subject, features, lonely).probe is None
+    assert "No linear probe, nor what needs one: a class has 1 training images" in capsys.readouterr().out
+    assert Rivals.fit(subject, features, train).probe is not None
+
+
 def test_a_view_is_compared_with_another_one(
     subject: Subject, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

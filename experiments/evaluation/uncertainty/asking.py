@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.evaluation.opening import Opener
+from experiments.evaluation.report import publish
 from experiments.evaluation.uncertainty.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
-from experiments.evaluation.uncertainty.measures import measure, measures
 from experiments.evaluation.uncertainty.observations import Observations, chosen_images, observe
-from experiments.evaluation.uncertainty.report import AIM, curves, measures_table, networks_table, seeds_table, warnings
+from experiments.evaluation.uncertainty.report import DEGRADED_BY, curves, judge, warnings
 from experiments.evaluation.uncertainty.rivals import KAPPA
 from experiments.evaluation.uncertainty.subject import Subject, middles
 from experiments.figures import concentration_figure, save_figure, uncertainty_figure
-from experiments.images.degradations import DEGRADATIONS
 from experiments.pretraining.export import Pretrained
 from experiments.pretraining.images import view_groups
-from experiments.records.environment import typed_command
 from experiments.records.record import Record
 
 
-def run(options: Namespace, given: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """Open, look, measure, print and save; returns the exit status.
-
-    Args:
-        options: What was parsed.
-        given: What was typed, for the record.
 
     Raises:
         ValueError: If a checkpoint, the images or the device cannot be used.
@@ -44,14 +37,9 @@ def run(options: Namespace, given: Sequence[str]) -> int:
     if together and all(KAPPA in seen.names for seen in observations):
         observations = with_ensemble(observations)
     print(f"Looked at all images in {time.monotonic() - started:.0f} s; measuring with {options.resamples} resamples")
-    measured = [measure(seen, resamples=options.resamples, seed=options.seed) for seen in observations]
-    shown = [name for name in observations[0].names if all(name in seen.names for seen in observations)]
-    judged = measures_table(measures(observations[0]), shown, measured)
-    tables = [judged, networks_table(names, observations)]
+    tables = judge(names, observations, options, alike=together, without={ensemble_name(len(pretrained))})
     notes = list(warnings(observations))
-    if together:
-        tables.insert(1, seeds_table(judged, without={AIM, ensemble_name(len(pretrained))}))
-    elif len(pretrained) > 1:
+    if len(pretrained) > 1 and not together:
         notes.append(
             "The checkpoints differ in more than the seed, or not in it: no intervals over seeds, no ensemble."
         )
@@ -59,12 +47,12 @@ def run(options: Namespace, given: Sequence[str]) -> int:
     record = Record(
         name=options.name,
         title=f"Is κ an uncertainty? {first.method.name} on {options.data or first.data.name}{defects}",
-        command=typed_command("experiments.uncertainty", given),
+        command=options.command,
         configuration={
             "images": options.images,
             "resamples": options.resamples,
             "seed": options.seed,
-            "degradations": {series.name: [series.unit, list(series.severities)] for series in DEGRADATIONS},
+            "degradations": DEGRADED_BY,
             "training": [config.to_dict() for config in configs],
         },
         seeds=seeds,
@@ -72,15 +60,7 @@ def run(options: Namespace, given: Sequence[str]) -> int:
         figures=tuple(path.name for path in _draw(pretrained[0], observations[0], opener)),
         notes=tuple(notes),
     )
-    for text in record.notes:
-        print(f"\n{text}")
-    for table in tables:
-        leading = None if table is tables[-1] else 2 if table is judged else 1
-        print(f"\n{table.title}\n\n{table.aligned(leading)}\n\n{table.note}")
-    saved = [record.save(options.out), *(options.out / figure for figure in record.figures)]
-    print("\nSaved " + ", ".join(str(path) for path in saved))
-    print(f"Done in {time.monotonic() - started:.0f} s")
-    return 0
+    return publish(record, [record.save(options.out), *(options.out / figure for figure in record.figures)], started)
 
 
 def _observe(pretrained: Pretrained, opener: Opener) -> Observations:

@@ -14,14 +14,12 @@ distribution, and there is nothing to calibrate (U6 and U7).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.evaluation.uncertainty.observations import LOOKS, Observations
-from experiments.evaluation.uncertainty.rivals import KAPPA
+from experiments.evaluation.uncertainty.observations import Observations
+from experiments.evaluation.uncertainty.rivals import KAPPA, Uncertainties
 from experiments.pretraining.configuration import PretrainConfig
 
 _SMALLEST = torch.finfo(torch.float32).tiny  # κ is computed in float32, where it may be rounded to 0
@@ -56,23 +54,16 @@ def with_ensemble(observations: Sequence[Observations]) -> list[Observations]:
     clean = [_log(seen.clean) for seen in observations]
     scales = [(log.mean(), log.std(correction=0)) for log in clean]
 
-    def joined(own: Any, all_members: Sequence[Any]) -> Any:
-        """`own` with the ensemble in it: uncertainties, or looks by name that have them, or nothing."""
-        if KAPPA not in own:
-            return {name: joined(look, [member[name] for member in all_members]) for name, look in own.items()}
-        shapes = {tuple(member[KAPPA].shape) for member in all_members}
+    def joined(own: Uncertainties, members: list[Uncertainties]) -> Uncertainties:
+        if KAPPA not in own:  # nothing was seen
+            return own
+        shapes = {tuple(member[KAPPA].shape) for member in members}
         if len(shapes) > 1:
             raise ValueError(f"observations must be of the same images, got κ of shapes {sorted(shapes)}")
-        parts = [
-            (_log(member) - mean) / deviation for member, (mean, deviation) in zip(all_members, scales, strict=True)
-        ]
+        parts = [(_log(member) - mean) / deviation for member, (mean, deviation) in zip(members, scales, strict=True)]
         return {KAPPA: own[KAPPA], ensemble_name(len(parts)): -torch.stack(parts).mean(0)} | own
 
-    looks = {name: [getattr(seen, name) for seen in observations] for name in LOOKS}
-    return [
-        replace(seen, **{name: joined(members[number], members) for name, members in looks.items()})
-        for number, seen in enumerate(observations)
-    ]
+    return [seen.changed(joined, observations) for seen in observations]
 
 
 def _log(uncertainties: dict[str, Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,21 +26,17 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from experiments.evaluation.encoders import HeadConfig
-from experiments.evaluation.uncertainty.observations import LOOKS, FreshViews, Observations
+from experiments.evaluation.uncertainty.observations import FreshViews, Observations
 from experiments.evaluation.uncertainty.rivals import KAPPA
 from experiments.images.degradations import DEGRADATIONS
 from inference.fitting.features import fit_to_features
 from inference.fitting.kl_objective import KLObjective
 from inference.judging.linear_probe import linear_probe
-from models.frozen_encoder import FrozenEncoderPair
+from models.frozen_encoder import Family, FrozenEncoderPair
 
 OTHER_FAMILY = f"{KAPPA}, other family"
 MC_INFO_NCE = "MCInfoNCE"
 LOSS_PREDICTION = "loss prediction"
-MAIN_HEADS = (KAPPA, OTHER_FAMILY, MC_INFO_NCE, LOSS_PREDICTION)
-
-WITHOUT_DEFECTS, WITH_DEFECTS = "views without defects", "all five kinds among the views"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,34 +103,53 @@ class MonteCarloInfoNCE(nn.Module):
         return loss
 
 
-def fit_kappa(name: str, views: Tensor, config: HeadConfig, seed: int, **settings: Any) -> Head:
+def fit_kappa(
+    name: str,
+    views: Tensor,
+    seed: int,
+    *,
+    dim: int,
+    hidden: int,
+    family: Family,
+    whitening: float = 0.25,
+    used: int | None = None,
+    product: bool = False,
+    **settings: Any,
+) -> Head:
     """This project's head.
 
     Args:
         name: Of the head.
         views: Features, shape `(views, items, features)`.
-        config: Of the head.
         seed: Of its weights and the fit.
-        **settings: Of `fit_to_features`; and `whitening`, of the target map.
+        dim: Dimension of the sphere.
+        hidden: Width of the head's hidden layer.
+        family: Of the experts.
+        whitening: Of the target map.
+        used: How many of the views; all when not given.
+        product: Whether all views are asked at once, by the normalised product of their experts.
+        **settings: Of `fit_to_features`.
     """
-    whitening = settings.pop("whitening", 0.25)
-    pair = _pair(views, config, seed, whitening=whitening)
+    views = views[:used]
+    pair = FrozenEncoderPair.of(views, dim=dim, hidden=hidden, family=family, whitening=whitening, seed=seed)
+    if product:
+        settings |= {"at_once": len(views), "loss": KLObjective("all", normalized=True)(pair.model, pair.guide)}
     fit_to_features(pair, views, seed=seed, **settings)
     return Head(name, seed, _kappa(pair), pair)
 
 
-def fit_mc_info_nce(views: Tensor, config: HeadConfig, seed: int, **settings: Any) -> Head:
+def fit_mc_info_nce(views: Tensor, seed: int, *, dim: int, hidden: int, **settings: Any) -> Head:
     """The head of MCInfoNCE; `settings` are those of `fit_to_features`."""
-    pair = _pair(views, replace(config, family="von_mises_fisher"), seed)
+    pair = FrozenEncoderPair.of(views, dim=dim, hidden=hidden, family="von_mises_fisher", seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of the samples
         fit_to_features(pair, views, seed=seed, loss=MonteCarloInfoNCE(pair.model.predictor), **settings)
     return Head(MC_INFO_NCE, seed, _kappa(pair))
 
 
-def fit_loss_prediction(views: Tensor, losses: Tensor, config: HeadConfig, seed: int) -> Head:
+def fit_loss_prediction(views: Tensor, losses: Tensor, seed: int, *, hidden: int) -> Head:
     """The head that predicts the losses of a probe; `losses` has the shape `(views, items)`."""
-    network = MLPRegressor(hidden_layer_sizes=(config.hidden,), early_stopping=True, max_iter=10, random_state=seed)
+    network = MLPRegressor(hidden_layer_sizes=(hidden,), early_stopping=True, max_iter=10, random_state=seed)
     regression = make_pipeline(StandardScaler(), network)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as many passes as the other heads have
@@ -163,61 +178,43 @@ def probe_losses(views: Tensor, labels: Tensor) -> Tensor:
     return losses
 
 
-def variants(config: HeadConfig, shape: tuple[int, ...]) -> dict[str, tuple[HeadConfig, dict[str, Any]]]:
-    """What may decide how good κ is: name to the head and the settings, each but the first in one thing different.
+def dims(items: int, width: int) -> list[int]:
+    """The dimensions of the sphere that are tried, as far as so many items of so many features allow them."""
+    return [dim for dim in (8, 16, 32, 64, 128) if dim < min(items, width + 1)]
+
+
+def variants(dim: int, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+    """What may decide how good κ is: name to what `fit_kappa` is told otherwise, each but the first one thing.
 
     Args:
-        config: Of the head.
+        dim: Dimension of the head that is varied.
         shape: Of the features, `(views, items, features)`; of dimensions those that it allows.
     """
     views, items, width = shape
-    found: dict[str, tuple[HeadConfig, dict[str, Any]]] = {f"as above: d = {config.dim}": (config, {})}
-    found |= {f"d = {dim}": (replace(config, dim=dim), {}) for dim in (8, 16, 32, 64, 128)}
-    found = {name: value for name, value in found.items() if value[0].dim < min(items, width + 1)}
-    found.pop(f"d = {config.dim}", None)
-    found |= {f"{count} views": (config, {"views": count}) for count in range(2, views)}
+    found: dict[str, dict[str, Any]] = {f"as above: d = {dim}": {}}
+    found |= {f"d = {other}": {"dim": other} for other in dims(items, width) if other != dim}
+    found |= {f"{count} views": {"used": count} for count in range(2, views)}
     names = {0.0: "no whitening", 0.5: "full whitening"}
-    found |= {name: (config, {"whitening": exponent}) for exponent, name in names.items()}
-    found |= {f"{hidden} hidden units": (replace(config, hidden=hidden), {}) for hidden in (64, 2048)}
-    found |= {f"{epochs} epochs": (config, {"epochs": epochs}) for epochs in (3, 30)}
-    found["not calibrated"] = (config, {"held_out": 0.0})
-    vmf = replace(config, family="von_mises_fisher")
-    found["von Mises–Fisher experts"] = (vmf, {})
-    found["their normalised product, all views"] = (vmf, {"product": True})
-    return found
+    found |= {name: {"whitening": exponent} for exponent, name in names.items()}
+    found |= {f"{hidden} hidden units": {"hidden": hidden} for hidden in (64, 2048)}
+    found |= {f"{epochs} epochs": {"epochs": epochs} for epochs in (3, 30)}
+    family = {"family": "von_mises_fisher"}
+    found |= {"not calibrated": {"held_out": 0.0}, "von Mises–Fisher experts": family}
+    return {**found, "their normalised product, all views": {**family, "product": True}}
 
 
-def fit_variant(name: str, views: Tensor, config: HeadConfig, seed: int, settings: Mapping[str, Any]) -> Head:
-    """A head of `variants`."""
-    settings = dict(settings)
-    some = views[: settings.pop("views", len(views))]
-    if not settings.pop("product", False):
-        return fit_kappa(name, some, config, seed, **settings)
-    pair = _pair(some, config, seed)
-    product = KLObjective("all", normalized=True)(pair.model, pair.guide)
-    fit_to_features(pair, some, seed=seed, at_once=len(some), loss=product)
-    return Head(name, seed, _kappa(pair), pair)
-
-
-def leave_one_out(views: Tensor, degraded: Tensor, config: HeadConfig, seed: int) -> Iterator[Head]:
-    """Heads fitted with no defect among the views, with those of all kinds, and without one of the kinds.
+def leave_one_out(views: Tensor, degraded: Tensor) -> dict[str, Tensor]:
+    """Features with no defect among the views, with those of all kinds, and without one of the kinds.
 
     Args:
         views: Features of views without defects, shape `(views, items, features)`.
         degraded: One view of each item for each of `DEGRADATIONS`, shape `(kinds, items, features)`.
-        config: Of the heads.
-        seed: Of the fits.
     """
-    yield fit_kappa(WITHOUT_DEFECTS, views, config, seed)
-    yield fit_kappa(WITH_DEFECTS, torch.cat([views, degraded]), config, seed)
+    found = {"views without defects": views, "all five kinds among the views": torch.cat([views, degraded])}
     for left_out, series in enumerate(DEGRADATIONS):
         others = [degraded[:left_out], degraded[left_out + 1 :]]
-        yield fit_kappa(without_name(series.name), torch.cat([views, *others]), config, seed)
-
-
-def without_name(kind: str) -> str:
-    """Name of the head whose views had all kinds of defects but one."""
-    return f"all but {kind} among the views"
+        found[f"all but {series.name} among the views"] = torch.cat([views, *others])
+    return found
 
 
 def told_by(seen: Observations, heads: Sequence[Head], everyone: Iterable[Head]) -> Observations:
@@ -230,24 +227,12 @@ def told_by(seen: Observations, heads: Sequence[Head], everyone: Iterable[Head])
     """
     names = {head.column: head.name for head in heads}
     left_out = {head.column for head in everyone} - set(names)
-
-    def pick(of: Any) -> Any:
-        """Uncertainties, or uncertainties by name of a look."""
-        if any(isinstance(value, dict) for value in of.values()):
-            return {look: pick(value) for look, value in of.items()}
-        return {names.get(name, name): u for name, u in of.items() if name not in left_out}
-
     fresh = seen.fresh
     for head in heads:
         if head.name == KAPPA and head.pair is not None and seen.views is not None:
             fresh = FreshViews.of(head.pair, *seen.views)
-    return replace(seen, fresh=fresh, **{look: pick(getattr(seen, look)) for look in LOOKS})
-
-
-def _pair(views: Tensor, config: HeadConfig, seed: int, **settings: Any) -> FrozenEncoderPair:
-    return FrozenEncoderPair.of(
-        views, dim=config.dim, hidden=config.hidden, family=config.family, seed=seed, **settings
-    )
+    picked = seen.changed(lambda u, _: {names.get(name, name): u[name] for name in u if name not in left_out})
+    return replace(picked, fresh=fresh)
 
 
 def _kappa(pair: FrozenEncoderPair) -> Callable[[Tensor], Tensor]:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.evaluation.uncertainty.observations import Observations
+from experiments.evaluation.uncertainty.observations import FreshViews, Observations
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, Uncertainties
 from inference.judging.calibration import (
     CalibrationBins,
@@ -36,13 +37,7 @@ _FEWER = 200
 
 Measured = dict[str, dict[str, Estimate]]
 """Name of the measure, name of the uncertainty, value."""
-
-
 Columns = Callable[[str], Sequence[Tensor]]
-
-
-def _nothing(name: str) -> Sequence[Tensor]:  # noqa: ARG001  # of any uncertainty
-    return ()
 
 
 def _mean(values: Tensor) -> float:
@@ -69,7 +64,7 @@ class Measure:
     aim: float | None = None
     at_most: bool = False
     interval_beyond: float | None = None
-    columns: Columns = _nothing
+    columns: Columns = lambda _: ()
     statistic: Callable[..., float] = _mean
     paired: bool = True
     resamples: int | None = None
@@ -90,6 +85,8 @@ class Measure:
         return f"{'≤' if self.at_most else '≥'} {self.aim:g}{beyond}"
 
 
+LEAST_OF_EACH, LEAST_OF_MEAN = 0.3, 0.6
+"""What U1 should reach for each degradation, and in the mean."""
 ALL_SEVERITIES = "U1 Spearman with severity, mean of all"
 CROP = "U2 P(u of crop > u of whole)"
 R_AUROC = "U3 R-AUROC"
@@ -133,59 +130,35 @@ def measures(seen: Observations) -> list[Measure]:
     def calibrated(*columns: Tensor) -> Columns:
         return lambda name: columns if name == KAPPA else []  # no rival has a value that could be right
 
-    rows = [Measure(severity_name(kind), 0.3, columns=followed(kind)) for kind in seen.degraded]
-    rows += [
-        Measure(ALL_SEVERITIES, 0.6, columns=followed(*seen.degraded)),
-        Measure(CROP, 0.8, columns=against(whole, seen.cropped), statistic=probability_of_increase),
-    ]
+    def row(name: str, columns: Columns, statistic: Callable[..., float] = _mean, **others: Any) -> Measure:
+        return Measure(name, columns=columns, statistic=statistic, **others)
+
+    rows = [row(severity_name(kind), followed(kind), aim=LEAST_OF_EACH) for kind in seen.degraded]
+    rows.append(row(ALL_SEVERITIES, followed(*seen.degraded), aim=LEAST_OF_MEAN))
+    rows.append(row(CROP, against(whole, seen.cropped), probability_of_increase, aim=0.8))
     of_probe = ((AURC, area_under_risk_coverage), (EXCESS, excess_area), (ACCURACY, accuracy_at_coverage))
     if right is not None:
-        rows.append(
-            Measure(
-                R_AUROC,
-                0.6,
-                interval_beyond=0.5,
-                columns=lambda name: [-clean[name], right],
-                statistic=correctness_auroc,
-            )
-        )
+        rows.append(row(R_AUROC, lambda name: [-clean[name], right], correctness_auroc, aim=0.6, interval_beyond=0.5))
     if probed is not None:
-        rows += [
-            Measure(title, columns=lambda name: [clean[name], probed], statistic=statistic)
-            for title, statistic in of_probe
-        ]
-    rows += [
-        Measure(foreign_name(images), columns=against(clean, foreign), statistic=foreign_auroc, paired=False)
-        for images, foreign in seen.foreign.items()
-    ]
-    gain = power_spherical_likelihood_gain if fresh.law is PowerSpherical else von_mises_fisher_likelihood_gain
+        rows += [row(title, lambda name: [clean[name], probed], statistic) for title, statistic in of_probe]
+    for images, foreign in seen.foreign.items():
+        rows.append(row(foreign_name(images), against(clean, foreign), foreign_auroc, paired=False))
     cosines = calibrated(fresh.expected, fresh.cosine)
     rows += [
-        Measure(GAP, 0.03, at_most=True, columns=cosines, statistic=lambda *columns: _binned(*columns).largest_gap),
-        Measure(MEAN_GAP, at_most=True, columns=cosines, statistic=lambda *columns: _binned(*columns).mean_gap),
-        Measure(GAIN, columns=calibrated(fresh.concentration, fresh.cosine), statistic=partial(gain, fresh.dim)),
+        row(GAP, cosines, lambda *columns: binned(*columns).largest_gap, aim=0.03, at_most=True),
+        row(MEAN_GAP, cosines, lambda *columns: binned(*columns).mean_gap, at_most=True),
+        row(GAIN, calibrated(fresh.concentration, fresh.cosine), likelihood_gain(fresh)),
     ]
     if right is not None:
-        wrong = (~right).double()
+        against_edges = partial(_given_edges, clean, (~right).double())
         rows += [
-            Measure(AMBIGUITY, 0.5, columns=levels(seen.ambiguous), statistic=_pooled_spearman),
-            Measure(CONTROL, columns=levels(seen.control), statistic=_pooled_spearman),
-            Measure(
-                BEYOND_CORRECT,
-                columns=lambda name: [] if name == EDGES else [clean[name], wrong, clean[EDGES]],
-                statistic=partial_spearman,
-            ),
+            row(AMBIGUITY, levels(seen.ambiguous), _pooled_spearman, aim=0.5),
+            row(CONTROL, levels(seen.control), _pooled_spearman),
+            row(BEYOND_CORRECT, against_edges, partial_spearman),
         ]
     # Each resample ranks all levels of all images: fewer of them.
-    return [
-        *rows,
-        Measure(
-            BEYOND_SEVERITY,
-            columns=partial(_severities, seen.degraded.values()),
-            statistic=_partial_with_severity,
-            resamples=_FEWER,
-        ),
-    ]
+    severities = partial(_severities, seen.degraded.values())
+    return [*rows, row(BEYOND_SEVERITY, severities, _partial_with_severity, resamples=_FEWER)]
 
 
 def _followed(looks: Sequence[Uncertainties], name: str) -> Sequence[Tensor]:
@@ -193,6 +166,10 @@ def _followed(looks: Sequence[Uncertainties], name: str) -> Sequence[Tensor]:
     if not all(name in u for u in looks):
         return ()
     return [torch.stack([severity_correlations(u[name]) for u in looks]).mean(0)]
+
+
+def _given_edges(clean: Uncertainties, wrong: Tensor, name: str) -> Sequence[Tensor]:
+    return () if name == EDGES else (clean[name], wrong, clean[EDGES])
 
 
 def _severities(looks: Collection[Uncertainties], name: str) -> Sequence[Tensor]:
@@ -221,8 +198,15 @@ def collapsed(observations: Observations) -> bool:
     return has_collapsed(observations.standard_deviation, observations.effective_rank)
 
 
-def _binned(expected: Tensor, cosine: Tensor) -> CalibrationBins:
+def binned(expected: Tensor, cosine: Tensor) -> CalibrationBins:
+    """Expected and seen cosines by tenths of the images."""
     return calibration_bins(expected, cosine, bins=min(_BINS, len(cosine)))
+
+
+def likelihood_gain(fresh: FreshViews) -> Callable[..., float]:
+    """Concentration and cosine to what κ gains over one κ for all, by the experts' family."""
+    gain = power_spherical_likelihood_gain if fresh.law is PowerSpherical else von_mises_fisher_likelihood_gain
+    return partial(gain, fresh.dim)
 
 
 def _levels(count: int, images: int) -> Tensor:

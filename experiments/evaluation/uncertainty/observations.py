@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -22,8 +22,7 @@ from inference.judging.representation import embed_features
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
 from ssl_as_inference.graphical_model import MultiViewPair
 
-LOOKS = ("clean", "degraded", "cropped", "foreign", "ambiguous", "control")
-"""The attributes of `Observations` that hold uncertainties."""
+_LOOKS = ("clean", "degraded", "cropped", "foreign", "ambiguous", "control")  # what holds uncertainties
 
 LARGEST_CROP, SMALLEST_CROP = 1.0, 0.25
 _CHOICE, _PARTNERS, _CROPS, _PAIRS = 10, 11, 12, 13
@@ -55,7 +54,7 @@ class FreshViews:
         law = type(pair.model.predictor(pair.model.encoder.get_submodule("projector")(first[:1])))
         kappa = asked.concentration.double()
         expected = law(asked.mean_direction.double(), kappa, validate_args=False).mean_resultant_length
-        return cls(pair.dim, law, *(tensor.cpu() for tensor in (kappa, expected, cosines(asked, answer))))
+        return cls(pair.dim, law, *(tensor.cpu() for tensor in (kappa, expected, cosines(asked, answer).clamp(-1, 1))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +93,24 @@ class Observations:
     def names(self) -> list[str]:
         """The uncertainties that say anything: a constant κ does not."""
         return [name for name, values in self.clean.items() if name != KAPPA or values.min() < values.max()]
+
+    def changed(
+        self, change: Callable[[Uncertainties, list[Uncertainties]], Uncertainties], others: Sequence[Self] = ()
+    ) -> Self:
+        """The same with other uncertainties.
+
+        Args:
+            change: Uncertainties of a look, and those of the same look of each of `others`, to the new ones.
+            others: Observations of the same images.
+        """
+
+        def apply(own: Any, theirs: list[Any]) -> Any:
+            if any(isinstance(value, dict) for value in own.values()):  # looks by name
+                return {name: apply(look, [other[name] for other in theirs]) for name, look in own.items()}
+            return change(own, theirs)
+
+        looks = {look: apply(getattr(self, look), [getattr(other, look) for other in others]) for look in _LOOKS}
+        return replace(self, **looks)
 
 
 def observe(
@@ -161,10 +178,7 @@ def look_at(
         if rivals.probe is not None and test.class_names == rivals.class_names:
             probe_is_right = (rivals.probe.ranks(features, there) == 0).cpu()
     fewer = chosen_images(len(test), min(images, degraded or images), seed)
-    if len(fewer) < len(chosen):
-        some, some_labels = middles(test, subject.recipe, fewer), test.labels.cpu()[fewer]
-    else:
-        some, some_labels = pixels, labels
+    some, some_labels = middles(test, subject.recipe, fewer), test.labels.cpu()[fewer]
 
     looks = 2 + sum(len(series) for series in DEGRADATIONS) + len(foreign) + (2 * len(WEIGHTS) if labelled else 0)
     with tqdm(total=looks, desc="images", unit="look", disable=not progress, leave=False) as bar:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from argparse import Namespace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
+from types import MappingProxyType
 
 import torch
 from scipy import stats
 from torch import Tensor
 
 from experiments.evaluation.uncertainty.ambiguity import WEIGHTS
-from experiments.evaluation.uncertainty.measures import Measure, Measured, collapsed
+from experiments.evaluation.uncertainty.measures import Measure, Measured, binned, collapsed, measure, measures
 from experiments.evaluation.uncertainty.observations import Observations
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, SOFTMAX
 from experiments.figures.uncertainty import UncertaintyCurves
+from experiments.images.degradations import DEGRADATIONS
 from experiments.records.record import Cell, Table
-from inference.judging.calibration import calibration_bins
 from inference.judging.resampling import Estimate
 from inference.judging.selective_prediction import risk_coverage_curve
 
-_BINS = 10
 LEVEL = 0.95
 
+DEGRADED_BY = {series.name: [series.unit, list(series.severities)] for series in DEGRADATIONS}
+"""The degradations, for a record."""
 AIM = "aim"
 _NOTE = (
     "Cells: mean over the seeds; in brackets the lowest and the highest end of the seeds' 95 % bootstrap intervals "
@@ -63,6 +67,39 @@ def measures_table(rows: Sequence[Measure], names: Sequence[str], measured: Sequ
         cells[row.name][AIM] = Cell(text=_verdict(row, [seed.get(KAPPA) for seed in of_row]) or " ")
     columns = (KAPPA, AIM, *(name for name in names if name != KAPPA))
     return Table("κ and its rivals", columns, cells, _NOTE, "measure", 3)
+
+
+def judge(
+    labels: Sequence[str],
+    members: Sequence[Observations],
+    options: Namespace,
+    *,
+    aims: Mapping[str, float | None] = MappingProxyType({}),
+    alike: bool = True,
+    without: Collection[str] = (),
+    of: str = "",
+    networks: str = "The encoders",
+) -> list[Table]:
+    """The measures with intervals over images, the same over seeds, and what stands behind them.
+
+    Args:
+        labels: Of the members.
+        members: What each saw of the same images.
+        options: Resamples and seed.
+        aims: What is aimed at instead, by measure.
+        alike: Whether the members differ in the seed alone: otherwise there are no intervals over seeds.
+        without: Columns for which seeds mean nothing.
+        of: What the images are called, before the titles.
+        networks: Title of the last table.
+    """
+    measured = [measure(member, resamples=options.resamples, seed=options.seed) for member in members]
+    rows = [replace(row, aim=aims.get(row.name, row.aim)) for row in measures(members[0])]
+    shown = [name for name in members[0].names if all(name in member.names for member in members)]
+    tables = [measures_table(rows, shown, measured)]
+    if alike and len(members) > 1:
+        tables.append(seeds_table(tables[0], without={AIM, *without}))
+    tables.append(replace(networks_table(labels, members), title=networks))
+    return [replace(table, title=f"{of}{table.title}") for table in tables]
 
 
 def over_seeds(values: Sequence[float], *, level: float = LEVEL) -> Cell:
@@ -166,7 +203,7 @@ def curves(observations: Observations) -> UncertaintyCurves:
     return UncertaintyCurves(
         {name: _relative(levels[KAPPA]) for name, levels in observations.degraded.items()},
         risk,
-        calibration_bins(fresh.expected, fresh.cosine, bins=min(_BINS, len(fresh.cosine))),
+        binned(fresh.expected, fresh.cosine),
         ambiguity,
     )
 

@@ -28,6 +28,7 @@ SOFTMAX = "maximum softmax"
 
 _TWO_VIEWS_STREAM = 1
 _LEVELS = 256
+_OF_EACH_CLASS = 4  # two halves, in each of which one image chooses the learning rate and one fits
 
 Uncertainties = dict[str, Tensor]
 """Name of the uncertainty to its value for each image, float64, on the CPU; larger is less certain."""
@@ -77,7 +78,7 @@ class Rivals:
 
     @classmethod
     def fit(cls, subject: Subject, features: Tensor, train: ImageSet | DeviceImages, **settings: Any) -> Self:
-        """Fit what has to be fitted to training images; a probe, where they have labels.
+        """Fit what has to be fitted to training images; a probe, where they have labels, and each class has four.
 
         Args:
             subject: Who looks.
@@ -87,7 +88,11 @@ class Rivals:
         """
         probe, labels = None, train.labels.to(features.device)
         if bool((labels != UNLABELLED).all()) and len(labels.unique()) > 1:
-            probe = linear_probe(features, labels, features, labels).classifier
+            least = int(labels.unique(return_counts=True)[1].min())
+            if least < _OF_EACH_CLASS:
+                print(f"No linear probe, nor what needs one: a class has {least} training images, not {_OF_EACH_CLASS}")
+            else:
+                probe = linear_probe(features, labels, features, labels).classifier
         gaussian = LedoitWolf().fit(features.double().cpu().numpy())
         bank = normalize(features.float())
         return cls(subject, bank, probe, gaussian=gaussian, class_names=train.class_names, **settings)

@@ -16,7 +16,6 @@ from experiments.images.randomness import derived_generator
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.images import WatchedImages, view_groups
 from inference.judging.representation import Embedding, embed
-from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
 from ssl_as_inference.graphical_model import MultiViewPair
 
 _FRESH = 5  # stream of random numbers, beside those that a training draws from
@@ -57,13 +56,6 @@ class Subject:
             torch.tensor(values, device=self.device).view(shape) for values in (self.recipe.mean, self.recipe.std)
         )
         return finite(embed(self.pair, (pixels.to(self.device) - mean) / std), "for an image")
-
-    @torch.no_grad()
-    def law(self) -> type[PowerSpherical | VonMisesFisher]:
-        """The family of the experts."""
-        recipe = self.recipe
-        blank = torch.zeros(1, recipe.channels, recipe.size, recipe.size, device=self.device)
-        return type(self.pair.model.expert(blank))
 
 
 @torch.no_grad()

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from experiments import add_uncertainty, uncertainty
-from experiments.evaluation.encoders import HeadConfig
 from experiments.evaluation.uncertainty import heads as module
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, SOFTMAX, TWO_VIEWS
 from experiments.evaluation.view_features import KeptFeatures
+from experiments.images.degradations import DEGRADATIONS
 from experiments.records.record import Record
 from ssl_as_inference.distributions import VonMisesFisher
 from ssl_as_inference.sphere import normalize
@@ -29,17 +29,18 @@ QUICK = ["--device", "cpu", "--threads", "1"]
 def result(
     run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
-    images = digit_folders(classes=3, train=20, val=8)
+    images = digit_folders(classes=3, train=24, val=8)
     out = tmp_path_factory.mktemp("added") / "out.safetensors"
     given = [str(run_folder("simsiam")), str(images), "--out", str(out), "--dim", "4", "--epochs", "2"]
-    assert add_uncertainty.main([*given, "--views", "3", *QUICK]) == 0
+    assert add_uncertainty.main([*given, "--views", "3", "--images", "60", *QUICK]) == 0
     return out, images
 
 
 @pytest.mark.slow
 def test_the_command_judges_all_heads_on_the_same_features_and_looks_once(
-    result: tuple[Path, Path], digit_folders: MakeFolder, tmp_path: Path
+    result: tuple[Path, Path], digit_folders: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("inference.fitting.features._STEPS", 20)  # of each head: there are some sixty
     out, images = result
     foreign = digit_folders(classes=2, train=2, val=9)
     given = [str(out), "--heads", "2", "--study", "--images", "20", "--degraded", "6", "--resamples", "2", *QUICK]
@@ -62,8 +63,24 @@ def test_the_command_judges_all_heads_on_the_same_features_and_looks_once(
     assert "0.65" in unseen.rows["U3 R-AUROC"]["aim"].text
     study = record.tables[titles.index("What decides it")]
     assert "d = 8" in study.rows
+    cropped = [row for row in study.rows if "crops from" in row]
+    assert cropped == [f"60 images, crops from {least} of the area" for least in ("0.08", "0.2", "0.5")]
+    assert len({study.rows[row]["U1 mean"].each for row in cropped}) == 3
+    choice = record.tables[titles.index("The choice of d")]
+    assert set(choice.rows) == {"d = 8", "d = 16", "d = 32"}  # 45 images to fit to
+    for cells in choice.rows.values():
+        followed = [cells[f"U1 {series.name}"].each for series in DEGRADATIONS]
+        for seed, least in enumerate(cells["over the aims"].each):
+            each = [float(of[seed]) for of in followed]  # type: ignore[arg-type]
+            over = [min(each) - 0.3, sum(each) / len(each) - 0.6]
+            ranked = cells["R-AUROC held-out training images"].each[seed]
+            over += [] if ranked is None else [ranked - 0.7]
+            assert least == pytest.approx(min(over))
+    assert (tmp_path / record.figures[0]).read_bytes().startswith(b"\x89PNG")
     left_out = record.tables[titles.index("A kind of defect left out")]
-    assert set(left_out.rows) == {"blur", "noise", "occlusion", "crop", "down-scaling"}
+    kinds = {series.name for series in DEGRADATIONS}
+    assert {f"all but {kind} among the views" for kind in kinds} < set(left_out.rows)
+    assert {f"U1 {kind}" for kind in kinds} < set(left_out.columns)
 
     kept = {file: file.stat().st_mtime_ns for file in out.with_suffix(".features").rglob("*.npy")}
     assert uncertainty.main([argument for argument in given if argument != "--study"]) == 0
@@ -71,6 +88,15 @@ def test_the_command_judges_all_heads_on_the_same_features_and_looks_once(
     assert again.tables == record.tables[: len(again.tables)]
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
     assert len([*out.with_suffix(".features").rglob("*.npy")]) == len(kept)  # no look was new
+
+
+def test_features_of_other_images_are_refused(
+    result: tuple[Path, Path], digit_folders: MakeFolder, tmp_path: Path, capsys: Any
+) -> None:
+    other = digit_folders(classes=2, train=40, val=8)
+    given = [str(result[0]), "--heads", "1", "--data", str(other), "--out", str(tmp_path), *QUICK]
+    assert uncertainty.main(given) == 2
+    assert "has features of 60 images that are not those of" in capsys.readouterr().err
 
 
 def test_a_batch_is_computed_once_and_another_one_is_not_mistaken_for_it(tmp_path: Path) -> None:
@@ -138,15 +164,15 @@ def two_groups(items: int = 600) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_every_head_is_less_certain_of_what_is_hard() -> None:
     views, labels, hard = two_groups()
-    config = HeadConfig(7, dim=4, hidden=32)
+    size: dict[str, Any] = {"dim": 4, "hidden": 32}
     losses = module.probe_losses(views, labels)
     assert losses.shape == views.shape[:2]
     assert losses[:, hard].mean() > 2 * losses[:, ~hard].mean()
-    longer = {"epochs": 30, "learning_rate": 1e-2}
+    longer: dict[str, Any] = {"epochs": 30, "learning_rate": 1e-2}
     fitted = [
-        module.fit_kappa(KAPPA, views, config, 0, **longer),
-        module.fit_mc_info_nce(views, config, 0, **longer),
-        module.fit_loss_prediction(views, losses, config, 0),
+        module.fit_kappa(KAPPA, views, 0, family="power_spherical", **size, **longer),
+        module.fit_mc_info_nce(views, 0, **size, **longer),
+        module.fit_loss_prediction(views, losses, 0, hidden=32),
     ]
     for head in fitted:
         certain = head.certain(views[0])
@@ -163,15 +189,12 @@ def test_the_losses_are_those_of_a_probe_that_did_not_see_the_image() -> None:
 
 
 def test_each_variant_differs_from_the_head_in_one_thing() -> None:
-    config = HeadConfig(40, dim=16, hidden=32)
-    found = module.variants(config, (4, 100, 40))
-    plain = next(iter(found.values()))
-    assert plain == (config, {})
+    found = module.variants(16, (4, 100, 40))
+    assert next(iter(found.items())) == ("as above: d = 16", {})
     assert {"d = 8", "d = 32"} <= set(found)
     assert not {"d = 16", "d = 64", "d = 128"} & set(found)
-    for name, (head, settings) in list(found.items())[1:]:
-        changed = [key for key in ("dim", "hidden", "family") if getattr(head, key) != getattr(config, key)]
-        assert len(changed) + len(settings) == (2 if "product" in name else 1), name
+    for name, changes in list(found.items())[1:]:
+        assert len(changes) == (2 if "product" in name else 1), name
 
 
 @pytest.mark.parametrize(
