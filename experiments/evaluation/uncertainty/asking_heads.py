@@ -65,6 +65,7 @@ CROPS = (0.08, 0.2, 0.5)
 _SOME = 1000  # images that new features are computed of
 _STUDY_SEEDS = 2
 _MAIN = "κ and its rivals"
+_HELD_OUT = ", held out"  # tells the heads of the choice from those of the variants
 _VARIED = (
     "Each row differs from the first in one thing; those of fewer images differ from each other in the range of the "
     "crops. Gaps and cosines are of views like those of the first row. The normalised product has no promise about a "
@@ -188,7 +189,7 @@ def _studied(
         wanted["crops"] = {name: (features, {}) for name, features in cropped.items()}
     if "dimensions" in study:
         tried = dims(len(rest), views.size(2))
-        wanted["dimensions"] = {f"d = {dim}, held out": (views[:, rest], {"dim": dim}) for dim in tried}
+        wanted["dimensions"] = {f"d = {dim}{_HELD_OUT}": (views[:, rest], {"dim": dim}) for dim in tried}
     if "defects" in study:
         degraded = _degraded(subject, opener.resident(encoder.config, train.select(some)))
         wanted["defects"] = {name: (each, {}) for name, each in leave_one_out(views[:, some], degraded).items()}
@@ -292,7 +293,7 @@ def _study_table(title: str, looked: Mapping[str, Observations], heads: Sequence
     for name in dict.fromkeys(head.name for head in heads):
         values = [_reached(looked, head) for head in heads if head.name == name]
         each = {column: tuple(of[column] for of in values) for column in values[0]}
-        rows[name] = {column: Cell(fmean(of), each=of) for column, of in each.items()}
+        rows[name.removesuffix(_HELD_OUT)] = {column: Cell(fmean(of), each=of) for column, of in each.items()}
     note = (
         f"Means over {_STUDY_SEEDS} seeds. {note} The last column is the least distance over the aims: "
         f"{SEEN_CLASSES:g} for R-AUROC on {next(iter(looked))}, {LEAST_OF_MEAN:g} for the mean of U1, "
