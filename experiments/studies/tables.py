@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any
 
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from experiments.evaluation.uncertainty.report import over_seeds
 from experiments.figures.accuracies import accuracies_figure
@@ -21,7 +22,7 @@ from experiments.studies.training import prepare, train_side_by_side, trainings
 
 TOP1 = "top-1"
 DIFFERENCE = "difference to SimSiam"
-_MANY = 3  # seeds, for an interval that says something
+_FEW = {1: "One seed: no interval says anything about other seeds.", 2: "Two seeds: the intervals say little."}
 
 Read = Callable[[Result], float | None]
 Columns = Mapping[str, Read | tuple[Read, str]]
@@ -82,6 +83,11 @@ class Outcome:
         rows = {row.label: self.cells(row, columns) for row in self.plan.rows}
         return Table(title, tuple(columns), rows, note, corner, digits)
 
+    def over_images(self, row: Row) -> Cell:
+        """The accuracy of a row's only seed, with the interval that the images alone leave."""
+        (found,) = self.results(row.key)
+        return Cell() if found is None else over_images(**found["measures"])
+
     def results(self, key: str) -> list[Result | None]:
         """A row's results, one a seed."""
         return [self.study.results.get(run_name(self.group, key, seed)) for seed in self.plan.seeds]
@@ -134,12 +140,17 @@ def table1(name: str, plan: Plan, study: Study, command: str, note: str = "") ->
     for group in plan.sets:
         outcome, label = Outcome(plan, study, group), set_label(group)
         of_set = outcome.table("", {TOP1: _TOP1, DIFFERENCE: (_TOP1, REFERENCE)}, "").rows
+        if len(plan.seeds) == 1:
+            for row in plan.rows:
+                if not of_set[row.label][TOP1].text:
+                    of_set[row.label][TOP1] = outcome.over_images(row)
         panels[label] = {row: cells[TOP1] for row, cells in of_set.items()}
         for row, cells in of_set.items():
             main[row] |= {named.format(column, label): cell for column, cell in cells.items()}
         more.append(outcome.table(f"More on {label}", _MORE, _about_probe(plan, study), digits=2))
     columns = tuple(named.format(column, label) for label in panels for column in (TOP1, DIFFERENCE))
-    about_main = f"Percent. {about(plan)} {ROWS['legends']['table1']}"
+    over = " In brackets Wilson's 95 % interval over the images." if len(plan.seeds) == 1 else ""
+    about_main = f"Percent. {about(plan)}{over} {ROWS['legends']['table1']}"
     tables = (
         Table("Linear evaluation on the validation images", columns, main, about_main, digits=1),
         *more,
@@ -180,7 +191,7 @@ def record_of(
         f"Precision of the trainings: {', '.join(precisions)}." if precisions != ["32"] else "",
         *notes,
         f"{count - done} of {count} runs are missing." if done < count else "",
-        f"Fewer than {_MANY} seeds: the intervals say little." if len(plan.seeds) < _MANY else "",
+        _FEW.get(len(plan.seeds), ""),
     ]
     rows = {row.key: {**ROWS["methods"][row.method], **row.changes, "rate of": row.rate} for row in plan.rows}
     configuration = {
@@ -246,6 +257,19 @@ def interval(found: Sequence[float | None]) -> Cell:
     known = [value for value in found if value is not None]
     cell = over_seeds(known) if len(known) > 1 else Cell(known[0] if known else None)
     return replace(cell, each=tuple(found))
+
+
+def over_images(linear: Mapping[str, Any], held_out: Mapping[str, Any], **_: Any) -> Cell:
+    """Accuracy in percent with Wilson's 95 % interval: of one network on other images, not of other seeds.
+
+    Example:
+        >>> cell = over_images({"top1": 0.5}, {"images": 100})
+        >>> f"{cell.value:.0f} ({cell.low:.1f} to {cell.high:.1f})"
+        '50 (40.4 to 59.6)'
+    """
+    accuracy, images = linear["top1"], held_out["images"]
+    ends = binomtest(round(accuracy * images), images).proportion_ci(method="wilson")
+    return Cell(100 * accuracy, 100 * ends.low, 100 * ends.high, (100 * accuracy,))
 
 
 def difference(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Cell:

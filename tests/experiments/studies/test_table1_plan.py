@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -146,7 +147,7 @@ def result(accuracy: float, precision: str = "32") -> Result:
     measures = {
         "linear": {"top1": accuracy, "top5": 0.9, "learning_rate": 1.6},
         "knn": {"accuracy": accuracy},
-        "held_out": {"standard_deviation": 1.0, "effective_rank": 5.0, "concentration": {"50%": 1.0}},
+        "held_out": {"images": 1000, "standard_deviation": 1.0, "effective_rank": 5.0, "concentration": {"50%": 1.0}},
     }
     return {"measures": measures, "config": {"engine": {"precision": precision}}}
 
@@ -188,6 +189,19 @@ def test_the_record_has_means_paired_differences_edges_and_failures() -> None:
     assert "The chosen learning rate is at the edge of the grid for vi_simsiam on imagenette." in record.notes
     assert "4 of 18 runs are missing." in record.notes
     assert "Precision of the trainings: 32, bf16-mixed." in record.notes
+
+
+def test_one_seed_has_the_interval_of_its_images() -> None:
+    plan = replace(plan_of("simsiam", "vi_simsiam", sets=("imagenette",)), seeds=(0,))
+    results = {tuning_name("imagenette", method, 0.1): result(0.5) for method in ("simsiam", "vi_simsiam")}
+    results[run_name("imagenette", "simsiam", 0)] = result(0.62)
+    record, _ = table1("table1", plan, study_of(plan, results, {}), "command")
+    main, top1 = record.tables[0].rows, record.tables[0].columns[0]
+    # The roots p of (0.62 − p)² = 1.96² p (1 − p)/1000: Wilson's interval by its definition.
+    ends = np.roots([1 + 1.959964**2 / 1000, -2 * 0.62 - 1.959964**2 / 1000, 0.62**2])
+    assert (main["SimSiam"][top1].low, main["SimSiam"][top1].high) == pytest.approx(sorted(100 * ends))
+    assert main["VI-SimSiam"][top1].value is None
+    assert "One seed: no interval says anything about other seeds." in record.notes
 
 
 def test_a_method_of_which_every_rate_failed_is_said_to_have() -> None:
