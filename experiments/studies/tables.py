@@ -141,9 +141,9 @@ def table1(name: str, plan: Plan, study: Study, command: str, note: str = "") ->
         outcome, label = Outcome(plan, study, group), set_label(group)
         of_set = outcome.table("", {TOP1: _TOP1, DIFFERENCE: (_TOP1, REFERENCE)}, "").rows
         if len(plan.seeds) == 1:
-            for row in plan.rows:
-                if not of_set[row.label][TOP1].text:
-                    of_set[row.label][TOP1] = outcome.over_images(row)
+            for one in plan.rows:
+                if not of_set[one.label][TOP1].text:
+                    of_set[one.label][TOP1] = outcome.over_images(one)
         panels[label] = {row: cells[TOP1] for row, cells in of_set.items()}
         for row, cells in of_set.items():
             main[row] |= {named.format(column, label): cell for column, cell in cells.items()}
