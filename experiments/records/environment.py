@@ -1,9 +1,8 @@
-"""Where a result comes from: the command, the machine, the versions, the commit."""
+"""Where a result comes from: the machine, the versions, the commit."""
 
 from __future__ import annotations
 
 import platform
-import shlex
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -24,16 +23,6 @@ PACKAGES = (
     "pillow",
 )
 """What the results of this project's trainings depend on."""
-
-
-def typed_command(module: str, arguments: Sequence[str]) -> str:
-    """The command as it was typed, to be typed again.
-
-    Example:
-        >>> typed_command("experiments.draw", ["--out", "my figures"])
-        "python -m experiments.draw --out 'my figures'"
-    """
-    return shlex.join(["python", "-m", module, *arguments])
 
 
 def describe_device(device: torch.device | None = None) -> str:
