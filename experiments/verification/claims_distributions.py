@@ -155,7 +155,7 @@ def meet_at_small_concentration(lab: Lab, dim: int) -> Outcome:
     slopes = [slope]
     for family in FAMILIES:
         values = kl_divergence(lab.law(family, lab.pole(dim).expand(4, -1), _SMALL), lab.uniform(dim))
-        slopes.append(log_log_slope(_SMALL, values.cpu()))
+        slopes.append(log_log_slope(_SMALL, values.tolist()))
     return Outcome(largest(abs(each - 2) for each in slopes), measured)
 
 
