@@ -6,6 +6,7 @@ Nothing is downloaded unless requested.
 from __future__ import annotations
 
 import hashlib
+import platform
 import tarfile
 import tempfile
 import zlib
@@ -99,6 +100,9 @@ def locate(name: str, root: Path, *, download: bool = False) -> Path:
 
 def _fetch(published: PublishedSet, root: Path) -> None:
     """Fetch, check and unpack in a folder of its own; only what is complete is moved to its place."""
+    if not hasattr(tarfile, "data_filter"):  # without which an archive could write anywhere
+        version = platform.python_version()
+        raise ValueError(f"unpacking safely needs Python 3.11.4 or newer, got {version}; fetch and unpack it yourself")
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".download-{published.folder}-", dir=root) as working:
         download_url(published.url, working, "archive")

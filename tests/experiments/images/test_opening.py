@@ -18,6 +18,8 @@ from experiments.images.errors import BrokenImagesError, ImageSetError, MissingS
 from experiments.images.image_sets import ImageSet
 from experiments.images.opening import open_images
 
+unpacks = pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="Python before 3.11.4")
+
 Save = Callable[..., Path]
 
 
@@ -109,6 +111,7 @@ def test_addresses_are_those_of_torchvision() -> None:
     assert PUBLISHED_SETS["cifar10"].url == CIFAR10.url
 
 
+@unpacks
 def test_a_download_is_checked_unpacked_and_not_repeated(
     imagenette: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +125,14 @@ def test_a_download_is_checked_unpacked_and_not_repeated(
     assert len(open_images("imagenette-160", root, "train", download=True)) == 4
 
 
+def test_a_python_that_cannot_unpack_safely_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    with pytest.raises(ImageSetError, match=r"needs Python 3\.11\.4 or newer, got \d+\.\d+\.\d+"):
+        open_images("imagenette-160", tmp_path / "root", "train", download=True)
+    assert not any(tmp_path.iterdir())
+
+
+@unpacks
 @pytest.mark.parametrize("fault", ["md5", "sha256", "escape", "address", "cut", "other content", "no archive"])
 def test_a_failed_download_names_the_reason_and_leaves_nothing(
     imagenette: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
@@ -194,6 +205,7 @@ def test_cifar10_with_a_changed_file_is_refused_before_it_is_read(cifar10: np.nd
         open_images("cifar10", tmp_path, "train")
 
 
+@unpacks
 def test_cifar10_can_be_downloaded(cifar10: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = pack(tmp_path / CIFAR10.base_folder, tmp_path / "cifar.tar.gz")
     publish(monkeypatch, "cifar10", archive, CIFAR10.base_folder)
