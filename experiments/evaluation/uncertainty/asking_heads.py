@@ -76,8 +76,8 @@ _LEFT_OUT = (
     f"row. Fitted to {_SOME:,} images at most."
 )
 _CHOSEN = (
-    "On training images that none of these heads was fitted to. The rule, set before this table was first computed: "
-    "of the dimensions take the one with the largest last column."
+    "On training images that none of these heads was fitted to. The rule: take the dimension with the largest last "
+    "column."
 )
 
 _Fit = tuple[Any, tuple[Any, ...], dict[str, Any]]  # as joblib takes it: what makes a head, and its arguments
