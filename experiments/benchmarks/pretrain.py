@@ -1,10 +1,10 @@
 """Compare pretraining with its peers: the step with plain PyTorch, the whole job with lightly.
 
-Two parts. "step": one training step through the Pyro pair and the KL objective beside the same step in plain PyTorch,
+Three parts. "step": one training step through the Pyro pair and the KL objective beside the same step in plain PyTorch,
 with ResNet-18 and without a backbone, times and peak memory. "jobs": images a second with data included, by both data
 paths and by lightly's SimSiam with its own transform, loss and loader, where it is installed (pip install -e
-'.[peers]'), and the share of the speed of forward, backward and SGD alone. All measurements are taken in turns in one
-process.
+'.[peers]'), and the share of the speed of forward, backward and SGD alone. "embed": what an added κ costs beside the
+features of a frozen encoder. All measurements are taken in turns in one process.
 """
 
 from __future__ import annotations

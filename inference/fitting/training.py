@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -92,6 +93,15 @@ class SelfSupervisedLearner(lightning.LightningModule):
         self.unit = pair.dim - 1 if nats_per == "dimension" else 1
         self.over_views = over_views
 
+    def setup(self, stage: str) -> None:  # noqa: ARG002  # the same for every stage
+        """Let each of several processes leave their group before it ends.
+
+        Gloo's threads may else let go of a tensor after Python has ended, and the process aborts (explained in pull
+        request 179291 of PyTorch). Lightning does this itself for NCCL, and for no other group.
+        """
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            atexit.register(_leave_group)
+
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """The loss of a batch: mean over images, in nats per `nats_per`."""
         return self.loss_and_terms(views)[0]
@@ -139,3 +149,8 @@ class SelfSupervisedLearner(lightning.LightningModule):
             raise ValueError("the cosine schedule needs a last step: set max_epochs or max_steps of the Trainer")
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import warnings
 from pathlib import Path
 
@@ -50,6 +51,13 @@ class _WriteWeights(lightning.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:  # noqa: ARG002
+        # Before the learner's own handler, and so called after it.
+        atexit.register(self._note_the_end, trainer.global_rank)
+
+    def _note_the_end(self, rank: int) -> None:
+        (self.folder / f"{rank}.end").write_text("in the group" if torch.distributed.is_initialized() else "left")
+
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         parameters: dict[str, Tensor] = {name: value.detach() for name, value in pl_module.named_parameters()}
         torch.save({"steps": trainer.global_step, **parameters}, self.folder / f"{trainer.global_rank}.pt")
@@ -64,3 +72,5 @@ def test_two_processes_share_the_images_and_end_with_the_same_weights(method: st
     assert first.keys() == second.keys()
     for name in first.keys() - {"steps"}:
         assert torch.equal(first[name], second[name]), name
+    # A process that ends within the group aborts now and then.
+    assert [(tmp_path / f"{rank}.end").read_text() for rank in (0, 1)] == ["left", "left"]
