@@ -1,18 +1,21 @@
-"""From a configuration to the objects that it names: pair, objective, target rule."""
+"""From a configuration to the objects that it names: pair, objective, target rule, and what takes the steps."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from experiments.pretraining.configuration import PretrainConfig
+from inference.fitting.cuda_graphs import compile_networks
 from inference.fitting.kl_objective import KLObjective
 from inference.fitting.row_rate import LastRowRate
+from inference.fitting.schedule import CosineSchedule
+from inference.fitting.stepwise import StepwiseLearner
 from inference.fitting.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
 from inference.fitting.term_weights import TermWeight, tempered_concentration, unit_pull
 from models.backbones import named_backbone
@@ -21,6 +24,8 @@ from models.power_spherical_simsiam import PowerSphericalSimSiam
 from models.simsiam import SimSiam
 from models.vi_simsiam import VISimSiam, relative_concentration
 from ssl_as_inference.graphical_model import MultiViewPair
+
+Learner = TypeVar("Learner", bound=StepwiseLearner)
 
 _BYOL_HIDDEN = 4096
 
@@ -90,3 +95,42 @@ def build_target_rule(config: PretrainConfig, steps: int) -> TargetRule:
         return StopGradientCopy()
     rises = config.method.momentum_schedule == "cosine"
     return ExponentialMovingAverage(config.method.momentum, steps if rises else None)
+
+
+def build_schedule(config: PretrainConfig, steps: int, steps_per_epoch: int) -> CosineSchedule:
+    """Step to learning rate, in a training of so many steps."""
+    training = config.training
+    return CosineSchedule(training.learning_rate, steps, round(training.warmup_epochs * steps_per_epoch))
+
+
+def build_learner(
+    kind: type[Learner], config: PretrainConfig, pair: MultiViewPair, steps: int, steps_per_epoch: int
+) -> Learner:
+    """What takes a run's steps, with the networks in the memory format, and compiled, as the engine wants it.
+
+    Args:
+        kind: Of the learner.
+        config: Of the run.
+        pair: What `build_pair(config)` made.
+        steps: Of the whole run.
+        steps_per_epoch: Of these.
+    """
+    training = config.training
+    learner = kind(
+        pair,
+        build_objective(config),
+        build_target_rule(config, steps),
+        schedule=build_schedule(config, steps, steps_per_epoch),
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        gradient_clip=training.gradient_clip,
+        predictor_rate=training.predictor_rate,
+        nats_per=config.objective.nats_per,
+        over_views=config.objective.over_views,
+        row_rate=build_row_rate(config, pair),
+    )
+    if config.engine.channels_last:
+        pair.to(memory_format=torch.channels_last)
+    if config.engine.compile:
+        compile_networks(pair)  # two sizes of views are two programs, each compiled once
+    return learner

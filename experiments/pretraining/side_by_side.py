@@ -14,14 +14,14 @@ from torch import Tensor
 
 from experiments.images.batches import ViewBatches
 from experiments.images.device_images import DeviceImages, to_device
-from experiments.pretraining.building import build_pair
+from experiments.pretraining.building import build_learner, build_pair, build_schedule
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import weights
 from experiments.pretraining.images import TrainingImages, save_features
 from experiments.pretraining.loop import seed_networks
 from experiments.pretraining.metrics import MetricsTable, step_row
 from experiments.pretraining.run_folder import RunFolder
-from experiments.pretraining.training import build_learner, build_schedule, export_run, prepare_device
+from experiments.pretraining.training import export_run, prepare_device
 from inference.fitting.cuda_graphs import WARM_UP, GraphedStep
 from inference.fitting.finiteness import NotFiniteError
 from inference.fitting.graphed_learner import GraphedLearner

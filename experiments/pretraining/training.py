@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning
 import torch
@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from experiments.command_line.progress import quiet_lightning
 from experiments.figures import save_figure, training_curves_figure
 from experiments.images.batches import ViewBatches
-from experiments.pretraining.building import build_objective, build_pair, build_row_rate, build_target_rule
+from experiments.pretraining.building import build_learner, build_pair
 from experiments.pretraining.configuration import EngineConfig, PretrainConfig
 from experiments.pretraining.export import load_pretrained, load_weights, save_pretrained, weights
 from experiments.pretraining.images import TrainingImages, collapse_warning
@@ -24,16 +24,13 @@ from experiments.pretraining.loop import PretrainingLoop
 from experiments.pretraining.metrics import history, read_rows
 from experiments.pretraining.run_folder import Resume, RunFolder
 from inference.fitting.checkpointing import CheckpointError
-from inference.fitting.cuda_graphs import RecordingError, compile_networks
+from inference.fitting.cuda_graphs import RecordingError
 from inference.fitting.finiteness import NotFiniteError
 from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.memory import keep_freed_memory
 from inference.fitting.pyro_settings import settings_for_training
-from inference.fitting.schedule import CosineSchedule
 from inference.fitting.stepwise import StepwiseLearner
 from ssl_as_inference.graphical_model import MultiViewPair
-
-Learner = TypeVar("Learner", bound=StepwiseLearner)
 
 
 class TrainingFailedError(RuntimeError):
@@ -173,45 +170,6 @@ def _trainer(config: PretrainConfig) -> lightning.Trainer:
 
 def _kind(engine: EngineConfig) -> type[StepwiseLearner]:
     return GraphedLearner if engine.cuda_graphs else StepwiseLearner
-
-
-def build_schedule(config: PretrainConfig, steps: int, steps_per_epoch: int) -> CosineSchedule:
-    """Step to learning rate, in a training of so many steps."""
-    training = config.training
-    return CosineSchedule(training.learning_rate, steps, round(training.warmup_epochs * steps_per_epoch))
-
-
-def build_learner(
-    kind: type[Learner], config: PretrainConfig, pair: MultiViewPair, steps: int, steps_per_epoch: int
-) -> Learner:
-    """What takes a run's steps, with the networks in the memory format, and compiled, as the engine wants it.
-
-    Args:
-        kind: Of the learner.
-        config: Of the run.
-        pair: What `build_pair(config)` made.
-        steps: Of the whole run.
-        steps_per_epoch: Of these.
-    """
-    training = config.training
-    learner = kind(
-        pair,
-        build_objective(config),
-        build_target_rule(config, steps),
-        schedule=build_schedule(config, steps, steps_per_epoch),
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        gradient_clip=training.gradient_clip,
-        predictor_rate=training.predictor_rate,
-        nats_per=config.objective.nats_per,
-        over_views=config.objective.over_views,
-        row_rate=build_row_rate(config, pair),
-    )
-    if config.engine.channels_last:
-        pair.to(memory_format=torch.channels_last)
-    if config.engine.compile:
-        compile_networks(pair)  # two sizes of views are two programs, each compiled once
-    return learner
 
 
 def _fit(trainer: lightning.Trainer, loop: PretrainingLoop, batches: ViewBatches) -> None:

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from experiments.pretraining import training
-from experiments.pretraining.building import build_pair
+from experiments.pretraining.building import build_learner, build_pair
 from experiments.pretraining.configuration import EngineConfig, PretrainConfig
 from experiments.pretraining.export import load_pretrained
 from experiments.pretraining.metrics import read_rows
 from experiments.pretraining.run_folder import RunFolder
-from experiments.pretraining.training import TrainingFailedError, build_learner, pretrain
+from experiments.pretraining.training import TrainingFailedError, pretrain
 from inference.fitting.cuda_graphs import RecordingError
 from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.stepwise import StepwiseLearner
