@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 
-import torch
-
 from experiments.benchmarks.timing import computing_on
+from experiments.records.environment import device_named
 
 
 def run(options: argparse.Namespace) -> int:
@@ -16,13 +15,10 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: If a GPU is asked for where there is none.
     """
-    if options.device == "auto":
-        options.device = "cuda" if torch.cuda.is_available() else "cpu"
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("argument --device: PyTorch sees no GPU here, use --device cpu")
+    device = device_named(options.device)
     part = importlib.import_module(f"experiments.benchmarks.{options.part}")
     with computing_on(options.threads, options.seed):
-        record = part.compare(options, torch.device(options.device))
+        record = part.compare(options, device)
     print(record.page())
     print("Saved:", *record.save_page(options.out), sep="\n  ")
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 from experiments.command_line.parser import writable_folder
 from experiments.evaluation.encoders import describe
 from experiments.evaluation.encoding import RandomViews, embeddings
-from experiments.evaluation.measures import Measures, collect, labelled_halves, measure, require_classes
+from experiments.evaluation.measures import Measures, collect, measure
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.report import tables
 from experiments.images.device_images import DeviceImages, StreamedImages
@@ -25,6 +25,8 @@ from experiments.records.environment import describe_device, installed_versions
 from experiments.records.record import aligned_table, write_text
 from inference.judging.collapse import has_collapsed
 from inference.judging.linear_probe import FeatureSource, ProbeSettings
+
+_TO_FIT_ON = {"images": 2, "classes": 2, "of_each": 2}  # of each class one to fit on and one that chooses a rate
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     config = pretrained.config
     name = options.data or config.data.name
     train, held_out = _open(opener, config)
-    require_classes(train)
+    train.require("linear evaluation", **_TO_FIT_ON)
     out = options.out or _beside(options, name)
     try:
         writable_folder(str(out.parent))  # now, not after an hour
@@ -95,7 +97,9 @@ def run(options: argparse.Namespace) -> int:
 def _open(opener: Opener, config: PretrainConfig) -> tuple[ImageSet, ImageSet]:
     options = opener.options
     if options.hold_out is not None:
-        return labelled_halves(opener.images(config, "train"), options.hold_out, options.seed)
+        images = opener.images(config, "train")
+        images.require("linear evaluation", **_TO_FIT_ON)
+        return images.divided(options.hold_out, options.seed)
     try:
         # First, since it is missing more often and is the smaller one to check.
         held_out = opener.images(config, "val")

@@ -7,17 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from experiments.evaluation.encoding import finite
-from experiments.images.errors import ImageSetError
-from experiments.images.image_sets import ImageSet
 from experiments.images.randomness import derived_generator
 from inference.judging.collapse import effective_rank, standard_deviation
 from inference.judging.evaluation import knn_accuracy, nearest_neighbour_is_right
-from inference.judging.linear_probe import FeatureSource, ProbeSettings, hold_out, linear_probe
+from inference.judging.linear_probe import FeatureSource, ProbeSettings, linear_probe
 from inference.judging.representation import Embedding
 from inference.judging.uncertainty import correctness_auroc
 
@@ -46,28 +45,6 @@ class Encoded:
     outputs: Tensor
     concentration: Tensor
     labels: Tensor
-
-
-def labelled_halves(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Split a set that has no validation part into training and held-out images, every class in equal proportion."""
-    require_classes(images)
-    first, second = hold_out(images.labels, fraction, seed)
-    return images.select(first.sort().values), images.select(second.sort().values)
-
-
-def require_classes(images: ImageSet) -> None:
-    """Raise unless there are labels of two classes, and two images of each: one to fit on and one to tune on.
-
-    Raises:
-        ImageSetError: Saying what is missing.
-    """
-    images.require("linear evaluation", images=2, classes=2)
-    counts = images.labels.bincount(minlength=len(images.class_names))
-    few = [images.class_names[label] for label in (counts == 1).nonzero().flatten().tolist()]
-    if few:
-        raise ImageSetError(
-            f"linear evaluation needs at least 2 training images of each class; {images.name} has 1 of {few[0]}"
-        )
 
 
 def collect(parts: Iterable[Embedding], labels: Tensor, name: str, *, seed: int) -> Encoded:
@@ -143,11 +120,7 @@ def measure(
 
 def quantiles(concentration: Tensor) -> dict[str, float]:
     """κ at `QUANTILES`, by the percentage that lies below."""
-    # Not torch.quantile, which takes 16 million numbers at most.
-    ordered = concentration.double().sort().values
-    places = torch.tensor(QUANTILES, dtype=torch.float64) * (len(ordered) - 1)
-    low, high = ordered[places.floor().long()], ordered[places.ceil().long()]
-    values = low + (high - low) * (places - places.floor())
+    values = np.quantile(concentration.double().numpy(), QUANTILES)  # torch's takes 16 million numbers at most
     return {f"{100 * quantile:g}%": float(value) for quantile, value in zip(QUANTILES, values, strict=True)}
 
 

@@ -6,8 +6,6 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from experiments.evaluation.encoders import load_encoder
 from experiments.images.device_images import DeviceImages
 from experiments.images.errors import ImageSetError
@@ -17,6 +15,7 @@ from experiments.images.opening import open_images
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained
 from experiments.pretraining.images import storage_size
+from experiments.records.environment import device_named
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Opener:
     _decoded: dict[tuple[object, ...], DeviceImages] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.options.device = _device(self.options.device)
+        self.options.device = device_named(self.options.device)
 
     def encoder(self, path: Path) -> Pretrained:
         """The pair of a checkpoint, on the device, in evaluation mode.
@@ -90,14 +89,3 @@ class Opener:
         return DeviceImages.load(
             images, self.options.device, storage_size=storage_size(config), threads=self.options.threads
         )
-
-
-def _device(text: str) -> torch.device:
-    if text == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(text)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"argument --device: expected a device that is there, such as cpu, got {text!r}") from error
-    return found

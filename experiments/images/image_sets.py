@@ -16,6 +16,7 @@ from torch import Tensor
 
 from experiments.images.decoding import MAX_PIXELS, read_image
 from experiments.images.errors import ImageSetError
+from inference.judging.linear_probe import hold_out
 
 UNLABELLED = -1
 
@@ -196,13 +197,24 @@ class ImageSet:
             skipped=self.skipped + skipped,
         )
 
-    def require(self, purpose: str, *, images: int = 1, classes: int = 0) -> None:
+    def divided(self, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+        """Two parts, every class in equal proportion, of which the second holds that fraction of the images.
+
+        Args:
+            fraction: Strictly between 0 and 1.
+            seed: Chooses the images.
+        """
+        first, second = hold_out(self.labels, fraction, seed)
+        return self.select(first.sort().values), self.select(second.sort().values)
+
+    def require(self, purpose: str, *, images: int = 1, classes: int = 0, of_each: int = 0) -> None:
         """Raise unless there are enough images, and labels of enough classes.
 
         Args:
             purpose: What needs them, for the message.
             images: Least number of images: batch normalisation, for one, needs 2.
             classes: Least number of classes that occur; 0 where labels do not matter.
+            of_each: Least number of images of each class: to fit on one and judge by another, 2.
 
         Raises:
             ImageSetError: Saying what there is.
@@ -223,3 +235,7 @@ class ImageSet:
                 f"{purpose} needs labels of at least {classes} classes, the names of the images' folders; {self.name} "
                 f"has {int((present != UNLABELLED).sum())}, and {unlabelled} of its {len(self)} images have no label"
             )
+        counts = self.labels[self.labels != UNLABELLED].bincount().tolist()
+        few = [f"{n} of {name}" for n, name in zip(counts, self.class_names, strict=False) if 0 < n < of_each]
+        if few:
+            raise ImageSetError(f"{purpose} needs at least {of_each} images of each class; {self.name} has {few[0]}")

@@ -27,7 +27,6 @@ from experiments.pretraining.configuration import DataConfig, PretrainConfig
 from inference.fitting.checkpointing import replace_file
 from inference.judging.collapse import effective_rank, has_collapsed, standard_deviation
 from inference.judging.evaluation import knn_accuracy
-from inference.judging.linear_probe import hold_out
 from inference.judging.representation import represent
 from ssl_as_inference.graphical_model import MultiViewPair
 
@@ -157,7 +156,10 @@ def open_part(data: DataConfig, split: Literal["train", "val"]) -> ImageSet:
         )
     if data.images is not None and (split == "train" or data.held_out):
         images = images.select(_balanced_choice(images.labels, data.images))
-    return _divided(images, data.held_out)[split == "val"] if data.held_out else images
+    if not data.held_out:
+        return images
+    images.require("data.held_out", images=2, classes=1, of_each=2)
+    return images.divided(data.held_out, _FIXED)[split == "val"]
 
 
 def _balanced_choice(labels: Tensor, count: int) -> Tensor:
@@ -169,16 +171,6 @@ def _balanced_choice(labels: Tensor, count: int) -> Tensor:
         own = order[labels[order] == label]
         before[own] = torch.arange(len(own))
     return order[before[order].argsort(stable=True)][:count].sort().values
-
-
-def _divided(images: ImageSet, fraction: float) -> tuple[ImageSet, ImageSet]:
-    images.require("data.held_out", images=2, classes=1)
-    few = images.labels.bincount(minlength=len(images.class_names)) == 1
-    if few.any():
-        name = images.class_names[int(few.nonzero()[0])]
-        raise ImageSetError(f"data.held_out needs at least 2 images of each class; {images.name} has 1 of {name}")
-    first, second = hold_out(images.labels, fraction, _FIXED)
-    return images.select(first.sort().values), images.select(second.sort().values)
 
 
 def storage_size(config: PretrainConfig) -> int:

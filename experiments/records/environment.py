@@ -25,6 +25,25 @@ PACKAGES = (
 """What the results of this project's trainings depend on."""
 
 
+def device_named(text: str, dtype: torch.dtype = torch.float32) -> torch.device:
+    """The device that `--device` names, `auto` for a GPU if there is one.
+
+    Args:
+        text: What was typed.
+        dtype: In which it has to compute.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if text == "auto":
+        text = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(1, device=text, dtype=dtype).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        which = f"a device that is there and computes in {str(dtype).removeprefix('torch.')}"
+        raise ValueError(f"argument --device: expected {which}, such as cpu, got {text!r}") from error
+
+
 def describe_device(device: torch.device | None = None) -> str:
     """The GPU, or the make of the CPU and the number of threads, which times depend on.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.figures import save_figure
+from experiments.images.threads import available_processors
 from experiments.records.record import FOLDER, Record
 from experiments.studies.engine import Study, Workers
 from experiments.studies.options import ROWS, RUNS_A_GPU, alone
@@ -82,9 +82,9 @@ def _machine(options: argparse.Namespace) -> tuple[dict[str, Any], Workers]:
     gpus = torch.cuda.device_count() if options.device != "cpu" else 0
     if options.device == "gpu" and not gpus:
         raise ValueError("--device gpu: PyTorch sees none here")
-    jobs = options.jobs or RUNS_A_GPU * gpus or (None if options.scheduler else cores())
+    jobs = options.jobs or RUNS_A_GPU * gpus or (None if options.scheduler else available_processors())
     # More than one thread on a CPU is slower for networks as small as those that suit it.
-    threads = max(1, cores() // jobs) if gpus and jobs else 1
+    threads = max(1, available_processors() // jobs) if gpus and jobs else 1
     machine = {
         "data.root": options.root,
         "data.download": options.download,
@@ -98,11 +98,6 @@ def _machine(options: argparse.Namespace) -> tuple[dict[str, Any], Workers]:
     elif not torch.cpu._is_avx512_bf16_supported():  # noqa: SLF001  # and there is no public question
         machine |= {"engine.precision": "32"}
     return machine, Workers(jobs, options.scheduler, threads, gpus)
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def save(

@@ -28,18 +28,6 @@ FAMILIES: dict[str, Any] = {FISHER: VonMisesFisher, POWER: PowerSpherical}
 _CPU = torch.device("cpu")
 
 
-def device_named(name: str) -> torch.device:
-    """A device that can compute in float64.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
-    try:
-        return torch.zeros(1, dtype=torch.float64, device=name).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"--device must be one such as cpu or cuda, with float64, got {name!r}") from error
-
-
 @dataclass(frozen=True)
 class Lab:
     """Where and from which seed a check computes.

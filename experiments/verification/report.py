@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from latex2mathml.converter import convert
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from tqdm import tqdm
 
-from experiments.records.environment import describe_device
+from experiments.records.environment import describe_device, device_named
 from experiments.records.record import Cell, Record, Table, aligned_table, write_text
 from experiments.verification import ledger
 from experiments.verification.errata import ERRATA
-from experiments.verification.lab import Lab, device_named
+from experiments.verification.lab import Lab
 from experiments.verification.ledger import Result
 from ssl_as_inference.derivations.step import Derivation
 
@@ -44,7 +45,7 @@ td strong { color: #c0241f; } code { font-size: 0.9em; }
 
 def run(options: argparse.Namespace) -> int:
     """Run the claims that were asked for, report, and return the exit status: 0 if all of them hold, 1 if not."""
-    lab, every = Lab(device_named(options.device), options.seed), ledger.claims()
+    lab, every = Lab(device_named(options.device, torch.float64), options.seed), ledger.claims()
     chosen = ledger.selected(every, only=options.only, long=options.all)
     if lab.device.type == "cuda":
         chosen = [claim for claim in chosen if claim.kind != "symbolic"]  # SymPy knows no device

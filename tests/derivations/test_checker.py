@@ -25,7 +25,6 @@ from experiments.verification.lab import (
     Table,
     Tables,
     cosine_slope,
-    device_named,
     draw_table,
     kappa_slope,
     relative_error,
@@ -392,12 +391,6 @@ def test_a_fresh_lab_draws_the_same_and_another_seed_does_not() -> None:
     first, again, other = (Lab(seed=seed).directions(2, 3) for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-
-
-def test_a_device_that_is_none_is_named() -> None:
-    assert device_named("cpu") == torch.device("cpu")
-    with pytest.raises(ValueError, match=r"--device.*abacus"):
-        device_named("abacus")
 
 
 def test_errors_are_relative_to_the_largest_of_one_reference_and_scale() -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.records import environment
-from experiments.records.environment import current_commit, describe_device, installed_versions
+from experiments.records.environment import current_commit, describe_device, device_named, installed_versions
 from experiments.records.record import Cell, Record, Table, load_records
 
 TABLE = Table(
@@ -85,6 +86,13 @@ def test_a_record_says_where_it_comes_from() -> None:
     assert {"python", "torch", "numpy"} <= set(record.versions)
     assert record.device == describe_device()
     assert record.finished.endswith(" UTC")
+
+
+def test_a_device_is_named_or_refused() -> None:
+    assert device_named("cpu") == torch.device("cpu")
+    assert device_named("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match=r"argument --device: expected .* float64, such as cpu, got 'abacus'"):
+        device_named("abacus", torch.float64)
 
 
 def test_the_commit_is_the_one_checked_out_or_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

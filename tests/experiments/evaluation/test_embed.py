@@ -259,8 +259,14 @@ def test_a_folder_called_like_a_set_is_that_folder(
         ({"checkpoint": "empty"}, f"holds neither {EXPORTED} nor checkpoints/last.ckpt"),
         ({"checkpoint": "text.safetensors"}, "is damaged or not a safetensors file"),
         ({"checkpoint": "text.ckpt"}, "is damaged or foreign"),
-        ({"device": "cuda:77"}, "argument --device: expected a device that is there, such as cpu, got 'cuda:77'"),
-        ({"device": "tpu"}, "argument --device: expected a device that is there, such as cpu, got 'tpu'"),
+        (
+            {"device": "cuda:77"},
+            "argument --device: expected a device that is there and computes in float32, such as cpu, got 'cuda:77'",
+        ),
+        (
+            {"device": "tpu"},
+            "argument --device: expected a device that is there and computes in float32, such as cpu, got 'tpu'",
+        ),
     ],
     ids=lambda value: "_".join(value.values()) if isinstance(value, dict) else "",
 )

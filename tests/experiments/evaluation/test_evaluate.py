@@ -200,7 +200,7 @@ def test_held_out_images_of_a_split_are_of_every_class_and_no_training_images() 
     labels = torch.arange(3).repeat_interleave(20)
     pixels = np.arange(60, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(4, 2)
     images = ImageSet("numbers", ArraySource(pixels), labels, ("a", "b", "c"))
-    train, held_out = measuring.labelled_halves(images, 0.3, 5)
+    train, held_out = images.divided(0.3, 5)
     numbers = [[int(np.asarray(part.read(index))[0, 0]) for index in range(len(part))] for part in (train, held_out)]
     assert sorted(numbers[0] + numbers[1]) == list(range(60))
     assert numbers[1] == sorted(hold_out(labels, 0.3, 5)[1].tolist())
@@ -243,12 +243,15 @@ def test_a_diverged_network_is_named(
         (["--learning-rates", "1.6", "1.6"], "argument --learning-rates: expected different rates, got [1.6, 1.6]"),
         (["--hold-out", "1"], "argument --hold-out: expected a number between 0 and 1, got '1'"),
         (["--views", "all"], "argument --views: invalid choice: 'all'"),
-        (["--device", "cuda:77"], "argument --device: expected a device that is there, such as cpu, got 'cuda:77'"),
+        (
+            ["--device", "cuda:77"],
+            "argument --device: expected a device that is there and computes in float32, such as cpu, got 'cuda:77'",
+        ),
         (["--out", "encoder.safetensors/out.json"], "expected a folder that can be written to, got"),
         (["--data", "nowhere"], "nowhere: expected a known set"),
         (["--data", "ONE_CLASS"], "linear evaluation needs labels of at least 2 classes"),
         (["--data", "FLAT"], "linear evaluation needs labels of at least 1 classes"),
-        (["--data", "CLASS_OF_ONE"], "linear evaluation needs at least 2 training images of each class; "),
+        (["--data", "CLASS_OF_ONE"], "linear evaluation needs at least 2 images of each class; "),
         (["--data", "CLASS_OF_ONE"], " has 1 of lonely"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
