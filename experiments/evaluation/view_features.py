@@ -14,6 +14,7 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
+from experiments.command_line.lock import alone
 from experiments.evaluation.encoders import FrozenEncoder, fingerprint
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.parameters import draw_parameters
@@ -53,6 +54,7 @@ def view_features(
 
     Raises:
         CheckpointError: If the encoder gives NaN or infinity.
+        ValueError: If another process computes features there.
     """
     recipe, size = view_groups(encoder.config)[0][0], max(1, batch_size // views)
     key = {
@@ -63,30 +65,30 @@ def view_features(
         "batch": size,
         "seed": seed,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     file, about = folder / "features.npy", folder / "about.json"
-    known: dict[str, Any] = {}
-    if file.exists() and about.exists():
-        known = json.loads(about.read_text("utf-8"))
-    done = known["done"] if known.get("key") == key else 0
     network, transform = fast(encoder.network).to(device).eval(), BatchedViews(recipe)
-    starts = range(done, len(images), size)
-    rest = [torch.arange(start, min(start + size, len(images))) for start in starts]
-    source = StreamedImages(
-        images, device, storage_size(encoder.config), threads, description=f"{views} views each, by {size} images"
-    )
-    kept = open_memmap(file, "r+") if done else None
-    for start, (canvas, sizes) in zip(starts, source.canvases(rest), strict=True):
-        generators = [derived_generator(seed, Stream.VIEWS, start, 0, view) for view in range(views)]
-        shown = [transform(canvas, sizes, draw_parameters(recipe, sizes, generator)) for generator in generators]
-        found = network(torch.cat(shown)).unflatten(0, (views, -1)).movedim(0, 1).float().cpu()
-        if not found.isfinite().all():
-            raise CheckpointError(f"the encoder gives NaN or infinity, first near {images.location(start)}")
-        if kept is None:
-            kept = open_memmap(file, "w+", np.dtype(np.float32), (len(images), views, found.size(-1)))
-        kept[start : start + len(found)] = found.numpy()
-        kept.flush()
-        replace_text(about, json.dumps({"key": key, "content": images.content, "done": start + len(found)}))
+    with alone(folder):
+        known: dict[str, Any] = {}
+        if file.exists() and about.exists():
+            known = json.loads(about.read_text("utf-8"))
+        done = known["done"] if known.get("key") == key else 0
+        starts = range(done, len(images), size)
+        rest = [torch.arange(start, min(start + size, len(images))) for start in starts]
+        said = f"{views} views each, by {size} images"
+        source = StreamedImages(images, device, storage_size(encoder.config), threads, description=said)
+        kept = open_memmap(file, "r+") if done else None
+        for start, (canvas, sizes) in zip(starts, source.canvases(rest), strict=True):
+            generators = [derived_generator(seed, Stream.VIEWS, start, 0, view) for view in range(views)]
+            shown = [transform(canvas, sizes, draw_parameters(recipe, sizes, generator)) for generator in generators]
+            found = network(torch.cat(shown)).unflatten(0, (views, -1)).movedim(0, 1).float().cpu()
+            if not found.isfinite().all():
+                raise CheckpointError(f"the encoder gives NaN or infinity, first near {images.location(start)}")
+            if kept is None:
+                about.unlink(missing_ok=True)  # first: it would pass for that of what is overwritten now
+                kept = open_memmap(file, "w+", np.dtype(np.float32), (len(images), views, found.size(-1)))
+            kept[start : start + len(found)] = found.numpy()
+            kept.flush()
+            replace_text(about, json.dumps({"key": key, "content": images.content, "done": start + len(found)}))
     return kept_views(folder)
 
 

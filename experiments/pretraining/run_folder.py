@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,35 +37,6 @@ class RunFolder:
         self.exported = self.path / EXPORTED
         self.last = self.path / CHECKPOINTS / LAST
         self.previous = self.path / CHECKPOINTS / "previous.ckpt"
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes out while a run writes here; the system lifts the lock however the process ends.
-
-        Raises:
-            CheckpointError: If another run holds the folder.
-        """
-        new = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = self.path / ".lock"
-        with lock.open("w") as file:
-            try:
-                # Of the process: workers that are forked from it do not keep it.
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                ours = lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno()))
-            except (BlockingIOError, PermissionError, FileNotFoundError):
-                ours = False
-            except OSError as error:  # a file system without locks
-                print(f"{self.path}: no lock ({error.strerror}): let no two runs write here at once", file=sys.stderr)
-                ours = True
-            if not ours:
-                raise CheckpointError(f"{self.path} is in use by another run: wait, or give another folder as --out")
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-                if new and not any(self.path.iterdir()):  # nothing came of it
-                    self.path.rmdir()
 
     def open(self, config: PretrainConfig, resume: Resume | None, *, write: bool = True) -> dict[str, Any] | None:
         """Start a run, or go on with one.

@@ -12,6 +12,7 @@ from operator import attrgetter
 import torch
 from torch import Tensor
 
+from experiments.command_line.lock import alone
 from experiments.images.batches import ViewBatches
 from experiments.images.device_images import DeviceImages, to_device
 from experiments.pretraining.building import build_learner, build_pair, build_schedule
@@ -155,7 +156,7 @@ class PretrainingsSideBySide:
         with ExitStack() as stack:
             for run in self._runs:
                 run.config = replace(run.config, training=replace(run.config.training, epochs=epochs))
-                stack.enter_context(run.folder.held())
+                stack.enter_context(alone(run.folder.path))
                 run.folder.open(run.config, None)
                 run.table = stack.enter_context(closing(MetricsTable(run.folder.metrics, 0)))
             self._begin(epochs)

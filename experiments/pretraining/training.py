@@ -12,6 +12,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
+from experiments.command_line.lock import alone
 from experiments.command_line.progress import quiet_lightning
 from experiments.figures import save_figure, training_curves_figure
 from experiments.images.batches import ViewBatches
@@ -72,7 +73,7 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
     with quiet_lightning(), ExitStack() as stack:
         trainer = _trainer(config)
         if trainer.is_global_zero:
-            stack.enter_context(folder.held())
+            stack.enter_context(alone(folder.path))
         saved = folder.open(config, resume, write=trainer.is_global_zero)
         pair = build_pair(config)
         if saved is not None:

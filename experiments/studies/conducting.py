@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from experiments.command_line.lock import alone
 from experiments.figures import save_figure
 from experiments.images.threads import available_processors
 from experiments.records.record import FOLDER, Record
 from experiments.studies.engine import Study, Workers
-from experiments.studies.options import ROWS, RUNS_A_GPU, alone
+from experiments.studies.options import ROWS, RUNS_A_GPU
 from experiments.studies.plan import Plan, Scale, rows, set_label
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +57,3 @@ class StudyParser(CommandLineParser):
             return 130
         finally:
             signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep a second command out of the folder."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another command is at work in {folder}") from error
-        yield

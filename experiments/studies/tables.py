@@ -11,12 +11,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
+from experiments.command_line.lock import alone
 from experiments.evaluation.uncertainty.report import over_seeds
 from experiments.figures.accuracies import accuracies_figure
 from experiments.records.record import Cell, Record, Table
 from experiments.studies.conducting import carry_through, planned, save
 from experiments.studies.engine import Result, Study
-from experiments.studies.options import ROWS, alone
+from experiments.studies.options import ROWS
 from experiments.studies.plan import HELD_OUT, REFERENCE, Plan, Row, best_rate, run_name, set_label, tuning_name
 from experiments.studies.training import prepare, train_side_by_side, trainings
 

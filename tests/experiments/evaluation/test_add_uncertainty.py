@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,38 @@ def test_a_stopped_run_goes_on_and_another_encoder_begins_anew(
     other = run_folder("vi_simsiam", size=18)
     assert run(other, *given[1:], "--out", tmp_path / "b.safetensors") == 0
     assert len(computed) == 2 * 7
+
+
+def test_a_start_that_breaks_off_leaves_no_features_that_pass_for_those_of_before(
+    run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = (run_folder("simsiam"), digit_folders(classes=2, train=20, val=6), "--out", tmp_path / "a.safetensors")
+    file = tmp_path / "a.features" / "train" / "features.npy"
+    assert run(*given) == 0
+    before = np.load(file)
+
+    def no_room(*_: object) -> None:
+        raise OSError("no room")
+
+    with monkeypatch.context() as full:
+        full.setattr(module, "replace_text", no_room)  # when other views' first features are written already
+        assert run(*given, "--seed", 1) == 2
+    assert not np.array_equal(np.load(file), before)
+    assert run(*given) == 0
+    assert np.array_equal(np.load(file), before)
+
+
+def test_two_commands_do_not_write_the_same_features(
+    run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def held(*_: object) -> None:
+        raise BlockingIOError
+
+    monkeypatch.setattr(fcntl, "lockf", held)
+    assert (
+        run(run_folder("simsiam"), digit_folders(classes=2, train=20, val=6), "--out", tmp_path / "a.safetensors") == 2
+    )
+    assert "a.features/train is in use by another command" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("names", ["own", "foreign"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import re
@@ -129,36 +127,6 @@ def test_a_file_decides_neither_where_something_is_written_nor_that_it_is_fetche
     config = replace(ended, data=replace(ended.data, cache=str(tmp_path / "evil"), download=True))
     loaded = load_pretrained(save_pretrained(build_pair(ended), config, tmp_path / "a.safetensors")).config
     assert (loaded.data.cache, loaded.data.download) == (None, False)
-
-
-def test_a_folder_in_use_is_refused_until_its_process_ends(configuration: Make, tmp_path: Path) -> None:
-    config = configuration(tmp_path / "run", training=TrainingConfig(epochs=1, batch_size=8))
-    hold = (
-        "import sys\nfrom experiments.pretraining.run_folder import RunFolder\n"
-        "with RunFolder(sys.argv[1]).held():\n    print('held', flush=True)\n    sys.stdin.read()\n"
-    )
-    with subprocess.Popen(  # noqa: S603  # ours
-        [sys.executable, "-c", hold, config.out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(CheckpointError, match=r"run is in use by another run: wait, or give another"):
-            pretrain(config)
-        holder.kill()
-    pretrain(config)
-    assert not (tmp_path / "run" / ".lock").exists()
-
-
-def test_a_file_system_without_locks_is_no_obstacle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "lockf", no_locks)
-    with RunFolder(tmp_path / "run").held():
-        assert "no lock (No locks available): let no two runs write here at once" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("change", ["half exchanged", "all others"])

@@ -20,7 +20,6 @@ from experiments.images.opening import open_images
 from experiments.pretraining import images as pretraining_images
 from experiments.records.record import Record
 from experiments.studies.conducting import planned
-from experiments.studies.options import alone
 from experiments.studies.plan import Plan, Scale, Training, rows
 from experiments.studies.training import carry_out, finished
 from inference.fitting.checkpointing import CheckpointError
@@ -133,12 +132,6 @@ def test_a_mistake_is_one_line(
     said = capsys.readouterr().err
     assert expected in said
     assert said.count("\n") == 1
-
-
-def test_a_second_command_is_kept_out_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with alone(tmp_path):
-        assert table1.main([*TINY, "--out", str(tmp_path)]) == 2
-    assert "is at work" in capsys.readouterr().err
 
 
 def test_a_table_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
