@@ -40,7 +40,7 @@ class CommandLineParser(argparse.ArgumentParser):
         print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
         raise SystemExit(2)
 
-    def fail(self, error: Exception) -> int:
+    def fail(self, error: object) -> int:
         """Print what a file or folder that was given has wrong, for which --help is no help; returns the status 2."""
         print(f"{self.prog}: error: {error}", file=sys.stderr)
         return 2
@@ -48,7 +48,8 @@ class CommandLineParser(argparse.ArgumentParser):
     def run(self, arguments: Sequence[str] | None, module: Module) -> int:
         """Parse, and only then import the module whose `run(options)` does the work; returns its exit status.
 
-        A `ValueError` or `OSError` of it is what the user's files have wrong: told in one line, with status 2.
+        A `ValueError` or `OSError` of it is what the user's files have wrong: told in one line, with status 2, as is
+        that a GPU has too little memory.
 
         Args:
             arguments: What was typed; those of this process when not given.
@@ -63,6 +64,10 @@ class CommandLineParser(argparse.ArgumentParser):
             status: int = importlib.import_module(name).run(options)
         except (ValueError, OSError) as error:
             return self.fail(error)
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for a name
+                raise
+            return self.fail(f"{str(error).partition(' GPU ')[0]} Smaller batches or fewer runs at once need less")
         return status
 
 

@@ -182,7 +182,7 @@ def _fit(trainer: lightning.Trainer, loop: PretrainingLoop, batches: ViewBatches
         raise KeyboardInterrupt from error
     except RecordingError as error:
         raise TrainingFailedError(f"{error}; train with --engine.cuda_graphs false") from error
-    except (OSError, NotFiniteError) as error:
+    except (OSError, NotFiniteError, torch.OutOfMemoryError) as error:
         last = (
             f"the last good checkpoint is {path} (after step {loop.saved_step})" if loop.saved_step else "none is saved"
         )
@@ -190,6 +190,10 @@ def _fit(trainer: lightning.Trainer, loop: PretrainingLoop, batches: ViewBatches
         if isinstance(error, OSError):
             reason = f"cannot write the run in {loop.folder.path}: {error.strerror or error}; {last}. "
             reason += "Go on with --resume when there is room"
+        elif isinstance(error, torch.OutOfMemoryError):
+            # What it says of the GPU, and of settings of the allocator, is a paragraph.
+            reason = f"{str(error).partition(' GPU ')[0]} A smaller training.batch_size or views.size, or "
+            reason += f"engine.precision bf16-mixed, needs less memory, in a new run; {last}"
         raise TrainingFailedError(reason) from error
     if loop.interruption.received is not None and learner.step < loop.steps:
         message = f"stopped after step {learner.step} of {loop.steps}, saved in {path}; go on with: "

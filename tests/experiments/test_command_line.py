@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
 
@@ -127,3 +128,24 @@ def test_a_function_of_the_options_may_choose_the_module_and_its_mistakes_get_on
     assert made.run(["--seed", "7"], lambda options: f"module_of_{options.seed}") == 2
     assert ran == ["python -m experiments.example --seed 7"]
     assert capsys.readouterr().err == "python -m experiments.example: error: seed 7\n"
+
+
+def test_a_gpu_without_enough_memory_is_told_in_one_line_and_other_errors_are_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setitem(sys.modules, "out_of_memory", SimpleNamespace(run=fails))
+    error: RuntimeError = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79 GiB.\nSee the manual."
+    )
+    assert parser().run(["--out", "."], "out_of_memory") == 2
+    said = capsys.readouterr().err
+    assert said.endswith(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. Smaller batches or fewer runs at once need less\n"
+    )
+    assert said.count("\n") == 1
+    error = RuntimeError("a defect")
+    with pytest.raises(RuntimeError, match="a defect"):
+        parser().run(["--out", "."], "out_of_memory")

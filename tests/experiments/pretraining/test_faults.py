@@ -35,6 +35,7 @@ from experiments.pretraining.metrics import read_rows
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import TrainingFailedError, pretrain
 from inference.fitting.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
+from inference.fitting.stepwise import StepwiseLearner
 
 ROOT = Path(__file__).parents[3]
 Make = Callable[..., PretrainConfig]
@@ -77,6 +78,25 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(
         pretrain(config)
     assert "last.ckpt (after step 3). Go on with --resume" in str(caught.value)
     assert load_checkpoint(RunFolder(config.out).last, FORMAT)["step"] == 3
+
+
+def test_a_gpu_without_enough_memory_is_named_and_the_last_checkpoint_stays(
+    configuration: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, message = StepwiseLearner.training_step, "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79 GiB."
+
+    def too_large(self: StepwiseLearner, batch: Any, batch_idx: int) -> Any:
+        if self.step == 4:
+            raise torch.OutOfMemoryError(message)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(StepwiseLearner, "training_step", too_large)
+    config = configuration(tmp_path / "run")
+    with pytest.raises(
+        TrainingFailedError, match=r"^CUDA out of memory\. Tried to allocate 2\.00 GiB\. A smaller training\.batch_size"
+    ) as caught:
+        pretrain(config)
+    assert str(caught.value).endswith("last.ckpt (after step 4)")
 
 
 def flipped(file: Path, target: Path, bit: int) -> Path:
