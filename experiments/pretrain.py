@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,7 +44,9 @@ def parser() -> jsonargparse.ArgumentParser:
         help="go on with the run in --out, whose configuration is used: from its last checkpoint, or the previous one "
         "if the last is damaged; auto starts the run where there is none yet",
     )
-    made.add_argument("--from", metavar="ENCODER", help="short for --init_from: start with the weights of another run")
+    made.add_argument(
+        "--from", type=str, metavar="ENCODER", help="short for --init_from: start with the weights of another run"
+    )
     made.add_argument("--download", action="store_true", help="short for --data.download true")
     made.add_argument("--skip-broken", action="store_true", help="short for --data.skip_broken true")
     made.add_class_arguments(PretrainConfig)
@@ -58,32 +60,34 @@ def parse(arguments: Sequence[str] | None) -> tuple[PretrainConfig, Any]:
     for file in files:
         _require_plain(made, Path(file))
     options = made.parse_args(given)
-    of_the_run = Path(options.out).expanduser() / "config.yaml"
+    of_the_run = Path(options.out or "").expanduser() / "config.yaml"
     if options.resume is not None and of_the_run.exists():
         _require_plain(made, of_the_run)
         options = made.parse_args(["--config", str(of_the_run), *given])
     values = options.as_dict()
-    values["data"]["download"] |= values["download"]
-    values["data"]["skip_broken"] |= values["skip_broken"]
-    values["init_from"] = values["from"] or values["init_from"]
     try:
         config = PretrainConfig.from_dict({entry.name: values[entry.name] for entry in fields(PretrainConfig)})
+        download, skip_broken = (getattr(config.data, name) or values[name] for name in ("download", "skip_broken"))
+        data = replace(config.data, download=download, skip_broken=skip_broken)
+        config = replace(config, data=data, init_from=values["from"] or config.init_from)
     except ValueError as error:
         made.error(str(error))
     return config, options.resume
 
 
 def _require_plain(made: jsonargparse.ArgumentParser, file: Path) -> None:
-    """Refuse what is no text of YAML, and aliases, by which a few lines become gigabytes."""
+    """Refuse what is no text of YAML, aliases, by which a few lines become gigabytes, and other files' names."""
     try:
         text = file.read_text(encoding="utf-8")
-        events = list(yaml.parse(text, yaml.SafeLoader))  # not loaded yet: nothing is expanded
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        aliased = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+        content = None if aliased else yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         made.error(f"{file}: expected a configuration in YAML, got: {reason}")
-    fields_alone = all(isinstance(event, yaml.MappingStartEvent) for event in events[2:3])
-    if not fields_alone or any(isinstance(event, yaml.AliasEvent) for event in events):
+    if not isinstance(content, dict) or not content:
         made.error(f"{file}: expected a configuration in YAML, fields and values without aliases (*name), got others")
+    if "config" in content:
+        made.error(f"{file}: expected the fields of a configuration; --config belongs on the command line")
 
 
 def _files_first(arguments: list[str]) -> tuple[list[str], list[str]]:

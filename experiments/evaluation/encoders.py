@@ -147,7 +147,7 @@ def load_added(path: Path) -> tuple[FrozenEncoderPair, PretrainConfig | None]:
         if about["config"] is not None:
             config = config_of_a_file(about["config"])
             pair.with_encoder(_backbone(config)[0])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise CheckpointError(f"{path} was made by another version of this project: {error}") from error
     load_weights(pair, tensors, path)
     return pair.eval(), config
@@ -191,8 +191,9 @@ def _read_state(file: Path) -> dict[str, Tensor]:
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{file} holds more than tensors, which could run code: save its state dict alone") from error
-    except (OSError, RuntimeError, EOFError, SafetensorError) as error:
-        raise ValueError(f"{file} cannot be read as a state dict: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a damaged file fails anywhere in the reader
+        reason = [*str(error).splitlines(), type(error).__name__][0]
+        raise ValueError(f"{file} cannot be read as a state dict: {reason}") from error
     for name in ("state_dict", "model"):
         content = content.get(name, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):

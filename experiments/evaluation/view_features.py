@@ -117,10 +117,11 @@ def kept_views(folder: Path, images: ImageSet | None = None) -> Tensor:
     """
     try:
         features, about = np.load(folder / "features.npy"), json.loads((folder / "about.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        done = about["done"]
+    except Exception as error:  # a damaged file fails anywhere in the reader
         raise ValueError(f"{folder} must hold the features that experiments.add_uncertainty kept: {error}") from error
-    if about["done"] < len(features):
-        raise ValueError(f"{folder} has {about['done']:,} of {len(features):,} images: start add_uncertainty again")
+    if done < len(features):
+        raise ValueError(f"{folder} has {done:,} of {len(features):,} images: start add_uncertainty again")
     if images is not None and (len(features) > len(images) or about.get("content", images.content) != images.content):
         raise ValueError(f"{folder} has features of {len(features):,} images that are not those of {images.name}")
     return torch.from_numpy(features).movedim(0, 1).contiguous()
@@ -201,17 +202,17 @@ def read_columns(file: Path) -> tuple[Any, Any, Any]:
         ValueError: If something is missing or has another form.
     """
     names = ("item", "view", "vector")
+    if file.suffix not in {".npz", ".parquet"}:
+        raise ValueError(f"{file} must end in .npz or .parquet")
     try:
         if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as archive:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 found = {name: archive[name] for name in names}
-        elif file.suffix == ".parquet":
+        else:
             table = pq.read_table(file, columns=list(names))
             found = {name: table[name].to_numpy() for name in names}
             found["vector"] = np.stack(found["vector"])
-        else:
-            raise ValueError(f"{file} must end in .npz or .parquet")
-    except (KeyError, EOFError, OSError) as error:
+    except Exception as error:  # a damaged file fails anywhere in the reader
         raise ValueError(f"{file} cannot be read, or has no item, view and vector: {error}") from error
     item, view, vector = (found[name] for name in names)
     if vector.ndim != 2 or not len(item) == len(view) == len(vector) or not len(item):

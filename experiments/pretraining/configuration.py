@@ -8,9 +8,10 @@ Nothing here needs torch, so that the help and a mistake are quick.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Self, get_type_hints
+from typing import Any, Literal, Self, get_args, get_type_hints
 
 from experiments.command_line import bounds
 from experiments.images.augmentations.recipe import IMAGENET_MEAN, IMAGENET_STD, Augmentation
@@ -91,6 +92,8 @@ class ViewsConfig(Augmentation, prefix="views."):
     def _check(self) -> None:
         for name in ("mean", "std"):
             self.require(name, lambda value: len(each(value, 1)) in {1, 3}, "one number or three")
+        self.require("mean", lambda value: all(map(math.isfinite, each(value, 1))), "finite")
+        self.require("std", lambda value: all(0 < one < math.inf for one in each(value, 1)), "positive and finite")
 
     @property
     def count(self) -> int:
@@ -390,7 +393,7 @@ class PretrainConfig(bounds.Bounded):
         """The configuration that `to_dict` gave; missing entries have their defaults.
 
         Raises:
-            ValueError: If an entry is unknown or has a value that is not allowed.
+            ValueError: If an entry is unknown, has no value, or has one that is not allowed.
         """
         made: Self = _from_dict(cls, values, "")
         return made
@@ -425,12 +428,17 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _from_dict(cls: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    if not isinstance(values, Mapping):
+        name = prefix.rstrip(".") or "configuration"
+        raise ValueError(f"{name} must be fields and values, got {values!r}")  # noqa: TRY004  # a file is wrong
     hints = get_type_hints(cls)
     unknown = sorted(values.keys() - {entry.name for entry in fields(cls)})
     if unknown:
         raise ValueError(f"configuration has unknown entries: {', '.join(prefix + name for name in unknown)}")
 
     def made(name: str, value: Any) -> Any:
+        if value is None and type(None) not in get_args(hints[name]):
+            raise ValueError(f"{prefix}{name} must have a value, got none")
         if is_dataclass(hints[name]):
             return _from_dict(hints[name], value, f"{prefix}{name}.")
         return tuple(value) if isinstance(value, list) else value

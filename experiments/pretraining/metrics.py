@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,14 @@ class MetricsTable:
     Args:
         path: The file.
         after_step: Rows of later steps are removed: the run goes on from there. 0 empties the table.
+
+    Raises:
+        ValueError: If the file is there, and is no such table.
     """
 
     def __init__(self, path: Path, after_step: int) -> None:
-        kept = [line for line in _whole_lines(path)[1:] if float(line.split(",")[0]) <= after_step]
+        with _naming(path):
+            kept = [line for line in _whole_lines(path)[1:] if float(line.split(",")[0]) <= after_step]
         replace_text(path, "".join([",".join(COLUMNS) + "\n", *kept]))
         self._file = path.open("a", encoding="utf-8", newline="")
 
@@ -87,9 +92,22 @@ class MetricsTable:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The whole rows of a metrics.csv, without a last one that a crash cut off; none where there is no file."""
-    rows = csv.DictReader(_whole_lines(path))
-    return [{name: float(value) for name, value in cells.items() if value} for cells in rows]
+    """The whole rows of a metrics.csv, without a last one that a crash cut off; none where there is no file.
+
+    Raises:
+        ValueError: If the file is no such table.
+    """
+    with _naming(path):
+        rows = csv.DictReader(_whole_lines(path))
+        return [{name: float(value) for name, value in cells.items() if value} for cells in rows]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not the table of a run: {error}") from error
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -38,10 +38,12 @@ def device_named(text: str, dtype: torch.dtype = torch.float32) -> torch.device:
     if text == "auto":
         text = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(1, device=text, dtype=dtype).device
+        found = torch.zeros(1, device=text, dtype=dtype)
+        found.item()  # of "meta" there is nothing
     except (RuntimeError, AssertionError, TypeError) as error:
         which = f"a device that is there and computes in {str(dtype).removeprefix('torch.')}"
         raise ValueError(f"argument --device: expected {which}, such as cpu, got {text!r}") from error
+    return found.device
 
 
 def describe_device(device: torch.device | None = None) -> str:

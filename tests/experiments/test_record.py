@@ -93,6 +93,8 @@ def test_a_device_is_named_or_refused() -> None:
     assert device_named("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ValueError, match=r"argument --device: expected .* float64, such as cpu, got 'abacus'"):
         device_named("abacus", torch.float64)
+    with pytest.raises(ValueError, match="got 'meta'"):
+        device_named("meta")
 
 
 def test_the_commit_is_the_one_checked_out_or_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models import squeezenet1_1
 
 from experiments import add_uncertainty, embed, evaluate, figure4, uncertainty
+from experiments.evaluation import encoders
 from experiments.evaluation import view_features as module
 from experiments.evaluation.encoders import load_added, load_encoder
 from experiments.images.randomness import derived_generator
@@ -324,3 +326,34 @@ def test_a_flipped_bit_is_noticed(added: Any, tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError):
             load_added(path)
+
+
+def _damaged(content: bytes) -> Iterator[bytes]:
+    """The content cut off in many places, and with eight bytes in many places exchanged."""
+    for place in range(0, len(content), max(1, len(content) // 40)):
+        yield content[:place]
+        yield content[:place] + bytes(255 - byte for byte in content[place : place + 8]) + content[place + 8 :]
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet", ".pth", ".safetensors"])
+def test_a_damaged_file_is_named_wherever_it_is_damaged(ending: str, tmp_path: Path) -> None:
+    file, numbers = tmp_path / f"a{ending}", np.random.default_rng(0).random((40, 8), dtype=np.float32)
+    columns: dict[str, Any] = {"item": np.repeat(np.arange(20), 2), "view": np.tile([0, 1], 20)}
+    read: Callable[[Path], object] = module.read_features
+    if ending == ".npz":
+        np.savez_compressed(file, **columns, vector=numbers)
+    elif ending == ".parquet":
+        pq.write_table(arrow.table({**columns, "vector": list(numbers)}), file)
+    else:
+        read = encoders._read_state
+        save = torch.save if ending == ".pth" else save_file
+        save({"weight": torch.from_numpy(numbers)}, file)
+    refused = []
+    for content in _damaged(file.read_bytes()):
+        file.write_bytes(content)
+        try:
+            read(file)  # bytes of numbers may be others unnoticed
+        except ValueError as error:
+            refused.append(str(error))
+    assert len(refused) > 40
+    assert all(str(file) in message for message in refused)

@@ -220,6 +220,8 @@ def test_resume_takes_the_configuration_of_the_folder(tmp_path: Path) -> None:
         (["--views.global_views", "1"], 'views.global_views must be >= 2 for "cross", got 1'),
         (["--views.mean", "[0.5, 0.5]"], "views.mean must be one number or three"),
         (["--data.channels", "1"], "views.mean must be one number with data.channels 1, got"),
+        (["--views.std", "0"], "views.std must be positive and finite, got 0"),
+        (["--views.mean", "[.nan]"], r"views.mean must be finite, got \(nan,\)"),
         (["--views.hue", "0.7"], r"views.hue must be in \[0, 0.5\], got 0.7"),
         (["--views.noise_probability", "1.2"], r"views.noise_probability must be in \[0, 1\]"),
         (["--views.occlusion_scale", "[0.5, 1.5]"], "views.occlusion_scale must be"),
@@ -274,6 +276,35 @@ def test_the_command_trains_and_says_what_comes_next(
 def test_unknown_entries_are_refused() -> None:
     with pytest.raises(ValueError, match=r"unknown entries: training\.rate"):
         PretrainConfig.from_dict({"training": {"rate": 1.0}})
+    with pytest.raises(ValueError, match=r"training must be fields and values, got \[1\]"):
+        PretrainConfig.from_dict({"training": [1]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training:\n  epochs:\n", "training.epochs must have a value, got none"),
+        ("seed: 1\nobjective:\n", "objective must have a value, got none"),
+        ("seed: 1\nout:\n", "out must have a value, got none"),
+        ("seed: 1\ndata:\n", "data must have a value, got none"),
+        ("from: [1, 2]\n", '"from"'),
+        ("config: 1\n", "config belongs on the command line"),
+        ("", "expected a configuration in YAML, fields and values"),
+        ("seed: 1\n---\nseed: 2\n", "expected a configuration in YAML, got: expected a single document"),
+        ("seed: 2001-99-99\n", "mine.yaml: expected a configuration in YAML, got: month must be in 1..12"),
+        ("seed: " + 2000 * "[" + 2000 * "]", "expected a configuration in YAML, got: maximum recursion depth"),
+    ],
+)
+def test_a_file_with_something_left_out_or_out_of_place_gets_one_line(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(SystemExit) as exit_:
+        pretrain.main(["--config", str(tmp_path / "mine.yaml")])
+    assert exit_.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
 
 
 def test_differences_name_what_changes_the_weights_and_nothing_else() -> None:

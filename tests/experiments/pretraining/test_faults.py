@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from experiments.pretraining.configuration import DataConfig, MethodConfig, Pret
 from experiments.pretraining.export import EXPORT_FORMAT, FORMAT, load_pretrained, save_pretrained, weights
 from experiments.pretraining.images import collapse_warning, open_part
 from experiments.pretraining.loop import PretrainingLoop
-from experiments.pretraining.metrics import read_rows
+from experiments.pretraining.metrics import MetricsTable, read_rows
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import TrainingFailedError, pretrain
 from inference.fitting.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
@@ -97,6 +98,26 @@ def test_a_gpu_without_enough_memory_is_named_and_the_last_checkpoint_stays(
     ) as caught:
         pretrain(config)
     assert str(caught.value).endswith("last.ckpt (after step 4)")
+
+
+@pytest.mark.parametrize(
+    ("row", "read"),
+    [
+        ("1,2,3,4,5,6,7,8,9,10,11,12,13\n", read_rows),
+        ("one\n", read_rows),
+        ("\udcff1,2\n", read_rows),
+        ("one\n", partial(MetricsTable, after_step=9)),
+        ("\n", partial(MetricsTable, after_step=9)),
+        ("\udcff1,2\n", partial(MetricsTable, after_step=9)),
+    ],
+)
+def test_a_table_that_somebody_has_changed_is_named(
+    row: str, read: Callable[[Path], object], ended: PretrainConfig, tmp_path: Path
+) -> None:
+    text = RunFolder(ended.out).metrics.read_text("utf-8") + row
+    (tmp_path / "metrics.csv").write_text(text, "utf-8", "surrogateescape")
+    with pytest.raises(ValueError, match=r"metrics\.csv is not the table of a run: "):
+        read(tmp_path / "metrics.csv")
 
 
 def flipped(file: Path, target: Path, bit: int) -> Path:
