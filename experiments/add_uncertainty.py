@@ -20,6 +20,7 @@ from experiments.evaluation.options import add_options, add_seed, file_ending
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = CommandLineParser(prog="python -m experiments.add_uncertainty", description=__doc__)
+    parser.when_stopped = "stopped; the same command goes on with the features that it kept"
     parser.add_argument("encoder", metavar="ENCODER", nargs="?", help="a run, a file, timm:NAME or torchvision:NAME")
     of = parser.add_mutually_exclusive_group(required=True)
     of.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="folder of images")

@@ -30,7 +30,13 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class CommandLineParser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line and exits with status 2."""
+    """An argument parser that says what is wrong in one line and exits with status 2.
+
+    Attributes:
+        when_stopped: What is said of a command that Ctrl-C has stopped.
+    """
+
+    when_stopped = "stopped"
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(formatter_class=_Help, **kwargs)  # type: ignore[arg-type]
@@ -49,7 +55,7 @@ class CommandLineParser(argparse.ArgumentParser):
         """Parse, and only then import the module whose `run(options)` does the work; returns its exit status.
 
         A `ValueError` or `OSError` of it is what the user's files have wrong: told in one line, with status 2, as is
-        that a GPU has too little memory.
+        that a GPU has too little memory. Ctrl-C ends it in a line as well, with status 130.
 
         Args:
             arguments: What was typed; those of this process when not given.
@@ -68,6 +74,9 @@ class CommandLineParser(argparse.ArgumentParser):
             if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for a name
                 raise
             return self.fail(f"{str(error).partition(' GPU ')[0]} Smaller batches or fewer runs at once need less")
+        except KeyboardInterrupt:
+            print(f"\n{self.prog}: {self.when_stopped}", file=sys.stderr)
+            return 130
         return status
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ class StudyParser(CommandLineParser):
         scale: The size of the trainings by default.
     """
 
+    when_stopped = "stopped; the same command goes on where it was"
+
     def __init__(self, module: str, description: str | None, scale: str) -> None:
         super().__init__(prog=f"python -m experiments.{module}", description=description)
         add, keys = self.add_argument, [*ROWS[module]]
@@ -48,12 +49,9 @@ class StudyParser(CommandLineParser):
         add("--publish", action="store_true", help="put record and figure in experiments/results as well")
 
     def run(self, arguments: Sequence[str] | None, module: Module) -> int:
-        """As for any command; an interruption, by SIGTERM too, is reported with the command that goes on."""
+        """As for any command; SIGTERM stops it as Ctrl-C does."""
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return super().run(arguments, module)
-        except KeyboardInterrupt:
-            print(f"\n{self.prog}: stopped; the same command goes on where it was", file=sys.stderr)
-            return 130
         finally:
             signal.signal(signal.SIGTERM, before)

@@ -130,6 +130,15 @@ def test_a_function_of_the_options_may_choose_the_module_and_its_mistakes_get_on
     assert capsys.readouterr().err == "python -m experiments.example: error: seed 7\n"
 
 
+def test_ctrl_c_ends_a_command_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped(_: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "long_work", SimpleNamespace(run=stopped))
+    assert parser().run(["--out", "."], "long_work") == 130
+    assert capsys.readouterr().err == "\npython -m experiments.example: stopped\n"
+
+
 def test_a_gpu_without_enough_memory_is_told_in_one_line_and_other_errors_are_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
