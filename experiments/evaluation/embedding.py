@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,7 +103,7 @@ def _apply(options: Namespace) -> int:
     """Apply a head to features: item, view, κ and ρ(κ) of each row."""
     pair, _ = load_added(options.checkpoint)
     item, view, vector = read_columns(options.features)
-    expert = pair.expert(torch.from_numpy(np.ascontiguousarray(vector, dtype=np.float32)))
+    expert = pair.expert(torch.from_numpy(vector))
     found = {name: getattr(expert, name).numpy() for name in ("concentration", "mean_resultant_length")}
     table, form = {"item": item, "view": view, **found}, options.out.suffix.removeprefix(".")
     replace_file(options.out, lambda path: write_columns(path, form, table))

@@ -139,6 +139,8 @@ def load_added(path: Path) -> tuple[FrozenEncoderPair, PretrainConfig | None]:
     Raises:
         CheckpointError: If the file is damaged or of another form.
     """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is no file: expected what experiments.add_uncertainty wrote, ….safetensors")
     text, tensors = read_weights(path, FORMAT)
     try:
         about = json.loads(text)

@@ -192,11 +192,11 @@ def read_features(file: Path) -> tuple[Tensor, list[str]]:
         )
     order = np.lexsort((view, number))
     shaped = vector[order].reshape(len(names), counts[0], vector.shape[1])
-    return torch.from_numpy(np.ascontiguousarray(shaped, dtype=np.float32)).movedim(0, 1), names.tolist()
+    return torch.from_numpy(shaped).movedim(0, 1), names.tolist()
 
 
 def read_columns(file: Path) -> tuple[Any, Any, Any]:
-    """Item, view and vector of each row, as the file has them.
+    """Item, view and vector of each row, the vectors in float32.
 
     Raises:
         ValueError: If something is missing or has another form.
@@ -212,6 +212,7 @@ def read_columns(file: Path) -> tuple[Any, Any, Any]:
             table = pq.read_table(file, columns=list(names))
             found = {name: table[name].to_numpy() for name in names}
             found["vector"] = np.stack(found["vector"])
+        found["vector"] = np.ascontiguousarray(found["vector"], dtype=np.float32)
     except Exception as error:  # a damaged file fails anywhere in the reader
         raise ValueError(f"{file} cannot be read, or has no item, view and vector: {error}") from error
     item, view, vector = (found[name] for name in names)

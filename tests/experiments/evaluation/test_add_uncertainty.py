@@ -256,9 +256,14 @@ def with_nan(table: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
+def with_words(table: dict[str, Any]) -> dict[str, Any]:
+    return {**table, "vector": table["vector"].astype(str)[:, :1] + "?"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--features", "WORDS"], "words.npz cannot be read, or has no item, view and vector: could not convert"),
         (["--features", "MISSING"], "must have the same number of views of each item, at least 2, got 2 of 'text"),
         (["--features", "NOITEM"], "has no item, view and vector"),
         (["--features", "NAN"], "features must be finite"),
@@ -290,6 +295,7 @@ def test_a_users_mistake_gets_one_line_and_status_2(
     made = {
         "MISSING": lambda: features_file(tmp_path / "m.npz", change=missing),
         "NOITEM": lambda: features_file(tmp_path / "n.npz", change=without_items),
+        "WORDS": lambda: features_file(tmp_path / "words.npz", change=with_words),
         "NAN": lambda: features_file(tmp_path / "nan.npz", change=with_nan),
         "TEXT": lambda: tmp_path / "text",
         "SQUEEZE": lambda: tmp_path / "squeeze.pth",
@@ -326,6 +332,8 @@ def test_a_flipped_bit_is_noticed(added: Any, tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError):
             load_added(path)
+    with pytest.raises(CheckpointError, match=r"is no file: expected what experiments\.add_uncertainty wrote"):
+        load_added(tmp_path)
 
 
 def _damaged(content: bytes) -> Iterator[bytes]:
