@@ -146,6 +146,8 @@ def table1(name: str, plan: Plan, study: Study, command: str, note: str = "") ->
                 if not of_set[one.label][TOP1].text:
                     of_set[one.label][TOP1] = outcome.over_images(one)
         panels[label] = {row: cells[TOP1] for row, cells in of_set.items()}
+        if len(plan.seeds) == 2:  # whose interval is wider than the axis: the figure shows the seeds
+            panels[label] = {row: replace(cell, low=None, high=None) for row, cell in panels[label].items()}
         for row, cells in of_set.items():
             main[row] |= {named.format(column, label): cell for column, cell in cells.items()}
         more.append(outcome.table(f"More on {label}", _MORE, _about_probe(plan, study), digits=2))

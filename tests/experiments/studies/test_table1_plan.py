@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,6 +203,18 @@ def test_one_seed_has_the_interval_of_its_images() -> None:
     assert (main["SimSiam"][top1].low, main["SimSiam"][top1].high) == pytest.approx(sorted(100 * ends))
     assert main["VI-SimSiam"][top1].value is None
     assert "One seed: no interval says anything about other seeds." in record.notes
+
+
+@pytest.mark.parametrize(("seeds", "bars"), [(2, 0), (3, 2)])
+def test_the_figure_has_bars_for_three_seeds_and_shows_two_as_they_are(seeds: int, bars: int) -> None:
+    plan = replace(plan_of("simsiam", "vi_simsiam", sets=("imagenette",)), seeds=tuple(range(seeds)))
+    results = {tuning_name("imagenette", method, 0.1): result(0.5) for method in ("simsiam", "vi_simsiam")}
+    for row in ("simsiam", "vi_simsiam"):
+        results |= {run_name("imagenette", row, seed): result(0.6 + 0.01 * seed) for seed in plan.seeds}
+    _, figure = table1("table1", plan, study_of(plan, results, {}), "command")
+    lines: list[Any] = [*figure.axes[0].lines]
+    assert sum(line.get_marker() == "None" and len(set(line.get_ydata())) == 1 for line in lines) == bars
+    assert [len(line.get_xdata()) for line in lines if line.get_marker() == "o"] == [seeds, seeds]
 
 
 def test_a_method_of_which_every_rate_failed_is_said_to_have() -> None:
