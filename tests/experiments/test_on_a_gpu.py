@@ -150,6 +150,7 @@ def test_only_what_a_machine_lacks_is_fetched(
     assert "3.0 MiB; install them there with: pip install --no-index" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_files_of_gpu_tests_are_named_and_import_where_optional_packages_are_missing(tmp_path: Path) -> None:
     (command,) = on_a_gpu.commands(options(tmp_path, tiny=False), 60.0)["tests"]
     files = [name for name in command if name.endswith(".py")]

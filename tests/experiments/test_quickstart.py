@@ -14,6 +14,8 @@ from experiments.records.record import Record
 from models.vi_simsiam import VISimSiam
 from ssl_as_inference.distributions import PowerSpherical
 
+pytestmark = pytest.mark.slow
+
 FIGURES = ("training_curves.png", "loss_surface.png", "concentration.png")
 ROWS = ["raw pixels, 16 × 16", "untrained encoder", "SimSiam", "VI-SimSiam"]
 KEYS = ("simsiam", "vi_simsiam")

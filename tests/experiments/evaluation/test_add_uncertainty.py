@@ -104,6 +104,7 @@ def test_embed_evaluate_uncertainty_and_figure4_take_it(added: Any, tmp_path: Pa
     assert figure4.main([str(out), "--out", str(tmp_path), *common, "--columns", "3"]) == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_another_encoder_begins_anew(
     run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -298,7 +298,7 @@ def test_a_file_that_is_no_configuration_gets_one_line(
         assert re.search(message, line), line
 
 
-@pytest.mark.parametrize("dim", [10**7, 2**62])
+@pytest.mark.parametrize("dim", [pytest.param(10**7, marks=pytest.mark.slow), 2**62])
 def test_networks_that_no_memory_holds_get_one_line(dim: int, configuration: Make, tmp_path: Path) -> None:
     config = configuration(tmp_path / "run", method=MethodConfig("simsiam", dim=dim))
     with pytest.raises(ValueError, match=rf"cannot make small_convolutional with method\.dim {dim} and .*: ") as caught:

@@ -69,7 +69,7 @@ def assert_same_end(first: PretrainConfig, second: PretrainConfig) -> None:
         ("vi_simsiam", {}, (1, 5, 12, 23)),
         ("byol", {"training": TrainingConfig(epochs=8, batch_size=8, learning_rate=0.05, warmup_epochs=2)}, (5, 12)),
         # Its classifier, without the last layer, has dropout, and therefore random numbers of its own.
-        ("simsiam", {"backbone": BackboneConfig("mobilenet_v3_small")}, (14,)),
+        pytest.param("simsiam", {"backbone": BackboneConfig("mobilenet_v3_small")}, (14,), marks=pytest.mark.slow),
         ("vi_simsiam", {"streamed": True}, (10,)),
     ],
     ids=["vi_simsiam", "byol with a warm-up", "dropout", "streamed"],

@@ -33,6 +33,8 @@ from experiments.studies.tables import Outcome
 from experiments.studies.training import decoded_images, trainings
 from ssl_as_inference.distributions import PowerSpherical
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 TINY = ["--scale", "tiny", "--epochs", "1", "--images", "30", "--jobs", "1", "--device", "cpu"]
 RATES: dict[Any, float] = {"simsiam": 0.1, "vi_simsiam": 0.2}
