@@ -45,9 +45,7 @@ def test_memory_that_is_kept_costs_no_page_faults_when_it_is_taken_again(where: 
     command = [sys.executable, "-c", _PAGE_FAULTS, where]
     root = Path(__file__).parents[3]
     shares = []
-    for _ in range(
-        5
-    ):  # where a block lies is chance: up to four of five may still be taken anew, without the setting all
+    for _ in range(5):  # where a block lies is chance: four of five may still be taken anew, without the setting all
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)  # noqa: S603  # the text above
         kept, usual, fewer = done.stdout.split()
         assert kept == "True"
