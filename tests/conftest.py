@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,12 @@ from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, Mul
 
 INPUTS = 7
 DIM = 5
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[object]) -> None:
+    """Workers share the cores: threads beyond them wait for one another, and the tests take twice as long."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(specs))))
 
 
 @pytest.fixture(autouse=True)
