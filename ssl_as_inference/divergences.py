@@ -22,7 +22,8 @@ Gibbs' inequality, and 0 is returned.
 
 - to a product it is the divergence to the normalised product (`ProductOfExperts.normalized`, for von Mises–Fisher
   experts of concentration R = ‖Σκ_iμ_i‖ and thus as above), or, where that is of no family but its normaliser is known
-  (two Power Spherical experts), $-\mathbb{E}_q\log\prod_i p_i + \log Z - H(q)$; from a product likewise;
+  (two Power Spherical experts), $-\mathbb{E}_q\log\prod_i p_i + \log Z - H(q)$. From a product it is that from the
+  normalised product, where that is of a family;
 - between a `DeltaMixture` and a density, in either order, it is **+∞**: neither measure has a density with respect to
   the other. What the paper trains is the finite part, `cross_entropy(q, product) + product.log_normalizer()` (C19);
 - between two delta mixtures it is $\sum_x q\{x\}\log\frac{q\{x\}}{p\{x\}}$ over the points x, each with the share of

@@ -15,7 +15,7 @@ from pyro.infer.autoguide import AutoNormal
 from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
 
-from ssl_as_inference.distributions import PowerSpherical, SphericalUniform, VonMisesFisher
+from ssl_as_inference.distributions import PowerSpherical, SphericalMixture, SphericalUniform, VonMisesFisher
 from ssl_as_inference.reparam import SphericalReparam
 from ssl_as_inference.special import von_mises_fisher_mean_resultant_length
 from ssl_as_inference.sphere import log_surface_area, normalize
@@ -92,6 +92,14 @@ def test_plates_and_event_dimensions_are_kept() -> None:
     trace.compute_log_prob()
     assert trace.nodes["z"]["value"].shape == (5, 3)
     assert trace.nodes["z_density"]["log_prob"].shape == (5,)
+
+
+def test_a_mixture_on_the_sphere_is_taken() -> None:
+    mixture = SphericalMixture(VonMisesFisher(torch.eye(3), 4.0))
+    model = poutine.reparam(lambda: pyro.sample("z", mixture), config={"z": SphericalReparam()})
+    trace: Any = poutine.trace(model).get_trace()
+    expected = mixture.log_prob(trace.nodes["z"]["value"]) + math.log(4 * math.pi)
+    torch.testing.assert_close(trace.nodes["z_density"]["fn"].log_factor, expected)
 
 
 def test_observed_sites_and_other_supports_are_refused() -> None:

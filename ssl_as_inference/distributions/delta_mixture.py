@@ -81,7 +81,8 @@ class DeltaMixture(SphericalDistribution):
     def covariance_matrix(self) -> Tensor:
         r"""$\frac1M\sum_j (f_j-\bar f)(f_j-\bar f)^\top$, shape `(*batch, dim, dim)`."""
         centred = self.locations - self.mean.unsqueeze(-2)
-        return centred.mT @ centred / self.components
+        with torch.autocast(centred.device.type, enabled=False):
+            return centred.mT @ centred / self.components
 
     def enumerate_support(self, expand: bool = True) -> Tensor:  # noqa: ARG002  # each batch element has its own support
         """The M locations, shape `(M, *batch, dim)`, whatever `expand`: every batch element has its own support."""

@@ -6,7 +6,7 @@ import math
 from typing import Any, Self
 
 import torch
-from pyro.distributions import Categorical, MixtureSameFamily, TorchDistribution
+from pyro.distributions import Categorical, MixtureSameFamily, TorchDistribution, constraints
 from torch import Tensor
 
 
@@ -36,6 +36,8 @@ class SphericalMixture(MixtureSameFamily):  # type: ignore[misc]  # pyro makes i
         >>> (high - low).exp()  # M
         tensor(3.)
     """
+
+    support = constraints.sphere
 
     def __init__(
         self, components: TorchDistribution, weights: Tensor | None = None, *, validate_args: bool | None = None

@@ -54,7 +54,7 @@ class SphericalUniform(SphericalDistribution):
     @property
     def _log_density(self) -> Tensor:
         # Filled on the device: a number copied to it would wait for it, and cannot be recorded in a CUDA graph.
-        return torch.full((), -log_surface_area(self.dim), **self._kind)
+        return torch.full((), -log_surface_area(self.dim), dtype=torch.float64, device=self._kind["device"])
 
     @staticmethod
     def infer_shapes(dim: int) -> tuple[torch.Size, torch.Size]:  # type: ignore[override]
@@ -86,12 +86,13 @@ class SphericalUniform(SphericalDistribution):
         """
         value = self._checked_value(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        log_density = self._log_density.to(torch.promote_types(value.dtype, self._kind["dtype"]))
         # What is not a number is not on the sphere.
-        return torch.where(value.detach().isnan().any(-1), torch.nan, self._log_density).expand(shape)
+        return torch.where(value.detach().isnan().any(-1), torch.nan, log_density).expand(shape)
 
     def entropy(self) -> Tensor:
         """Log area, the largest entropy on the sphere; shape `batch_shape`."""
-        return (-self._log_density).expand(self.batch_shape)
+        return (-self._log_density).to(self._kind["dtype"]).expand(self.batch_shape)
 
     @property
     def mean(self) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch  # noqa: F401  # the example uses it
+import torch
 from torch import Tensor
 
 from ssl_as_inference.distributions.log_density_of_cosine import LogDensityOfCosine
@@ -19,7 +19,8 @@ class _LogDensity(LogDensityOfCosine):
     @staticmethod
     def value(value: Tensor, mean_direction: Tensor, concentration: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         gap = half_squared_chord_value(value, mean_direction)
-        return von_mises_fisher_log_normalizer_plus_concentration(dim, concentration) - concentration * gap, gap
+        kappa = concentration.to(torch.promote_types(gap.dtype, concentration.dtype))
+        return von_mises_fisher_log_normalizer_plus_concentration(dim, kappa) - kappa * gap, gap
 
     @staticmethod
     def cosine_slope(output: int, concentration: Tensor, gap: Tensor, dim: int) -> Tensor | float:
@@ -47,7 +48,7 @@ def von_mises_fisher_log_density(value: Tensor, mean_direction: Tensor, concentr
     Example:
         >>> e1, e2 = torch.eye(2, dtype=torch.float64)
         >>> von_mises_fisher_log_density(e1, e2, torch.zeros(())).exp() * 2 * torch.pi  # the uniform distribution
-        tensor(1.0000, dtype=torch.float64)
+        tensor(1., dtype=torch.float64)
     """
     log_density: Tensor = _LogDensity.apply(value, mean_direction, concentration, value.size(-1))[0]
     return log_density

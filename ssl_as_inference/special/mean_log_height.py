@@ -39,6 +39,8 @@ from ssl_as_inference.sphere import checked_dim
 _FALL = 40.0  # e^{−40} = 4e-18
 _START = math.exp(-18.0)  # relative to the scale of the integrand: what is dropped is of second order, e^{−36}
 _NODES = 224
+_SMALLEST_GAP = 1e-33  # of unit vectors in float64 that are not the same
+_LEAST_FALL = 0.06  # e^{40/0.06} is the largest power of e with a number
 _SHORT = 0.5
 # φ(t) = (1−e^{−t})/t; with these terms the series is cut at 0.5^14/15! = 5e-17
 _PHI = tuple((-1) ** k / math.factorial(k + 1) for k in range(14))
@@ -81,8 +83,10 @@ def _check(dim: int, *tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def _deficit_nodes(b: float, a: Tensor, e: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    # The fall is b·e·s + (τ+b)·log(1+hV); s where either term alone reaches it is far enough.
-    whole = torch.expm1(_FALL / a) / h
+    # The fall is b·e·s + a·log(1+hV) with a = τ+b, less the growth of 1 − exp(−τes), which is at most that of s. Where
+    # either of the two terms alone reaches it is far enough; up to a = 1 the second one never does.
+    e = e.clamp_min(_SMALLEST_GAP)
+    whole = torch.expm1(_FALL / (a - 1).clamp_min(_LEAST_FALL)) / h
     part = e * whole
     turned = torch.where(part > 0, _time_to(part) / e, whole)
     return _nodes(_START / a, torch.minimum(_FALL / (b * e), turned))
@@ -95,7 +99,8 @@ def power_spherical_log_height_deficit(
 
     With the notation of the module, $\Delta(\tau,c) = \mathbb{E}_{c=1} - \mathbb{E}_c
     = \int_0^\infty e^{-bes}(1+hV)^{-(\tau+b)}(1-e^{-\tau es})\,\frac{e\,ds}{1-e^{-es}} \ge 0$, which keeps its relative
-    accuracy when the directions nearly agree and vanishes when they do.
+    accuracy when the directions nearly agree and vanishes when they do. Where τ is small in the plane or in space the
+    integral reaches as far as 1/e: at τ = 0.3, d = 2 the relative error is 3e-12 at e = 1e-23 and 1e-9 at e = 1e-30.
 
     Args:
         dim: Dimension d ≥ 2 of the space around the sphere.

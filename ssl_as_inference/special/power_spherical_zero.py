@@ -1,8 +1,8 @@
 r"""log C(κ) of the Power Spherical distribution around the concentration at which it vanishes.
 
-From d = 19 on the sphere's area is below one, so that log C falls from a positive value at κ = 0 through zero at one
-$\kappa_0$, of the size of d log d. There the log density at the mode and κ log 2 cancel, and the rounding of either
-is the error, 1e-10 at d = 100,000. Here the *difference* of log C from its zero is taken, term by term
+From d = 19 on the sphere's area is below one, so that log C is positive at κ = 0. It rises a little, then falls through
+zero at one $\kappa_0$, of the size of d log d. There the log density at the mode and κ log 2 cancel, and the rounding
+of either is the error, 1e-10 at d = 100,000. Here the *difference* of log C from its zero is taken, term by term
 (`power_spherical_difference.py`), with $\delta = \kappa-\kappa_0$ and $\kappa_0$ known to twice the digits.
 """
 

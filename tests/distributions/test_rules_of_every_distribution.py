@@ -90,6 +90,19 @@ def test_results_have_the_widest_dtype_of_the_arguments(name: str, wide: str) ->
         assert value.dtype == torch.float64
 
 
+@pytest.mark.parametrize("narrow", ["law", "concentration"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_density_in_float64_is_not_rounded_to_float32(name: str, narrow: str) -> None:
+    direction, z = _vectors(2, 2048, dtype=torch.float64)
+    direction = normalize(z + 0.3 * direction)
+    kappa = torch.tensor([3.0, 900.0, 18_000.0])
+    law = FAMILIES[name](direction.float() if narrow == "law" else direction, kappa)
+    wide = FAMILIES[name](law.mean_direction.double(), kappa.double(), validate_args=False)
+    assert torch.equal(law.log_prob(z), wide.log_prob(z))
+    uniform = SphericalUniform(2048, dtype=torch.float32)
+    assert torch.equal(uniform.log_prob(z), SphericalUniform(2048, dtype=torch.float64).log_prob(z))
+
+
 @pytest.mark.parametrize("name", MADE_OF)
 def test_a_batch_expands_only_to_what_it_broadcasts_to(name: str) -> None:
     law = MADE_OF[name](_vectors(3, 4)).expand((2, 1))
@@ -227,4 +240,6 @@ def test_the_spread_of_a_delta_mixture_is_that_of_its_locations() -> None:
     torch.testing.assert_close(q.stddev, q.variance.sqrt())
     posterior = ProductOfExperts(VonMisesFisher(_vectors(3, 4), 2.0))
     assert torch.equal(posterior.variance, posterior.normalized().variance)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert DeltaMixture(_vectors(2, 5, 3)).covariance_matrix.dtype == torch.float32
     assert torch.equal(posterior.covariance_matrix, posterior.normalized().covariance_matrix)

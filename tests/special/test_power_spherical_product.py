@@ -68,6 +68,26 @@ def test_at_any_concentration_it_is_a_hypergeometric_function(dim: int) -> None:
             assert got == pytest.approx(float(value), rel=2e-14, abs=2e-14), (first, second, cosine)
 
 
+@pytest.mark.parametrize("dim", [2, 3, 8])
+@pytest.mark.parametrize("angle", [1e-6, 1e-3, 0.01, 0.1, 1.0, 1.5])
+def test_small_concentrations_have_value_and_slope_of_the_hypergeometric_function(dim: int, angle: float) -> None:
+    b = mpmath.mpf(dim - 1) / 2
+    for first, second in ((0.0, 0.05), (0.0, 0.1), (0.1, 0.1), (0.1, 5.0), (0.45, 0.45), (2.0, 3.0)):
+        k1, k2, half_gap = mpmath.mpf(first), mpmath.mpf(second), math.sin(angle / 2) ** 2
+        height = 1 - mpmath.mpf(half_gap)
+        factor = mpmath.hyp2f1(-k1, -k2, b, height)
+        value = mpmath.log(factor) + mpmath.loggamma(k1 + 2 * b) + mpmath.loggamma(k2 + 2 * b)
+        value -= b * mpmath.log(4 * mpmath.pi) + mpmath.loggamma(b) + mpmath.loggamma(k1 + k2 + 2 * b)
+        slope = -k1 * k2 / b * mpmath.hyp2f1(1 - k1, 1 - k2, b + 1, height) / factor
+        e = torch.tensor(half_gap, dtype=torch.float64, requires_grad=True)
+        one, other = torch.tensor([first, second], dtype=torch.float64)
+        found = power_spherical_pair_log_normalizer(dim, one, other, e, 1 - e)
+        (found_slope,) = torch.autograd.grad(found, e)
+        assert found.item() == pytest.approx(float(value), abs=1e-14)
+        by_angle = math.sin(angle) / 2  # ∂e/∂θ
+        assert by_angle * found_slope.item() == pytest.approx(by_angle * float(slope), rel=1e-9, abs=1e-11)
+
+
 @pytest.mark.parametrize("dim", [2, 3, 8, 16, 128, 2048, 10_000])
 def test_equal_and_opposite_directions_have_closed_forms_at_every_concentration(dim: int) -> None:
     mpmath.mp.dps = 650  # of which log Γ(κ) at κ = 1e300 takes 303 before the point

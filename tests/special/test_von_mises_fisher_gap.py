@@ -42,6 +42,26 @@ def _mass(dim: int, concentration: float, start: mpmath.mpf, end: mpmath.mpf) ->
     return mpmath.quad(density, sorted(points))
 
 
+@pytest.mark.parametrize(
+    ("dim", "concentration", "gap"),
+    [(2, 118.0, 1.84), (2, 30.0, 1.3), (2, 25.0, 1.13), (2, 1e4, 1.9), (3, 50.0, 1.5), (3, 1e4, 1.9), (8, 200.0, 1.7)],
+)
+def test_the_derivative_holds_where_the_density_bends_the_other_way(dim: int, concentration: float, gap: float) -> None:
+    kappa, point = _double([concentration]), _double([gap])
+    mean = von_mises_fisher_mean_resultant_complement(dim, kappa).item()
+    with mpmath.workdps(30):
+        theta = mpmath.acos(1 - mpmath.mpf(gap))
+
+        def weighted(s: mpmath.mpf) -> mpmath.mpf:
+            bend = (mpmath.sin(s) / mpmath.sin(theta)) ** (dim - 2)
+            return mpmath.exp(concentration * (mpmath.cos(s) - mpmath.cos(theta))) * bend * (1 - mpmath.cos(s) - mean)
+
+        integral = mpmath.quad(weighted, [theta + (mpmath.pi - theta) * j / 40 for j in range(41)])
+        expected = float(-mpmath.sin(theta) * integral)
+    found = von_mises_fisher_gap_derivative(dim, kappa, point)
+    assert found.item() == pytest.approx(expected, rel=1e-12, abs=0)
+
+
 @pytest.mark.parametrize("dim", [2, 3, 16, 128, 2048])
 @pytest.mark.parametrize("concentration", [0.0, 1.0, 50.0, 1e4])
 def test_both_tails_agree_with_quadrature_in_30_digits(concentration: float, dim: int) -> None:
