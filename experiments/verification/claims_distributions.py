@@ -29,7 +29,7 @@ _ALL: dict[str, Any] = {"family": BOTH, "dim": DIMS, "kappa": (1e-3, 0.3, 10.0, 
 
 @symbolic("C6", _PLACE)
 def normalizers_derived() -> Derivations:
-    """Both densities integrate to one, and the mean resultant length is minus the slope of log C."""
+    """Both densities integrate to one; the von Mises–Fisher's mean resultant length is minus the slope of log C."""
     return derived.VON_MISES_FISHER_NORMALIZES, derived.POWER_SPHERICAL_NORMALIZES, derived.MEAN_RESULTANT_LENGTH
 
 

@@ -73,13 +73,18 @@ _AVERAGE = Eq(SphereIntegral(posterior(z) * evidence, notation.X), exp(LogNormal
 def posterior_is_uniform_on_average(lab: Lab, dim: int, views: int, kappa: float) -> dict[str, float]:
     """The posteriors of the conjugate model average to its uniform prior: {0}.
 
-    Error: z-score of the mean of p(z|X)/C(0).
+    Each has the mean of the z that the views were drawn from.
+
+    Error: z-scores of the mean of p(z|X)/C(0), and of the cosine of z with the posterior's mean direction.
     """
     z = lab.uniform(dim).sample((200_000,))
     x = lab.law(FISHER, z.unsqueeze(1).expand(-1, views, -1), kappa).sample()
     posterior = lab.product(FISHER, x, kappa).normalized()
     ratios = [(posterior.log_prob(lab.pole(dim, axis)) + witnesses.log_area(dim)).exp() for axis in range(2)]
-    return {f"axis {axis}": z_score(ratio, 1.0) for axis, ratio in enumerate(ratios)}
+    scores = {f"axis {axis}": z_score(ratio, 1.0) for axis, ratio in enumerate(ratios)}
+    # By symmetry alone any posteriors that turn with the views average to the uniform one.
+    cosine = (posterior.mean_direction * z).sum(-1)
+    return scores | {"cosine": z_score(cosine - posterior.mean_resultant_length, 0.0)}
 
 
 @symbolic("C16", "Eq. (6)")

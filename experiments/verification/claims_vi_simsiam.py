@@ -224,8 +224,8 @@ def best_von_mises_fisher_of_a_fixed_target(lab: Lab, dim: int, spread: float) -
 def collapse_is_no_optimum_of_a_fixed_target(lab: Lab, dim: int) -> dict[str, float]:
     """With a fixed target, one expert for all items is the best only where the target's mean is the same for all.
 
-    Of two groups of targets the best expert of each is better than the best of both together by more than 0.01 nats
-    for each dimension, and by nothing if the groups are the same. The target itself has no gradient.
+    Of two groups of targets, drawn at random, the best expert of each is better than the best of both together by more
+    than 0.01 nats for each dimension, and by nothing if the groups are the same.
 
     Error: by how much it is not so.
     """

@@ -113,7 +113,7 @@ def _sign(lab: Lab) -> Triple:
 _BARE_SUM = dirac_guide.PRINTED_EXPECTATION_IS_M_TIMES_TOO_LARGE.start
 
 
-@_erratum("error", "Eqs. (9), (12), factor 1/M", "C7", _BARE_SUM, dirac_guide.EXPECTATION.result)
+@_erratum("error", "Eq. (12), factor 1/M", "C7", _BARE_SUM, dirac_guide.EXPECTATION.result)
 def _missing_factor(lab: Lab) -> Triple:
     """E_q[1] for M = 2.
 

@@ -24,10 +24,14 @@ class ContrastiveObjective(KLObjective):
 
     For von Mises–Fisher experts of constant κ the normalisers cancel, and each term is InfoNCE (arXiv:1807.03748,
     Eq. (4)) at temperature 1/κ with the other images of the batch as negatives, less log N. A collapsed pair has loss
-    0. A pair that distinguishes all images has a loss near −N log N for each view. So no stop-gradient is needed. Use
-    it with a `FullGradientGuide` and without a predictor (SimCLR), or with the guide of BYOL (MoCo without its queue).
+    0. A pair that distinguishes all images has a loss near −N log N for each view, where κ is well above log N. So no
+    stop-gradient is needed. Use it with a `FullGradientGuide` and without a predictor (SimCLR), or with the guide of
+    BYOL (MoCo without its queue).
 
-    It compares each atom with each image of the batch: memory grows as N² d.
+    It compares each atom with each image of the batch: memory grows as N² d. There is no log Z to add.
+
+    Raises:
+        ValueError: If `normalized` is True, and as `KLObjective`.
 
     Example:
         >>> import torch
@@ -38,6 +42,11 @@ class ContrastiveObjective(KLObjective):
         >>> loss = ContrastiveObjective()(model, FullGradientGuide(encoder))
         >>> (loss([torch.randn(8, 4), torch.randn(8, 4)]) / 8).backward()
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.normalized:
+            raise ValueError("normalized must be False: log Z belongs to the uniform prior, not to the batch's")
 
     def log_likelihood(self, expert: Any, atoms: Tensor) -> Tensor:
         r"""$\log p_\psi(z\mid x_n) - \log\bar p(z)$ for each image n of the batch.

@@ -17,7 +17,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from inference.fitting.term_weights import TermWeight
-from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, stack_experts
+from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, SphericalUniform, stack_experts
 from ssl_as_inference.graphical_model import LATENT, SharedEncodings, ViewGivenLatent
 
 Pairs = Literal["cross", "all"]
@@ -58,8 +58,8 @@ class KLObjective(ELBO):
     Neither is the divergence of q from the model's posterior, because the product of the experts is not normalised; its
     integral is $Z(\mathbb{X})$. `normalized=True` adds $\log Z(\mathbb{X})$ (C4, C16); under `"all"` the result is then
     $\mathrm{KL}(q_\phi\,\|\,p_\psi)$ of Eq. (5) itself, up to the entropy of q. The difference is not small: on
-    encoders trained on digits the two pull a mean direction 25° to 38° apart (C39), and the normaliser weakens the pull
-    between views that disagree (C16).
+    encoders trained on digits the two pull a mean direction 26° (SimSiam) and 43° (VI-SimSiam) apart (C39), and the
+    normaliser weakens the pull between views that disagree (C16).
 
     `weight` multiplies each $\log p_i(f_j)$ by a number $w_{ij}$ behind a stop-gradient, such as those of
     `inference.fitting.term_weights`. The objective is then not a divergence, and its values cannot be compared; its
@@ -77,7 +77,7 @@ class KLObjective(ELBO):
 
     Raises:
         ValueError: At construction for unknown `pairs`, or for a weight with `normalized`; when called, if model, guide
-            or weight do not fit the objective.
+            or weight do not fit the objective, such as a model with another site, which the objective would not count.
 
     Example:
         >>> from ssl_as_inference.distributions import VonMisesFisher
@@ -125,6 +125,8 @@ class KLObjective(ELBO):
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
         atoms = self._atoms(guide_trace)
         sites = self._observed_views(model_trace)
+        _refuse_what_is_left_out(model_trace, "model")
+        _refuse_what_is_left_out(guide_trace, "guide")
         if self.pairs == "cross" and min(len(sites), len(atoms)) < 2:
             raise ValueError(
                 f'pairs="cross" compares different views and needs at least 2 of them, got {len(sites)} view(s) and '
@@ -135,7 +137,14 @@ class KLObjective(ELBO):
             log_densities = tuple(map(self._mean_over_atoms, range(len(sites)), sites))
             log_normalizer = None
             if self.normalized:
-                log_normalizer = _scaled(ProductOfExperts(stack_experts(experts)).log_normalizer(), sites[0])
+                first, *others = sites
+                for kind in ("scale", "mask"):
+                    if not all(_same(first[kind], site[kind]) for site in others):
+                        raise ValueError(
+                            f"model must have one {kind} for all views of an image where normalized is True, got "
+                            "several: log Z belongs to all experts; leave views out of the list instead"
+                        )
+                log_normalizer = _scaled(ProductOfExperts(stack_experts(experts)).log_normalizer(), first)
         return ObjectiveTerms(log_densities, experts, log_normalizer)
 
     def _mean_over_atoms(self, view: int, site: dict[str, Any]) -> Tensor:
@@ -247,6 +256,27 @@ def _scaled(log_prob: Tensor, site: dict[str, Any]) -> Tensor:
     """Apply the scale of a subsampled plate and the mask of the handlers around a site, as Pyro does."""
     scaled: Tensor = scale_and_mask(log_prob, site["scale"], site["mask"])
     return scaled
+
+
+def _same(first: Any, other: Any) -> bool:
+    """Whether two scales or masks are one; those of one handler are one object, and nothing is compared."""
+    return first is other or (None not in {first, other} and torch.equal(*map(torch.as_tensor, (first, other))))
+
+
+def _refuse_what_is_left_out(trace: poutine.Trace, role: str) -> None:
+    """The objective has terms for the views alone: a site beside them, or a prior of z, would be dropped silently."""
+    known = SphericalUniform if role == "model" else DeltaMixture
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or site_is_subsample(site) or site["mask"] is False:
+            continue
+        if isinstance(site["fn"], ViewGivenLatent) or (site["infer"] or {}).get("_deterministic"):
+            continue
+        if name != LATENT or not isinstance(site["fn"], known):
+            what = f"a prior of {LATENT!r} that is not uniform" if name == LATENT else f"the site {name!r}"
+            raise ValueError(
+                f"{role} must have no sites but {LATENT!r} and the views, or the objective would leave them out, got "
+                f"{what}: mask it (pyro.poutine.mask), or use pyro.infer.TraceEnum_ELBO"
+            )
 
 
 def _latent_site(trace: poutine.Trace, role: str) -> dict[str, Any]:

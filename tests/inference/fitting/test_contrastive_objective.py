@@ -81,3 +81,8 @@ def test_a_predicted_concentration_keeps_its_normaliser(
             densities = experts[i].log_prob(atoms[1 - i][n])  # of every image's expert at this atom
             expected -= densities[n] - (densities.exp().mean()).log()
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+
+
+def test_a_normaliser_of_another_prior_is_refused() -> None:
+    with pytest.raises(ValueError, match="normalized must be False: log Z belongs to the uniform prior"):
+        ContrastiveObjective(normalized=True)

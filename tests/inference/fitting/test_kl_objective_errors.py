@@ -245,3 +245,68 @@ def test_a_latent_that_is_conditioned_on_is_refused(
     parts[part] = poutine.condition(parts[part], data={"z": atom})
     with pytest.raises(ValueError, match=rf"{part} must sample 'z', got one that is conditioned on a value of 'z'"):
         KLObjective().loss(parts["model"], parts["guide"], views)
+
+
+def with_a_factor(views: list[Tensor]) -> None:
+    PLAIN_MODEL(views)
+    pyro.factor("penalty", torch.tensor(-1000.0))
+
+
+def with_labels(views: list[Tensor]) -> None:
+    z = PLAIN_MODEL(views)
+    with pyro.plate("images", len(views[0]), dim=-1):
+        pyro.sample("label", pyro.distributions.Categorical(logits=z), obs=torch.zeros(len(views[0])))
+
+
+def with_another_prior(views: list[Tensor]) -> None:
+    with pyro.plate("images", len(views[0]), dim=-1):
+        z = pyro.sample(LATENT, VonMisesFisher(POINTS, 3.0))
+        pyro.sample("x_1", ViewGivenLatent(VonMisesFisher(views[0], 3.0), z, (DIM,)), obs=views[0])
+
+
+def with_another_latent(views: list[Tensor]) -> None:
+    pyro.sample("w", pyro.distributions.Normal(0.0, 1.0))
+    PLAIN_GUIDE(views)
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "message"),
+    [
+        (with_a_factor, PLAIN_GUIDE, "model must have no sites but 'z' and the views, .* got the site 'penalty'"),
+        (with_labels, PLAIN_GUIDE, "got the site 'label': mask it"),
+        (with_another_prior, PLAIN_GUIDE, "got a prior of 'z' that is not uniform"),
+        (PLAIN_MODEL, with_another_latent, "guide must have no sites but 'z' and the views, .* got the site 'w'"),
+    ],
+)
+def test_what_the_objective_would_leave_out_is_refused(model: Any, guide: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        KLObjective("all").loss(model, guide, [POINTS, POINTS.flip(0)])
+
+
+def test_sites_that_count_for_nothing_are_taken() -> None:
+    def model(views: list[Tensor]) -> None:
+        z = PLAIN_MODEL(views)
+        pyro.deterministic("angle", z[..., 0].acos())
+        with poutine.mask(mask=False):
+            pyro.factor("penalty", torch.tensor(-1000.0))
+
+    views = [POINTS, POINTS.flip(0)]
+    assert KLObjective().loss(model, PLAIN_GUIDE, views) == KLObjective().loss(PLAIN_MODEL, PLAIN_GUIDE, views)
+
+
+@pytest.mark.parametrize("handler", [poutine.mask, poutine.scale])
+def test_a_normalised_product_of_views_that_count_differently_is_refused(handler: Any) -> None:
+    kind = handler.__name__
+    setting = {kind: torch.tensor([True, False, True, True]) if kind == "mask" else 0.5}
+
+    def model(views: list[Tensor]) -> None:
+        with pyro.plate("images", len(views[0]), dim=-1):
+            z = pyro.sample(LATENT, SphericalUniform(DIM))
+            pyro.sample("x_1", ViewGivenLatent(PLAIN_MODEL.expert(views[0]), z, (DIM,)), obs=views[0])
+            with handler(**setting):
+                pyro.sample("x_2", ViewGivenLatent(PLAIN_MODEL.expert(views[1]), z, (DIM,)), obs=views[1])
+
+    views = [POINTS, POINTS.flip(0)]
+    assert math.isfinite(KLObjective("all").loss(model, PLAIN_GUIDE, views))
+    with pytest.raises(ValueError, match=f"model must have one {kind} for all views .* got several"):
+        KLObjective("all", normalized=True).loss(model, PLAIN_GUIDE, views)
