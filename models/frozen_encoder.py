@@ -8,6 +8,7 @@ such an image are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, Self, get_args
 
 import torch
@@ -24,6 +25,8 @@ Family = Literal["power_spherical", "von_mises_fisher"]
 _HEADS = {"power_spherical": PowerSphericalHead, "von_mises_fisher": PredictedVonMisesFisherHead}
 # Of the square of the largest feature: a direction of less variance is what rounding to float32 left of none.
 _ROUNDING = 4 * torch.finfo(torch.float32).eps ** 2
+_ROUNDING_OF_A_MEAN = 1e-13  # relative, in float64; float32 cannot vary by so little
+_AT_ONCE = 2**15  # rows that are in float64 at a time
 
 
 class TargetMap(nn.Module):
@@ -70,12 +73,13 @@ class TargetMap(nn.Module):
         check_features(features)
         views, items, width = features.shape
         check_sizes(width, items, dim)
-        flat = features.reshape(views * items, width).double()
-        mean = flat.mean(0)
-        centred = flat - mean
-        variances, directions = torch.linalg.eigh(centred.T @ centred / len(flat))
+        mean, count = _mean(features), views * items
+        covariance = torch.zeros(width, width, dtype=mean.dtype, device=mean.device)
+        for rows in _rows(features):
+            covariance += (rows - mean).T @ (rows - mean) / count
+        variances, directions = torch.linalg.eigh(covariance)
         variances, directions = variances[-dim:].flip(0), directions[:, -dim:].flip(1)
-        least = _ROUNDING * float(flat.square().max())
+        least = _ROUNDING * max(float(rows.square().max()) for rows in _rows(features))
         varying = int((variances > least).sum())
         if varying < dim:
             raise ValueError(
@@ -95,7 +99,7 @@ class Standardization(nn.Module):
     """Each feature with the mean 0 and the standard deviation 1 that it has among the features that were fitted.
 
     Args:
-        features: Shape `(…, features)`; a feature that is constant among them is only centred.
+        features: Their number; one that is constant among those that were fitted is only centred.
     """
 
     mean: Tensor
@@ -108,11 +112,15 @@ class Standardization(nn.Module):
 
     @torch.no_grad()
     def fit(self, features: Tensor) -> None:
-        """Take mean and standard deviation from features of shape `(…, features)`."""
-        flat = features.flatten(0, -2).double()
-        deviation = flat.std(0, correction=0)
-        self.mean.copy_(flat.mean(0))
-        self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 1.0))
+        """Take mean and standard deviation from features of shape `(views, items, features)`."""
+        mean, count = _mean(features), features.size(0) * features.size(1)
+        variance = torch.zeros_like(mean)
+        for rows in _rows(features):
+            variance += (rows - mean).square().sum(0) / count
+        deviation = variance.sqrt()
+        self.mean.copy_(mean)
+        varies = deviation > _ROUNDING_OF_A_MEAN * mean.abs()
+        self.scale.copy_(torch.where(varies, 1 / deviation, 1.0))
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardised features."""
@@ -222,6 +230,20 @@ class FrozenEncoderPair(MultiViewPair):
             raise ValueError(f"features must be finite, got {int((~features.isfinite()).sum())} NaN or infinite")
         expert: PowerSpherical | VonMisesFisher = self.model.predictor(features)
         return expert
+
+
+def _rows(features: Tensor) -> Iterator[Tensor]:
+    """Rows of features `(views, items, features)` in float64, some at a time: a copy of all may not fit."""
+    for view in features:
+        for rows in view.split(_AT_ONCE):
+            yield rows.double()
+
+
+def _mean(features: Tensor) -> Tensor:
+    total = torch.zeros(features.size(-1), dtype=torch.float64, device=features.device)
+    for rows in _rows(features):
+        total += rows.sum(0)
+    return total / (features.size(0) * features.size(1))
 
 
 def check_features(features: Tensor) -> None:

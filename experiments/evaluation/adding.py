@@ -16,7 +16,7 @@ from tqdm import tqdm
 from experiments.evaluation.encoders import FrozenEncoder, added_config, open_frozen_encoder, save_added
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.report import publish
-from experiments.evaluation.uncertainty.measures import binned, likelihood_gain
+from experiments.evaluation.uncertainty.measures import BY_CHANCE, binned, likelihood_gain
 from experiments.evaluation.uncertainty.observations import FreshViews
 from experiments.evaluation.uncertainty.subject import Subject, middles
 from experiments.evaluation.view_features import read_features, some_of, view_features
@@ -27,6 +27,7 @@ from experiments.images.image_sets import ImageSet
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.records.record import Cell, Record, Table
 from inference.fitting.features import enough_epochs, fit_to_features
+from inference.judging.calibration import gaps_by_chance
 from inference.judging.resampling import bootstrap
 from models.frozen_encoder import FrozenEncoderPair, check_sizes
 
@@ -152,7 +153,9 @@ def _judge(pair: FrozenEncoderPair, features: Tensor, options: Namespace) -> lis
         for number, (p, o, n) in enumerate(zip(bins.predicted, bins.observed, bins.count, strict=True))
     }
     value = Cell(estimate.value, estimate.low, estimate.high)
-    gaps = {"mean gap of ρ": bins.mean_gap, "largest gap of ρ": bins.largest_gap}
+    largest, mean = gaps_by_chance(fresh.expected, fresh.cosine)
+    gaps = {"mean gap of ρ": bins.mean_gap, f"mean gap of ρ{BY_CHANCE}": mean}
+    gaps |= {"largest gap of ρ": bins.largest_gap, f"largest gap of ρ{BY_CHANCE}": largest}
     summary = {"nats per dimension gained over one κ for all": {"held-out items": value}}
     summary |= {name: {"held-out items": Cell(gap)} for name, gap in gaps.items()}
     note = (

@@ -104,11 +104,11 @@ def _column(values: Sequence[str] | Matrix) -> Any:
 def _write_npz(path: Path, parts: Iterable[dict[str, Any]], names: Sequence[str], about: str) -> None:
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
         arrays: dict[str, Path] = {name: Path(folder) / f"{name}.npy" for name in ("file", *COLUMNS)}
-        done = 0
+        done, text = 0, np.dtype(f"<U{max(map(len, names), default=0)}")
         for part in parts:
             for name, file in arrays.items():
                 values = np.asarray(part[name])
-                dtype = values.dtype if name != "file" else np.dtype(f"<U{max(map(len, names))}")
+                dtype = values.dtype if name != "file" else text
                 shape = (len(names), *values.shape[1:])
                 # Opened for each batch alone, so that what was written does not stay in memory.
                 array = open_memmap(file, "r+" if done else "w+", *(() if done else (dtype, shape)))

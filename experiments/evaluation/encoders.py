@@ -84,8 +84,10 @@ def open_frozen_encoder(name: str, file: Path | None, *, size: int | None, data:
         pretrained = load_encoder(Path(name))
         config = pretrained.config
         views = replace(config.views, size=size or config.views.size, local_views=0, global_views=2)
+        stored = config.data.storage_size if size is None else None  # what suits views of the training may be too small
         network = pretrained.pair.model.encoder.get_submodule("backbone")
-        return FrozenEncoder(network, replace(config, views=views, data=replace(config.data, name=data)))
+        set_of_images = replace(config.data, name=data, storage_size=stored)
+        return FrozenEncoder(network, replace(config, views=views, data=set_of_images))
     if file is None:
         raise ValueError(f"{name} needs --weights FILE, its state dict: nothing is downloaded")
     views = ViewsConfig(size=size or 128, local_views=0)

@@ -22,7 +22,8 @@ from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained
 from experiments.pretraining.images import storage_size
 from experiments.records.environment import describe_device, installed_versions
-from experiments.records.record import aligned_table, write_text
+from experiments.records.record import aligned_table
+from inference.fitting.checkpointing import replace_text
 from inference.judging.collapse import has_collapsed
 from inference.judging.linear_probe import FeatureSource, ProbeSettings
 
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         "config": config.to_dict(),
     }
     # Before anything is printed: where the output goes to a program that has ended, that fails.
-    write_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    replace_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     print("\n" + "\n\n".join(map(aligned_table, tables(found))) + "\n")
     if settings.tunes:
         print(_about_rates(found["linear"]))

@@ -61,6 +61,7 @@ def view_features(
         "encoder": fingerprint(encoder.network),
         "images": hashlib.sha256(images.source.fingerprint().encode()).hexdigest(),
         "recipe": json.loads(json.dumps(asdict(recipe))),
+        "storage_size": storage_size(encoder.config),
         "views": views,
         "batch": size,
         "seed": seed,
@@ -124,7 +125,7 @@ def kept_views(folder: Path, images: ImageSet | None = None) -> Tensor:
         raise ValueError(f"{folder} has {done:,} of {len(features):,} images: start add_uncertainty again")
     if images is not None and (len(features) > len(images) or about.get("content", images.content) != images.content):
         raise ValueError(f"{folder} has features of {len(features):,} images that are not those of {images.name}")
-    return torch.from_numpy(features).movedim(0, 1).contiguous()
+    return torch.from_numpy(features).movedim(0, 1)  # as it lies: a copy may not fit
 
 
 class KeptFeatures(nn.Module):

@@ -75,16 +75,13 @@ class EpochOrder(bounds.Bounded):
         """Steps of an epoch."""
         return self.images // self.batch_size
 
-    def epoch(self, step: int) -> int:
-        """The epoch that a step belongs to; steps and epochs count from 0 over the whole run."""
-        if step < 0:
-            raise ValueError(f"step must be at least 0, got {step}")
-        return step // self.batches_per_epoch
-
     def batch(self, step: int) -> Tensor:
-        """Indices of this process's images of a step, int64 of shape `(batch_size / world_size,)`."""
-        start = step % self.batches_per_epoch * self.batch_size
-        permutation = _permutation(self.images, self.seed, self.epoch(step))
+        """Indices of this process's images of a step, int64 of shape `(batch_size / world_size,)`.
+
+        Steps and epochs count from 0 over the whole run.
+        """
+        epoch, place = divmod(step, self.batches_per_epoch)
+        start, permutation = place * self.batch_size, _permutation(self.images, self.seed, epoch)
         return permutation[start + self.rank : start + self.batch_size : self.world_size]
 
 

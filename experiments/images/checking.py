@@ -46,7 +46,7 @@ def check_images(
         size = torch.tensor(source.pixels.shape[1:3])
         return replace(images, content=source.fingerprint(), sizes=size.expand(len(images), 2))
     refuse_lenient_decoding()
-    cache = Cache(images.name, cache_folder, "checked", source.fingerprint())
+    cache = Cache(images.name, cache_folder, "checked", source.fingerprint(), source.max_pixels)
     known = cache.read(0)
     if known is None or any(_examine(source, index)[0] is None for index in known["broken"]):
         found = list(

@@ -7,12 +7,12 @@ from dataclasses import KW_ONLY, dataclass
 
 import torch
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from experiments.command_line import bounds
 from experiments.images.degradations import add_noise, occlude
+from inference.judging.linear_probe import hold_out
 
 IMAGE_SIZE = 16
 
@@ -43,15 +43,8 @@ def load(held_out: float = 0.25) -> tuple[LabelledImages, LabelledImages]:
     images = torch.from_numpy(digits.images).float().unsqueeze(1) / 16  # the originals count from 0 to 16
     images = interpolate(images, size=IMAGE_SIZE, mode="bilinear", align_corners=False)
     labels = torch.from_numpy(digits.target)
-    return hold_out(LabelledImages(images, labels), held_out)
-
-
-def hold_out(data: LabelledImages, fraction: float) -> tuple[LabelledImages, LabelledImages]:
-    """Split in two parts with every class in equal proportion, the second holding `fraction`; always the same split."""
-    first, second = train_test_split(range(len(data)), test_size=fraction, stratify=data.labels, random_state=0)
-    return LabelledImages(data.images[first], data.labels[first]), LabelledImages(
-        data.images[second], data.labels[second]
-    )
+    first, second = (LabelledImages(images[part], labels[part]) for part in hold_out(labels, held_out, seed=0))
+    return first, second
 
 
 @dataclass(frozen=True)

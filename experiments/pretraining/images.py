@@ -63,7 +63,9 @@ class WatchedImages:
     recipe: ViewRecipe
 
     def __iter__(self) -> Iterator[Tensor]:
-        for chosen in self.indices.to(self.images.device).split(_BATCH):
+        # Alike in size: batch normalisation counts each batch as one, and learns nothing of a single image.
+        batches = max(1, math.ceil(len(self.indices) / _BATCH))
+        for chosen in self.indices.to(self.images.device).tensor_split(batches):
             yield center_view(self.images.canvas[chosen], self.images.sizes[chosen], self.recipe)
 
     @property
@@ -180,7 +182,12 @@ def storage_size(config: PretrainConfig) -> int:
 
 def to_device(images: ImageSet, config: PretrainConfig, device: torch.device) -> DeviceImages:
     """Decode a set for the views of a configuration."""
-    return DeviceImages.load(images, device, storage_size=storage_size(config), cache_folder=_cache(config.data))
+    return resident(images, config.data, storage_size(config), device)
+
+
+def resident(images: ImageSet, data: DataConfig, size: int, device: torch.device) -> DeviceImages:
+    """Decode a set, no shorter side longer than `size`."""
+    return DeviceImages.load(images, device, storage_size=size, cache_folder=_cache(data))
 
 
 def _cache(data: DataConfig) -> Path | None:
@@ -204,7 +211,7 @@ def _watched(
             return WatchedImages(source, indices, recipe)
         return WatchedImages(to_device(images.select(indices), config, place), torch.arange(len(indices)), recipe)
 
-    order, chosen = (derived_generator(config.seed, _WATCHED, stream) for stream in (0, 1))
+    order, chosen = (derived_generator(_FIXED, _WATCHED, stream) for stream in (0, 1))
     voters = torch.randperm(len(train), generator=order)
     try:
         held_out = open_part(config.data, "val")

@@ -115,9 +115,8 @@ class PretrainingLoop(lightning.Callback):
         epoch_ends, last = rest == 0, step == self.steps
         row_due = epoch_ends or step % self.config.monitor.every_steps == 0
         if row_due:
-            stop = self._read_together(trainer)
-        else:
-            stop = trainer.world_size == 1 and self.interruption.received is not None
+            self._read_together(trainer)
+        stop = self.interruption.received is not None and (row_due or trainer.world_size == 1)
         if trainer.is_global_zero:
             save_due = last or stop or self._save_due(step, epoch if epoch_ends else None)
             if save_due or step % _READ_AT_LEAST_EVERY == 0:
@@ -141,26 +140,27 @@ class PretrainingLoop(lightning.Callback):
         """Close everything."""
         self._opened.close()
 
-    def _read_together(self, trainer: lightning.Trainer) -> bool:
-        """Read the steps in every process; returns whether any of them was asked to stop, raises if any failed."""
+    def _read_together(self, trainer: lightning.Trainer) -> None:
+        """Read the steps in every process; all are asked to stop where one is, and raise where one failed."""
         failure: NotFiniteError | None = None
         read: list[StepValues] = []
         try:
             read = self.learner.read_steps()
         except NotFiniteError as error:
             failure = error
-        stop = self.interruption.received is not None
         if trainer.world_size > 1:
-            state = torch.tensor([failure is not None, stop], dtype=torch.float32, device=trainer.strategy.root_device)
+            state = torch.tensor(
+                [failure is not None, self.interruption.received or 0], device=trainer.strategy.root_device
+            )
             torch.distributed.all_reduce(state, torch.distributed.ReduceOp.MAX)
-            failed, stop = (bool(flag) for flag in state.tolist())
+            failed, received = state.tolist()
+            self.interruption.received = received or None
             if failed and failure is None:
                 failure = NotFiniteError(self.learner.step - 1, "another process met NaN or infinity by this step")
         if failure is not None:
             raise failure
         if trainer.is_global_zero:
             self._pending += read
-        return stop
 
     def _save_due(self, step: int, ended_epoch: int | None) -> bool:
         settings = self.config.checkpoints

@@ -64,6 +64,10 @@ class RunFolder:
             _require_same_settings(content, config, chosen)
         elif resume == "previous":
             raise CheckpointError(f"{self.path} holds no {chosen.name} yet: --resume goes on from {self.last.name}")
+        elif resume == "last" and self.exported.exists():
+            raise CheckpointError(
+                f"{self.path} holds a run that has ended and no checkpoint of it: start another one with another --out"
+            )
         if write:
             text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
             replace_text(self.config, _BEGINNING + text)

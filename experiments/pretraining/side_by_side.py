@@ -32,7 +32,9 @@ FEATURES = "features.npz"
 """In a run's folder: features of the held-out images in float16, κ, labels and the images' numbers."""
 
 _TIMED_STEPS, _TIMED_SECONDS = 20, 10.0  # whichever ends first
-_SHARED = ("data", "engine", "monitor", "training.epochs", "training.batch_size")
+_SHARED = (
+    "data", "engine", "monitor", "training.epochs", "training.batch_size", "views.size", "views.mean", "views.std"
+)  # fmt: skip
 
 
 @dataclass(eq=False)

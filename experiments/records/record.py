@@ -188,7 +188,7 @@ class Record:
     def save(self, folder: Path) -> Path:
         """Write `name.json`, replacing an older one in one piece."""
         text = json.dumps(_without_nan(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        return write_text(folder / f"{self.name}.json", text)
+        return replace_text(folder / f"{self.name}.json", text)
 
     def page(self, *, comment: str = "", folder: str = "") -> str:
         """The record as Markdown: notes, tables, figures, and where the numbers come from.
@@ -213,7 +213,7 @@ class Record:
 
     def save_page(self, folder: Path) -> list[Path]:
         """Write NAME.json and the page NAME.md beside it."""
-        return [self.save(folder), write_text(folder / f"{self.name}.md", self.page())]
+        return [self.save(folder), replace_text(folder / f"{self.name}.md", self.page())]
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -234,12 +234,6 @@ class Record:
         if record.name != path.stem:
             raise ValueError(f"{path} must be named after its record, {record.name!r}")
         return record
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a file, replacing an older one in one piece; returns its path."""
-    replace_text(path, text)
-    return path
 
 
 def load_records(folder: Path) -> list[Record]:

@@ -83,7 +83,8 @@ def _machine(options: argparse.Namespace) -> tuple[dict[str, Any], Workers]:
     gpus = torch.cuda.device_count() if options.device != "cpu" else 0
     if options.device == "gpu" and not gpus:
         raise ValueError("--device gpu: PyTorch sees none here")
-    jobs = options.jobs or RUNS_A_GPU * gpus or (None if options.scheduler else available_processors())
+    here = 0 if options.scheduler else gpus  # that this command shares among its processes
+    jobs = options.jobs or RUNS_A_GPU * here or (None if options.scheduler else available_processors())
     # More than one thread on a CPU is slower for networks as small as those that suit it.
     threads = max(1, available_processors() // jobs) if gpus and jobs else 1
     machine = {
@@ -98,7 +99,7 @@ def _machine(options: argparse.Namespace) -> tuple[dict[str, Any], Workers]:
         machine |= {"engine.precision": "bf16-mixed", "engine.compile": True}
     elif not torch.cpu._is_avx512_bf16_supported():  # noqa: SLF001  # and there is no public question
         machine |= {"engine.precision": "32"}
-    return machine, Workers(jobs, options.scheduler, threads, gpus)
+    return machine, Workers(jobs, options.scheduler, threads, here)
 
 
 def save(

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from experiments.pretraining.interruption import interrupt_all
-from experiments.records.record import write_text
-from inference.fitting.checkpointing import CheckpointError
+from inference.fitting.checkpointing import CheckpointError, replace_text
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -105,7 +104,8 @@ class Study:
         with _cluster(workers, jobs) as client, tqdm(total=epochs, unit="epoch", smoothing=0) as bar:
             client.register_plugin(Process(workers.gpus, _SECONDS_TO_SAVE))
             for stage in self.stages:
-                self._do(client, [run for run in stage(self.results) if run.name not in self.results], jobs, bar)
+                # Asked anew: what the stage before has changed, such as a rate, may not be what a finished run had.
+                self._do(client, [run for run in stage(self.results) if self.finished(run) is None], jobs, bar)
 
     def _do(self, client: Client, runs: Iterable[Run], jobs: int, bar: tqdm) -> None:
         from distributed import KilledWorker, as_completed  # noqa: PLC0415
@@ -148,7 +148,7 @@ class Study:
 def keep(folder: Path, result: Result) -> Result:
     """Write the result of a run, in one piece."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / _RESULT, json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n")
+    replace_text(folder / _RESULT, json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n")
     return result
 
 

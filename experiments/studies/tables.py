@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from experiments.command_line.lock import alone
 from experiments.evaluation.uncertainty.report import over_seeds
 from experiments.figures.accuracies import accuracies_figure
+from experiments.records.environment import describe_device
 from experiments.records.record import Cell, Record, Table
 from experiments.studies.conducting import carry_through, planned, save
 from experiments.studies.engine import Result, Study
@@ -213,6 +215,7 @@ def record_of(
         command=command,
         configuration=configuration,
         seeds=plan.seeds,
+        device=describe_device(torch.device("cuda" if plan.machine.get("engine.accelerator") == "gpu" else "cpu")),
         tables=tables,
         figures=(f"{name}.png",),
         notes=tuple(filter(None, said)),
@@ -280,10 +283,10 @@ def difference(ours: Sequence[float | None], theirs: Sequence[float | None]) -> 
 
     Example:
         >>> difference([0.5, None, 0.75], [0.25, 0.5, 0.5]).each
-        (0.25, 0.25)
+        (0.25, None, 0.25)
     """
     pairs = zip(ours, theirs, strict=True)
-    return interval([one - other for one, other in pairs if one is not None and other is not None])
+    return interval([None if one is None or other is None else one - other for one, other in pairs])
 
 
 def about(plan: Plan) -> str:

@@ -20,15 +20,15 @@ from experiments.evaluation.encoding import training_recipe
 from experiments.evaluation.measures import Encoded, Measures, collect, measure
 from experiments.images.device_images import DeviceImages
 from experiments.pretraining.building import build_pair
-from experiments.pretraining.configuration import PretrainConfig
+from experiments.pretraining.configuration import DataConfig, PretrainConfig
 from experiments.pretraining.export import CHECKPOINTS, load_pretrained
-from experiments.pretraining.images import WatchedImages, open_part, to_device
+from experiments.pretraining.images import WatchedImages, open_part, resident, storage_size, to_device
 from experiments.pretraining.side_by_side import PretrainingsSideBySide
 from experiments.pretraining.training import pretrain
 from experiments.studies.engine import Result, Study, keep, kept
 from experiments.studies.plan import Plan, Training, top1
 from inference.fitting.cuda_graphs import RecordingError
-from inference.judging.representation import embed
+from inference.judging.representation import Embedding, embed
 from ssl_as_inference.sphere import normalize
 
 _PIXELS = 16  # height and width of the images that are their own features
@@ -87,7 +87,10 @@ def finished(run: Training) -> Result | None:
     """
 
     def different(result: Result) -> list[str]:
-        lines = PretrainConfig.from_dict(result["config"]).differences(run.config)
+        was = PretrainConfig.from_dict(result["config"])
+        lines = was.differences(run.config)
+        if was.data.name != run.config.data.name:  # no part of the differences: a resumed run compares the images
+            lines.append(f"data.name {was.data.name!r}, now {run.config.data.name!r}")
         probe = result.get("probe", _probe(run))  # older results do not say it
         return lines if probe == _probe(run) else [*lines, f"probe {probe}, now {_probe(run)}"]
 
@@ -155,7 +158,7 @@ def judge(run: Training) -> Measures:
     config, device = run.config, device_of(run.config)
     images = [decoded_images(config, part, device) for part in PARTS]
     if run.row is not None and run.row.kind == "pixels":
-        encoded = [_pixels(part, config) for part in images]
+        encoded = [_pixels(part, run) for part in images]
     else:
         pair = (load_pretrained(config.out).pair if run.epochs else build_pair(config)).to(device)
         if not run.epochs:
@@ -196,13 +199,13 @@ def device_of(config: PretrainConfig) -> torch.device:
 
 
 def decoded_images(config: PretrainConfig, part: Part, device: torch.device) -> DeviceImages:
-    """Images that stay decoded from one run to the next; what they do not depend on is left out of the key."""
-    return _decoded(PretrainConfig(data=config.data, views=config.views), part, device)
+    """Images that stay decoded from one run to the next."""
+    return _decoded(config.data, storage_size(config), part, device)
 
 
 @lru_cache(maxsize=6)
-def _decoded(config: PretrainConfig, part: Part, device: torch.device) -> DeviceImages:
-    return to_device(open_part(config.data, part), config, device)
+def _decoded(data: DataConfig, size: int, part: Part, device: torch.device) -> DeviceImages:
+    return resident(open_part(data, part), data, size, device)
 
 
 def _views(images: DeviceImages, config: PretrainConfig) -> WatchedImages:
@@ -210,7 +213,7 @@ def _views(images: DeviceImages, config: PretrainConfig) -> WatchedImages:
     return WatchedImages(images, torch.arange(len(images)), training_recipe(config))
 
 
-def _pixels(images: DeviceImages, config: PretrainConfig) -> Encoded:
-    small = [adaptive_avg_pool2d(views, _PIXELS).flatten(1).cpu() for views in _views(images, config)]
-    features = torch.cat(small)
-    return Encoded(features, normalize(features)[:4000], torch.ones(len(features)), images.labels.cpu())
+def _pixels(images: DeviceImages, run: Training) -> Encoded:
+    small = (adaptive_avg_pool2d(views, _PIXELS).flatten(1).cpu() for views in _views(images, run.config))
+    parts = (Embedding(of, normalize(of), normalize(of), torch.ones(len(of))) for of in small)
+    return collect(parts, images.labels.cpu(), run.config.data.name, seed=run.probe.seed)

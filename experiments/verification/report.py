@@ -15,11 +15,12 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from tqdm import tqdm
 
 from experiments.records.environment import describe_device, device_named
-from experiments.records.record import Cell, Record, Table, aligned_table, write_text
+from experiments.records.record import Cell, Record, Table, aligned_table
 from experiments.verification import ledger
 from experiments.verification.errata import ERRATA
 from experiments.verification.lab import Lab
 from experiments.verification.ledger import Result
+from inference.fitting.checkpointing import replace_text
 from ssl_as_inference.derivations.step import Derivation
 
 _COLUMNS = ("Equation", "Statement", "Kind", "Checked for", "Tolerance", "Error", "Verdict")
@@ -194,4 +195,4 @@ def write(results: Sequence[Result], lab: Lab, folder: Path, command: str) -> li
     report = record(results, lab, command)
     text = markdown(report, lab)
     pages = {"report.md": text, "report.html": html_page(text)}
-    return [*(write_text(folder / name, page) for name, page in pages.items()), report.save(folder)]
+    return [*(replace_text(folder / name, page) for name, page in pages.items()), report.save(folder)]

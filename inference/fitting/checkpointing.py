@@ -112,13 +112,14 @@ def replace_file(path: Path, write: Callable[[Path], None], *, keep: Path | None
     _to_disk(path.parent)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Make a text file, or replace it in one step; lines end as they do in `text`."""
+def replace_text(path: Path, text: str) -> Path:
+    """Make a text file, or replace it in one step; lines end as they do in `text`. Returns its path."""
 
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
     replace_file(path, write)
+    return path
 
 
 def _cause(error: BaseException) -> BaseException:

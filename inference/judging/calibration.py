@@ -54,7 +54,7 @@ def calibration_bins(
     r"""Compare predicted mean cosines with observed cosines, an equal number of images at a time.
 
     The prediction grows with κ, so these are also bins of κ. The mean of n cosines has a standard error, their standard
-    deviation over √n. So even a calibrated κ has gaps of this size.
+    deviation over √n. So even a calibrated κ has gaps of this size; `gaps_by_chance` measures them.
 
     Args:
         predicted: ρ(κ) or A(κ), shape `(images,)`.
@@ -79,6 +79,49 @@ def calibration_bins(
         torch.stack([observed[part].double().mean() for part in parts]),
         torch.tensor([len(part) for part in parts], device=predicted.device),
     )
+
+
+def gaps_by_chance(
+    predicted: Tensor, observed: Tensor, *, bins: int = 10, draws: int = 200, seed: int = 0
+) -> tuple[float, float]:
+    r"""The largest and the mean gap of `calibration_bins` that a perfect κ would show on such images, on average.
+
+    Each image keeps the distance of its cosine from the mean of its bin and gets a random sign: what then is left of a
+    bin's mean is chance.
+
+    Args:
+        predicted: As `calibration_bins`.
+        observed: As `calibration_bins`.
+        bins: Their number; no more than the images.
+        draws: Of the signs.
+        seed: Of the signs.
+
+    Raises:
+        ValueError: As `calibration_bins`.
+
+    Example:
+        >>> noise = torch.randn(2000, generator=torch.Generator().manual_seed(0))
+        >>> largest, mean = gaps_by_chance(torch.linspace(0, 1, 2000), 0.1 * noise)
+        >>> 0.1 / 200**0.5 * 0.7 < mean < largest < 0.1 / 200**0.5 * 3  # a bin has 200 images
+        True
+    """
+    bins = min(bins, len(predicted))
+    whole = calibration_bins(predicted, observed, bins=bins)
+    parts = predicted.argsort(stable=True).tensor_split(bins)
+    distances = [observed[part].double() - mean for part, mean in zip(parts, whole.observed, strict=True)]
+    generator = torch.Generator(predicted.device).manual_seed(seed)
+    gaps = torch.stack([_signed_means(distance, draws, generator) for distance in distances])
+    weights = whole.count.double() / len(predicted)
+    return float(gaps.amax(0).mean()), float((weights @ gaps).mean())
+
+
+def _signed_means(distances: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """Absolute mean of a bin's distances under random signs, a draw each."""
+    means = [
+        (distances * (2 * torch.randint(2, distances.shape, generator=generator, device=distances.device) - 1)).mean()
+        for _ in range(draws)
+    ]
+    return torch.stack(means).abs()
 
 
 def power_spherical_likelihood_gain(dim: int, concentration: Tensor, cosine: Tensor) -> float:

@@ -1,29 +1,17 @@
-"""How well frozen features predict labels: nearest neighbours and a linear probe."""
+"""How well frozen features predict labels: nearest neighbours."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from ssl_as_inference.sphere import normalize
 
 # A block of cosines holds at most this many numbers: 256 MiB in float32, whatever the number of images.
 _COSINES_AT_ONCE = 2**26
-
-# Inverse strengths of the probe's penalty on standardised features, from strong to weak. Below the first the probe
-# underfits; above the last it separates the training images and the penalty no longer matters.
-_INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
-_HELD_OUT_FRACTION = 0.2  # "about 20% of the training set", Section 6.1 of arXiv:2203.11437v1
-_MIN_CLASSES = 2
-_MIN_IMAGES_A_CLASS = 2  # one to fit on and one to hold out
 
 
 @torch.no_grad()
@@ -147,89 +135,6 @@ def nearest_other_is_right(features: Tensor, labels: Tensor) -> Tensor:
     other = torch.where(nearest[:, 0] == row, nearest[:, 1], nearest[:, 0])
     labels = labels.to(features.device)
     return labels[other] == labels
-
-
-def linear_accuracy(
-    train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor, *, max_iter: int = 1000
-) -> float:
-    """Accuracy of a linear classifier on frozen features.
-
-    A multinomial logistic regression on standardised features. Its inverse penalty is the best of 0.001, 0.01, 0.1
-    and 1 on a held-out, stratified fifth of the *training* images (the smallest wins a tie); it is then fitted again
-    on all of them. The test images are not used for any choice. The computation is in float64 on the CPU and has no
-    randomness other than the split, whose seed is fixed: the same features give the same number.
-
-    The paper's probe trains with LARS on augmented images; this one is convex, needs no learning rate, and measures
-    the same thing in seconds.
-
-    Args:
-        train_features: Shape `(train, dim)`.
-        train_labels: Integers, shape `(train,)`, of at least two classes with at least two images each.
-        test_features: Shape `(test, dim)`.
-        test_labels: Integers, shape `(test,)`.
-        max_iter: Iterations of L-BFGS allowed to each fit; the fits here need tens.
-
-    Returns:
-        The fraction of test images classified correctly.
-
-    Raises:
-        ValueError: If shapes disagree, features are not finite, labels are not integers, there is only one class, or
-            a class has a single training image.
-
-    Example:
-        >>> train = torch.tensor([[-2.0], [-1.5], [-1.0], [1.0], [1.5], [2.0]])
-        >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
-        >>> linear_accuracy(train, labels, torch.tensor([[-3.0], [4.0]]), torch.tensor([0, 1]))
-        1.0
-    """
-    check_features_and_labels(train_features, train_labels, test_features, test_labels)
-    probe = fit_linear_probe(train_features, train_labels, max_iter=max_iter)
-    return float(probe.score(test_features.detach().double().cpu().numpy(), test_labels.cpu().numpy()))
-
-
-def fit_linear_probe(train_features: Tensor, train_labels: Tensor, *, max_iter: int = 1000) -> Pipeline:
-    """Fit the classifier of `linear_accuracy`, for its probabilities.
-
-    Args:
-        train_features: As for `linear_accuracy`.
-        train_labels: As for `linear_accuracy`.
-        max_iter: As for `linear_accuracy`.
-
-    Returns:
-        Scikit-learn's pipeline: `predict` and `predict_proba` take features as a float64 array.
-
-    Raises:
-        ValueError: As `linear_accuracy`.
-    """
-    check_features_and_labels(train_features, train_labels, train_features, train_labels)
-    classes, counts = train_labels.unique(return_counts=True)
-    if len(classes) < _MIN_CLASSES:
-        raise ValueError(f"train_labels must hold at least {_MIN_CLASSES} classes, got only {classes.tolist()}")
-    if int(counts.min()) < _MIN_IMAGES_A_CLASS:
-        raise ValueError(
-            f"train_labels must hold at least {_MIN_IMAGES_A_CLASS} images of each class, got "
-            f"{int(counts.min())} of class {int(classes[counts.argmin()])}"
-        )
-    # float64: on float32 input L-BFGS stops early where features are nearly collinear.
-    x, y = train_features.detach().double().cpu().numpy(), train_labels.cpu().numpy()
-
-    held_out = max(math.ceil(_HELD_OUT_FRACTION * len(y)), len(classes))
-    x_fit, x_held_out, y_fit, y_held_out = train_test_split(x, y, test_size=held_out, stratify=y, random_state=0)
-    probe = _probe(max_iter)
-    held_out_accuracy = {}
-    for inverse_penalty in _INVERSE_PENALTIES:
-        probe.set_params(classify__C=inverse_penalty).fit(x_fit, y_fit)
-        held_out_accuracy[inverse_penalty] = probe.score(x_held_out, y_held_out)
-    best = max(_INVERSE_PENALTIES, key=held_out_accuracy.__getitem__)
-    fitted: Pipeline = _probe(max_iter).set_params(classify__C=best).fit(x, y)
-    return fitted
-
-
-def _probe(max_iter: int) -> Pipeline:
-    # A warm start passes the solution for one penalty to the next, weaker one.
-    return Pipeline(
-        [("standardize", StandardScaler()), ("classify", LogisticRegression(max_iter=max_iter, warm_start=True))]
-    )
 
 
 def _nearest(train_features: Tensor, test_features: Tensor, k: int) -> Iterator[tuple[slice, Tensor, Tensor]]:

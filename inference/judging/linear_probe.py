@@ -170,8 +170,7 @@ def linear_probe(
        the rate nor of the epoch.
 
     Everything is float32 on the device of `train_features`, also under autocast. The same seed gives the same result
-    on the same device. Features are used as they are, like SimSiam's, not standardised. For a convex fit to convergence
-    see `inference.judging.evaluation.linear_accuracy`.
+    on the same device. Features are used as they are, like SimSiam's, not standardised.
 
     Args:
         train_features: Shape `(train, dim)`, of one fixed view (centre crop) of each image.

@@ -53,8 +53,8 @@ def area_under_risk_coverage(uncertainty: Tensor, is_right: Tensor) -> float:
 def excess_area(uncertainty: Tensor, is_right: Tensor) -> float:
     """How much AURC exceeds that of an oracle, which leaves all wrong images to the end: E-AURC of arXiv:1805.08206.
 
-    It does not depend on the classifier's accuracy: it is 0 for an u that ranks perfectly. Arguments
-    as `risk_coverage_curve`.
+    It is 0 for an u that ranks perfectly, whatever the classifier's accuracy; for any other u it grows with the error.
+    Arguments as `risk_coverage_curve`.
 
     Example:
         >>> excess_area(torch.tensor([0.1, 0.3, 0.2]), torch.tensor([True, False, True]))

@@ -139,7 +139,7 @@ def degradation_spearman(concentrations: Tensor) -> float:
     r"""Spearman's rank correlation of −κ with the strength of a degradation, mean over images.
 
     The mean of `severity_correlations` of u = −κ. Each image is compared with itself only, so differences in κ between
-    clean images do not count. In `degradation_spearman_pooled` they count.
+    clean images do not count.
 
     Args:
         concentrations: κ, shape `(levels, images)`, with level 0 clean and each further level more degraded.
@@ -154,28 +154,6 @@ def degradation_spearman(concentrations: Tensor) -> float:
     """
     _check_levels("concentrations", concentrations)
     return float(severity_correlations(-concentrations).mean())
-
-
-def degradation_spearman_pooled(concentrations: Tensor) -> float:
-    """Spearman correlation of −κ with the level over all pairs of a level and an image at once.
-
-    It is stricter than `degradation_spearman`: κ has to separate degraded from clean images without comparing an image
-    with itself. All images of a level tie, so even a perfect ranking of levels gives less than 1 when κ also differs
-    within a level. A constant κ gives 0.
-
-    Args:
-        concentrations: κ, shape `(levels, images)`, as for `degradation_spearman`.
-
-    Raises:
-        ValueError: As for `degradation_spearman`.
-
-    Example:
-        >>> degradation_spearman_pooled(torch.tensor([[9.0, 9.0], [5.0, 5.0], [1.0, 1.0]]))
-        1.0
-    """
-    kappa = _check_levels("concentrations", concentrations)
-    levels = np.broadcast_to(np.arange(len(kappa), dtype=np.float64)[:, None], kappa.shape)
-    return float(_rank_correlations(-kappa.reshape(-1, 1), levels.reshape(-1, 1))[0])
 
 
 def spearman(x: Tensor, y: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,10 +15,11 @@ from torch import Tensor
 from experiments.evaluation.uncertainty.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
 from experiments.evaluation.uncertainty.measures import measure
 from experiments.evaluation.uncertainty.observations import FreshViews, Observations
-from experiments.evaluation.uncertainty.report import over_seeds, seeds_table
+from experiments.evaluation.uncertainty.report import combine, over_seeds, seeds_table
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, Uncertainties
 from experiments.pretraining.configuration import EngineConfig, PretrainConfig, TrainingConfig
 from experiments.records.record import Cell, Table
+from inference.judging.resampling import Estimate
 from ssl_as_inference.distributions import PowerSpherical
 
 IMAGES, FOREIGN, LEVELS = 50, 20, 6
@@ -42,6 +44,15 @@ def test_the_interval_over_seeds_covers_the_mean_as_often_as_it_says() -> None:
 def test_one_seed_has_no_interval_over_seeds() -> None:
     with pytest.raises(ValueError, match="values must be of two seeds or more, got 1"):
         over_seeds([0.5])
+
+
+def test_what_does_not_depend_on_the_seed_has_no_interval_over_seeds() -> None:
+    assert over_seeds([0.7, 0.7, 0.7]) == Cell(0.7, each=(0.7, 0.7, 0.7))
+
+
+def test_a_measure_without_intervals_has_none_over_the_seeds_either() -> None:
+    found = combine([Estimate(0.5, math.nan, math.nan), Estimate(0.7, math.nan, math.nan)])
+    assert found == Cell(0.6, each=(0.5, 0.7))
 
 
 def test_the_table_over_seeds_has_the_same_means_without_aims_and_ensembles() -> None:
@@ -130,7 +141,8 @@ def test_an_ensemble_of_one_network_with_itself_ranks_as_that_network() -> None:
         if name.startswith(("U6", "U7")):
             assert ensemble_name(2) not in row
         else:
-            assert row[ensemble_name(2)].value == pytest.approx(row[KAPPA].value, abs=1e-12), name
+            expected = row[KAPPA].value if KAPPA in row else 0.0  # of κ's lead over it
+            assert row[ensemble_name(2)].value == pytest.approx(expected, abs=1e-12), name
 
 
 def test_without_superpositions_there_are_none_of_the_ensemble() -> None:

@@ -158,9 +158,14 @@ def test_an_uncertainty_that_follows_everything_meets_every_aim() -> None:
     assert measured["U2 P(u of crop > u of whole)"][KAPPA].value == 1
     assert measured["U2 P(u of crop > u of whole)"][EDGES].value == 0
     assert measured["U3 R-AUROC"][KAPPA].value == 1
+    lead = measured["U3 κ's R-AUROC minus this one's"]
+    assert set(lead) == {EDGES}
+    assert lead[EDGES].value == 1 - measured["U3 R-AUROC"][EDGES].value
+    assert lead[EDGES].low > 0
     assert measured["U4 AURC above the oracle's (less is better)"][KAPPA].value == pytest.approx(0, abs=1e-12)
     assert measured["U5 AUROC against woof"][KAPPA].value == 1
     assert measured["U6 largest gap of expected and seen cosine"][KAPPA].value == pytest.approx(0, abs=1e-12)
+    assert math.isnan(measured["U6 mean gap"][KAPPA].low)  # the bootstrap's interval of a gap would not hold it
     assert measured["U7 nats per dimension gained over one κ for all"][KAPPA].value > 0
     assert measured["U8 Spearman with ambiguity"][KAPPA].value > 0.9
     assert measured["U8 control: the same for superpositions of one class"][KAPPA].value == pytest.approx(0, abs=1e-12)

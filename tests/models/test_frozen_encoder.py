@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from inference.fitting.features import fit_to_features
 from inference.fitting.kl_objective import KLObjective
 from inference.judging.representation import embed
-from models.frozen_encoder import FrozenEncoderPair, TargetMap
+from models.frozen_encoder import FrozenEncoderPair, Standardization, TargetMap
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
 
 
@@ -43,6 +43,24 @@ def test_cosines_of_targets_do_not_depend_on_where_the_features_lie_or_how_large
     features = views()
     first, moved = TargetMap.fit(features, 4)(features[0]), TargetMap.fit(3 * features - 7, 4)(3 * features[0] - 7)
     torch.testing.assert_close(first @ first.T, moved @ moved.T, atol=1e-4, rtol=0)
+
+
+def test_features_that_come_a_few_at_a_time_give_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = views()
+    whole = TargetMap.fit(features, 4)(features[0])
+    monkeypatch.setattr("models.frozen_encoder._AT_ONCE", 7)
+    in_parts = TargetMap.fit(features.movedim(0, 1).contiguous().movedim(1, 0), 4)(features[0])  # as they lie on disk
+    torch.testing.assert_close((in_parts * in_parts[0].sign()), (whole * whole[0].sign()), atol=1e-5, rtol=0)
+
+
+def test_standardisation_is_numpys_and_only_centres_what_is_constant() -> None:
+    features = torch.cat([views(), torch.full((3, 60, 1), 0.1)], dim=2)
+    standardization = Standardization(9)
+    standardization.fit(features)
+    flat = features[..., :8].flatten(0, 1).double().numpy()
+    found = standardization(features).flatten(0, 1).double().numpy()
+    np.testing.assert_allclose(found[:, :8], (flat - flat.mean(0)) / flat.std(0), atol=1e-4)
+    np.testing.assert_allclose(found[:, 8], 0, atol=1e-7)
 
 
 @pytest.mark.parametrize(("family", "law"), [("power_spherical", PowerSpherical), ("von_mises_fisher", VonMisesFisher)])

@@ -42,7 +42,7 @@ from experiments.evaluation.uncertainty.measures import (
     R_AUROC,
     binned,
 )
-from experiments.evaluation.uncertainty.observations import FreshViews, Observations, look_at
+from experiments.evaluation.uncertainty.observations import FreshViews, Observations, features_of, look_at
 from experiments.evaluation.uncertainty.report import AIM, DEGRADED_BY, judge
 from experiments.evaluation.uncertainty.rivals import KAPPA, Rivals
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, middles
@@ -96,6 +96,8 @@ def run(options: Namespace) -> int:
     pair, config = load_added(path)
     if config is None:
         raise ValueError(f"{path} was fitted to features from a file and has no encoder that could look at images")
+    names = [options.data or config.data.name, *options.foreign]
+    asked = {Path(name).name: opener.decoded(config, "val", name) for name in names}  # now: fitting takes long
     folder = path.with_suffix(".features")
     train = opener.images(config, "train")
     views = kept_views(folder / "train", train)
@@ -103,7 +105,8 @@ def run(options: Namespace) -> int:
     encoder = FrozenEncoder(pair.model.encoder.get_submodule("backbone"), config)
     pair.with_encoder(KeptFeatures(fast(encoder.network), folder / "looks"))
     subject = Subject.of(pair, config, options.device)
-    rivals = Rivals.fit(subject, views[0], train, seed=options.seed, two_views=False)
+    bank = features_of(subject, opener.resident(config, train))
+    rivals = Rivals.fit(subject, bank, train, seed=options.seed, two_views=False)
     parts = {_MAIN: _main_heads(options, views, None if rivals.probe is None else train.labels, head)}
     parts |= _studied(opener, subject, encoder, train, views, head)
     at_a_time = Parallel(n_jobs=options.jobs)  # type: ignore[no-untyped-call]
@@ -118,8 +121,7 @@ def run(options: Namespace) -> int:
     def look(images: DeviceImages) -> Observations:
         return look_at(rivals, images, {}, images=options.images, degraded=options.degraded)
 
-    names = [options.data or config.data.name, *options.foreign]
-    looked = {Path(name).name: look(opener.decoded(config, "val", name)) for name in names}
+    looked = {name: look(images) for name, images in asked.items()}
     first = next(iter(looked))
     others = {name: seen.clean for name, seen in looked.items() if name != first}
     looked[first] = replace(looked[first], foreign=others)
@@ -243,9 +245,9 @@ def _degraded(subject: Subject, images: DeviceImages) -> Tensor:
         for series in DEGRADATIONS:
             level = torch.randint(1, len(series), (len(rows),), generator=generator)
             shown = pixels.clone()
-            for one in range(1, len(series)):
+            for one in level.unique().tolist():
                 shown[level == one] = series(pixels[level == one], one, seed=int(rows[0]))
-            kinds.append(subject.look(shown).features)
+            kinds.append(subject.look(shown).features.cpu())
         parts.append(torch.stack(kinds))
     return torch.cat(parts, dim=1)
 

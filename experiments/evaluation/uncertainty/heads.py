@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 from experiments.evaluation.uncertainty.observations import FreshViews, Observations
 from experiments.evaluation.uncertainty.rivals import KAPPA
 from experiments.images.degradations import DEGRADATIONS
-from inference.fitting.features import fit_to_features
+from inference.fitting.features import enough_epochs, fit_to_features
 from inference.fitting.kl_objective import KLObjective
 from inference.judging.linear_probe import linear_probe
 from models.frozen_encoder import Family, FrozenEncoderPair
@@ -149,7 +149,8 @@ def fit_mc_info_nce(views: Tensor, seed: int, *, dim: int, hidden: int, **settin
 
 def fit_loss_prediction(views: Tensor, losses: Tensor, seed: int, *, hidden: int) -> Head:
     """The head that predicts the losses of a probe; `losses` has the shape `(views, items)`."""
-    network = MLPRegressor(hidden_layer_sizes=(hidden,), early_stopping=True, max_iter=10, random_state=seed)
+    epochs = enough_epochs(views.size(1))
+    network = MLPRegressor(hidden_layer_sizes=(hidden,), max_iter=epochs, n_iter_no_change=epochs, random_state=seed)
     regression = make_pipeline(StandardScaler(), network)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as many passes as the other heads have
@@ -236,4 +237,4 @@ def told_by(seen: Observations, heads: Sequence[Head], everyone: Iterable[Head])
 
 
 def _kappa(pair: FrozenEncoderPair) -> Callable[[Tensor], Tensor]:
-    return lambda features: pair.expert(features).concentration
+    return lambda features: pair.expert(features.cpu()).concentration

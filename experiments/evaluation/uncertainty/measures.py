@@ -16,6 +16,7 @@ from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, Uncertaintie
 from inference.judging.calibration import (
     CalibrationBins,
     calibration_bins,
+    gaps_by_chance,
     power_spherical_likelihood_gain,
     von_mises_fisher_likelihood_gain,
 )
@@ -57,7 +58,7 @@ class Measure:
             that an image's degraded versions stay together in a resample. Nothing where there is nothing to measure.
         statistic: Columns to the value.
         paired: Whether the columns are of the same images.
-        resamples: At most, of the bootstrap.
+        resamples: At most, of the bootstrap; with none there is no interval.
     """
 
     name: str
@@ -90,11 +91,13 @@ LEAST_OF_EACH, LEAST_OF_MEAN = 0.3, 0.6
 ALL_SEVERITIES = "U1 Spearman with severity, mean of all"
 CROP = "U2 P(u of crop > u of whole)"
 R_AUROC = "U3 R-AUROC"
+LEAD = "U3 κ's R-AUROC minus this one's"
 AURC = "U4 AURC (less is better)"
 EXCESS = "U4 AURC above the oracle's (less is better)"
 ACCURACY = "U4 accuracy at 80 % coverage"
 GAP = "U6 largest gap of expected and seen cosine"
 MEAN_GAP = "U6 mean gap"
+BY_CHANCE = ", of a perfect κ"
 GAIN = "U7 nats per dimension gained over one κ for all"
 AMBIGUITY = "U8 Spearman with ambiguity"
 CONTROL = "U8 control: the same for superpositions of one class"
@@ -139,14 +142,18 @@ def measures(seen: Observations) -> list[Measure]:
     of_probe = ((AURC, area_under_risk_coverage), (EXCESS, excess_area), (ACCURACY, accuracy_at_coverage))
     if right is not None:
         rows.append(row(R_AUROC, lambda name: [-clean[name], right], correctness_auroc, aim=0.6, interval_beyond=0.5))
+        rows.append(row(LEAD, partial(_beside_kappa, seen, right), _lead))
     if probed is not None:
         rows += [row(title, lambda name: [clean[name], probed], statistic) for title, statistic in of_probe]
     for images, foreign in seen.foreign.items():
         rows.append(row(foreign_name(images), against(clean, foreign), foreign_auroc, paired=False))
-    cosines = calibrated(fresh.expected, fresh.cosine)
+    # The largest gap of a resample is larger than that of the images: a bootstrap's interval would not hold the value.
+    gaps = partial(row, columns=calibrated(fresh.expected, fresh.cosine), at_most=True, resamples=0)
     rows += [
-        row(GAP, cosines, lambda *columns: binned(*columns).largest_gap, aim=0.03, at_most=True),
-        row(MEAN_GAP, cosines, lambda *columns: binned(*columns).mean_gap, at_most=True),
+        gaps(GAP, statistic=lambda *columns: binned(*columns).largest_gap, aim=0.03),
+        gaps(MEAN_GAP, statistic=lambda *columns: binned(*columns).mean_gap),
+        gaps(GAP + BY_CHANCE, statistic=lambda *columns: gaps_by_chance(*columns, bins=_BINS)[0]),
+        gaps(MEAN_GAP + BY_CHANCE, statistic=lambda *columns: gaps_by_chance(*columns, bins=_BINS)[1]),
         row(GAIN, calibrated(fresh.concentration, fresh.cosine), likelihood_gain(fresh)),
     ]
     if right is not None:
@@ -159,6 +166,14 @@ def measures(seen: Observations) -> list[Measure]:
     # Each resample ranks all levels of all images: fewer of them.
     severities = partial(_severities, seen.degraded.values())
     return [*rows, row(BEYOND_SEVERITY, severities, _partial_with_severity, resamples=_FEWER)]
+
+
+def _beside_kappa(seen: Observations, right: Tensor, name: str) -> Sequence[Tensor]:
+    return () if name == KAPPA or KAPPA not in seen.names else (-seen.clean[KAPPA], -seen.clean[name], right)
+
+
+def _lead(kappa: Tensor, rival: Tensor, right: Tensor) -> float:
+    return correctness_auroc(kappa, right) - correctness_auroc(rival, right)
 
 
 def _followed(looks: Sequence[Uncertainties], name: str) -> Sequence[Tensor]:
@@ -184,9 +199,11 @@ def measure(observations: Observations, *, resamples: int = 1000, seed: int = 0)
     measured: Measured = {}
     for row in measures(observations):
         given = {name: row.columns(name) for name in observations.names}
-        most = min(resamples, row.resamples or resamples)
+        most = resamples if row.resamples is None else min(resamples, row.resamples)
         measured[row.name] = {
             name: bootstrap(row.statistic, *columns, paired=row.paired, resamples=most, seed=seed)
+            if most
+            else Estimate(row.statistic(*columns), math.nan, math.nan)
             for name, columns in given.items()
             if columns
         }

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments.evaluation.uncertainty.ambiguity import WEIGHTS, partners, superpose
-from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS, Rivals, Uncertainties, cosines
+from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_TARGETS, Rivals, Uncertainties, cosines
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, middles, random_view
 from experiments.images.degradations import DEGRADATIONS, crop
 from experiments.images.device_images import DeviceImages
@@ -50,6 +50,7 @@ class FreshViews:
     @torch.no_grad()
     def of(cls, pair: MultiViewPair, first: Tensor, second: Tensor) -> Self:
         """What a pair says of the features of two views of each image."""
+        first, second = (view.to(next(pair.parameters()).device) for view in (first, second))
         asked, answer = embed_features(pair, first), embed_features(pair, second)
         law = type(pair.model.predictor(pair.model.encoder.get_submodule("projector")(first[:1])))
         kappa = asked.concentration.double()
@@ -138,11 +139,14 @@ def observe(
         progress: Whether to show a bar.
         two_views: Whether the cosine of two views of each image competes.
     """
-    # A batch at a time: pixels of all training images may not fit.
-    everyone = torch.arange(len(train)).split(BATCH)
-    bank = torch.cat([subject.look(middles(train, subject.recipe, rows)).features for rows in everyone])
-    rivals = Rivals.fit(subject, bank, train, other=other, seed=seed, two_views=two_views)
+    rivals = Rivals.fit(subject, features_of(subject, train), train, other=other, seed=seed, two_views=two_views)
     return look_at(rivals, test, foreign, images=images, progress=progress)
+
+
+def features_of(subject: Subject, images: DeviceImages) -> Tensor:
+    """Features of the middle of each image, a batch at a time: pixels of all of them may not fit."""
+    everyone = torch.arange(len(images)).split(BATCH)
+    return torch.cat([subject.look(middles(images, subject.recipe, rows)).features for rows in everyone])
 
 
 def look_at(
@@ -196,7 +200,7 @@ def look_at(
         clean = look(pixels)
         views = _two_views(subject, test, chosen, seed)
         if not rivals.two_views:  # too dear to look twice more each time: of the images as they are alone
-            clean[TWO_VIEWS] = -_cosine_of_outputs(subject, *views)
+            clean[TWO_TARGETS] = -_cosine_of_outputs(subject, *views)
         removed = 1 - (SMALLEST_CROP + (LARGEST_CROP - SMALLEST_CROP) * _uniform(len(some), seed, _CROPS))
         return Observations(
             clean=clean,

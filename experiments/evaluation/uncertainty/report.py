@@ -48,12 +48,10 @@ def combine(estimates: Sequence[Estimate]) -> Cell:
     values = tuple(estimate.value for estimate in estimates)
     if any(math.isnan(value) for value in values):
         return Cell(None, each=values)
-    return Cell(
-        sum(values) / len(values),
-        min(estimate.low for estimate in estimates),
-        max(estimate.high for estimate in estimates),
-        values,
-    )
+    mean, lows, highs = fmean(values), *zip(*((estimate.low, estimate.high) for estimate in estimates), strict=True)
+    if any(math.isnan(end) for end in lows):
+        return Cell(mean, each=values)
+    return Cell(mean, min(lows), max(highs), values)
 
 
 def measures_table(rows: Sequence[Measure], names: Sequence[str], measured: Sequence[Measured]) -> Table:
@@ -125,6 +123,8 @@ def over_seeds(values: Sequence[float], *, level: float = LEVEL) -> Cell:
     if any(math.isnan(value) for value in values):
         return Cell(None, each=tuple(values))
     mean = fmean(values)
+    if len(set(values)) == 1:  # nothing in it depends on the seed
+        return Cell(values[0], each=tuple(values))
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
     return Cell(mean, mean - half, mean + half, tuple(values))
 

@@ -24,6 +24,7 @@ KAPPA = "κ"
 EDGES = "edge energy"
 MAHALANOBIS = "Mahalanobis distance"
 TWO_VIEWS = "cosine of two views"
+TWO_TARGETS = f"{TWO_VIEWS}' targets"
 SOFTMAX = "maximum softmax"
 
 _TWO_VIEWS_STREAM = 1
@@ -61,7 +62,8 @@ class Rivals:
         other: Another pair, whose two views are compared, and its name.
         seed: Of the random views: every call draws the same, so that levels of a degradation differ in nothing else.
         gaussian: Fitted to the training images' features; without it there is no Mahalanobis distance.
-        two_views: Whether the cosine of two views is among them: it takes two thirds of the time.
+        two_views: Whether the cosine of two views is among them: it takes two thirds of the time. Without it the cosine
+            f(x)ᵀf(x') of two views' targets takes its place where images are as they are.
         heads: What is asked instead of the pair's own κ: by name, features to how certain each image is.
         class_names: The classes that the probe was told.
     """

@@ -9,7 +9,7 @@ from typing import Any, Final
 from plotly.graph_objects import Figure
 
 from experiments.figures.style import INK
-from experiments.records.record import write_text
+from inference.fitting.checkpointing import replace_text
 
 NARROW: Final = 560
 """Below this width, in pixels, a figure has its parts below each other."""
@@ -81,4 +81,4 @@ def dress(figure: Figure, title: str, *, below: int = 130, narrow: Mapping[str, 
 def write(figure: Figure, path: Path | str) -> Path:
     """Save a figure as one self-contained HTML page, the plotting program included (4 MB), and return its path."""
     text = figure.to_html(config=CONFIG, include_plotlyjs=True, include_mathjax=False, post_script=FIT)
-    return write_text(Path(path), text.replace("<head>", f"<head>{_HEAD}", 1))
+    return replace_text(Path(path), text.replace("<head>", f"<head>{_HEAD}", 1))

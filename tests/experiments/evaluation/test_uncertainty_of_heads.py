@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from experiments import add_uncertainty, uncertainty
 from experiments.evaluation.uncertainty import heads as module
-from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, SOFTMAX, TWO_VIEWS
+from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, SOFTMAX, TWO_TARGETS
 from experiments.evaluation.view_features import KeptFeatures
 from experiments.images.degradations import DEGRADATIONS
 from experiments.records.record import Record
@@ -50,11 +50,14 @@ def test_the_command_judges_all_heads_on_the_same_features_and_looks_once(
     assert record.seeds == (0, 1)
     titles = [table.title for table in record.tables]
     known, unseen = (record.tables[titles.index(f"{folder.name}: κ and its rivals")] for folder in (images, foreign))
-    shared = {KAPPA, module.OTHER_FAMILY, module.MC_INFO_NCE, module.LOSS_PREDICTION, EDGES, TWO_VIEWS, SOFTMAX}
+    shared = {KAPPA, module.OTHER_FAMILY, module.MC_INFO_NCE, module.LOSS_PREDICTION, EDGES, TWO_TARGETS, SOFTMAX}
     assert shared <= set(known.columns)
     assert not any("seed" in column for column in known.columns)
     ranks = known.rows["U3 R-AUROC"]
     assert len(set(ranks[EDGES].each)) == 1  # the same pixels for all seeds
+    lead = known.rows["U3 κ's R-AUROC minus this one's"]
+    assert set(lead) == set(ranks) - {KAPPA}
+    assert lead[EDGES].value == pytest.approx(float(ranks[KAPPA].value or 0) - float(ranks[EDGES].value or 0))
     assert len(set(known.rows["U1 Spearman with severity, mean of all"][module.OTHER_FAMILY].each)) == 2
     assert f"U5 AUROC against {foreign.name}" in known.rows
     assert not any(name.startswith("U4") for name in unseen.rows)  # a probe knows nothing of other classes
@@ -88,6 +91,13 @@ def test_the_command_judges_all_heads_on_the_same_features_and_looks_once(
     assert again.tables == record.tables[: len(again.tables)]
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
     assert len([*out.with_suffix(".features").rglob("*.npy")]) == len(kept)  # no look was new
+
+
+@pytest.mark.gpu
+def test_heads_on_the_processor_judge_features_of_a_gpu(result: tuple[Path, Path], tmp_path: Path) -> None:
+    given = [str(result[0]), "--heads", "1", "--study", "defects", "--images", "20", "--degraded", "6"]
+    given += ["--resamples", "2", "--device", "cuda", "--threads", "1", "--out", str(tmp_path)]
+    assert uncertainty.main(given) == 0
 
 
 def test_features_of_other_images_are_refused(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,15 @@ def test_a_second_start_reads_nothing(make_set: Make, tmp_path: Path, reads: lis
     reads.clear()
     check_images(images, cache_folder=tmp_path / "cache")
     assert reads == []
+
+
+def test_a_lower_limit_of_pixels_is_checked_anew(make_set: Make, tmp_path: Path) -> None:
+    images = make_set({"cat": 2}, sizes=((8, 6), (20, 30)))
+    check_images(images, cache_folder=tmp_path / "cache")
+    assert isinstance(images.source, FileSource)
+    lower = replace(images, source=replace(images.source, max_pixels=200))
+    with pytest.raises(BrokenImagesError, match="1 of 2 images cannot be read"):
+        check_images(lower, cache_folder=tmp_path / "cache")
 
 
 def test_without_a_cache_folder_nothing_is_written(make_set: Make, tmp_path: Path, reads: list[int]) -> None:

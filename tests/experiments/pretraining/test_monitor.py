@@ -32,6 +32,25 @@ def test_where_nothing_is_held_out_no_image_votes_for_itself(
     assert evaluated.isdisjoint(voting)
 
 
+def test_the_watched_images_are_the_same_for_every_seed(
+    configuration: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    opened = [TrainingImages.open(configuration(tmp_path, seed=seed), torch.device("cpu")) for seed in (0, 1)]
+    first, second = (images.held_out.indices.tolist() for images in opened if images.held_out is not None)
+    assert first == second
+
+
+@pytest.mark.parametrize("count", [1, 256, 257, 258, 600])
+def test_batches_of_watched_images_differ_in_size_by_one_image_at_most(count: int) -> None:
+    canvas = torch.zeros(count, 1, SIZE, SIZE, dtype=torch.uint8)
+    images = DeviceImages(canvas, torch.full((count, 2), SIZE), torch.zeros(count, dtype=torch.long), ("a",))
+    recipe = ViewRecipe(SIZE, (0.2, 1.0), (0.5,), (0.25,))
+    sizes = [len(batch) for batch in WatchedImages(images, torch.arange(count), recipe)]
+    assert sum(sizes) == count
+    assert max(sizes) <= 256
+    assert max(sizes) - min(sizes) <= 1
+
+
 def test_training_images_vote_on_held_out_ones_and_all_else_is_of_the_held_out() -> None:
     generator = torch.Generator().manual_seed(0)
     canvas = torch.randint(256, (4, 1, SIZE, SIZE), generator=generator, dtype=torch.uint8)

@@ -203,6 +203,15 @@ def test_there_must_be_something_to_resume(configuration: Make, tmp_path: Path) 
         pretrain(configuration(tmp_path / "none"), "last")
 
 
+def test_a_run_that_has_ended_without_checkpoints_is_not_trained_anew(ended: PretrainConfig, tmp_path: Path) -> None:
+    config = replace(ended, out=str(tmp_path / "run"))
+    shutil.copytree(ended.out, config.out, ignore=shutil.ignore_patterns("checkpoints"))
+    before = RunFolder(config.out).metrics.read_bytes()
+    with pytest.raises(CheckpointError, match="holds a run that has ended and no checkpoint of it"):
+        pretrain(config, "last")
+    assert RunFolder(config.out).metrics.read_bytes() == before
+
+
 def test_auto_starts_a_run_and_goes_on_with_it(configuration: Make, tmp_path: Path) -> None:
     config = configuration(tmp_path / "run", training=TrainingConfig(epochs=1, batch_size=8))
     pretrain(config, "auto")

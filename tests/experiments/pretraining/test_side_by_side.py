@@ -180,6 +180,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(
 MISTAKES: dict[str, tuple[Callable[[PretrainConfig], PretrainConfig], str]] = {
     "epochs": (lambda c: replace(c, training=replace(c.training, epochs=5)), r"the same training\.epochs"),
     "data": (lambda c: replace(c, data=replace(c.data, max_pixels=10**6)), "the same data"),
+    "size of the views": (lambda c: replace(c, views=replace(c.views, size=9)), r"the same views\.size"),
     "folder": (lambda c: c, "folders of their own as out"),
 }
 

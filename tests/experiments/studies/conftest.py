@@ -15,7 +15,7 @@ def work_here(study: Study, _: Workers) -> None:
     """In place of `Study.work`."""
     for stage in study.stages:
         for run in stage(study.results):
-            if run.name not in study.results:
+            if study.finished(run) is None:
                 result, failure = engine._carry_out(study.carry_out, run, Path.cwd())
                 if result is None:
                     study.failures[run.name] = failure

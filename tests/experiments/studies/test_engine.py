@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,6 +88,26 @@ def test_a_later_stage_is_told_the_results_of_those_before() -> None:
     study = Study([first, second], (lambda _: [first], later), carry_out, lambda run: results.get(run.name), str)
     assert study.read() == []
     assert told == [["first"]]
+
+
+def test_a_run_that_a_stage_before_has_changed_is_asked_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate that is chosen anew: what was trained with another one is not this run."""
+    tried, trained = Run("tried", "tried", 1), Run("trained", "trained", 1)
+    results: dict[str, Result] = {"trained": {"measures": {}, "seconds": {}}}
+
+    def finished(run: Run) -> Result | None:
+        if run is trained and "tried" in study.results:
+            raise CheckpointError("runs/trained is of other settings")
+        return results.get(run.name)
+
+    study = Study([tried, trained], (lambda _: [tried], lambda _: [trained]), carry_out, finished, lambda _: "")
+    assert [run.name for run in study.read()] == ["tried"]
+    monkeypatch.setattr(Study, "_do", lambda _, _client, runs, *_more: study.results.update({r.name: {} for r in runs}))
+    monkeypatch.setattr(
+        "experiments.studies.engine._cluster", lambda *_: nullcontext(SimpleNamespace(register_plugin=str))
+    )
+    with pytest.raises(CheckpointError, match="of other settings"):
+        study.work(Workers(1, None))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from experiments.images.opening import open_images
 from experiments.pretraining import images as pretraining_images
 from experiments.records.record import Record
 from experiments.studies.conducting import planned
+from experiments.studies.engine import keep
 from experiments.studies.plan import Plan, Scale, Training, rows
 from experiments.studies.training import carry_out, finished
 from inference.fitting.checkpointing import CheckpointError
@@ -132,6 +133,34 @@ def test_a_mistake_is_one_line(
     said = capsys.readouterr().err
     assert expected in said
     assert said.count("\n") == 1
+
+
+def test_a_result_of_images_of_the_same_name_that_lie_elsewhere_is_not_taken(tmp_path: Path) -> None:
+    run = first_tuning(tmp_path)
+    probe = {**asdict(run.probe), "learning_rates": [*run.probe.learning_rates]}
+    keep(Path(run.config.out), {"config": run.config.to_dict(), "probe": probe, "measures": {}})
+    assert finished(run) is not None
+    elsewhere = replace(run, config=replace(run.config, data=replace(run.config.data, name="elsewhere/digits")))
+    with pytest.raises(CheckpointError, match=r"data\.name 'digits', now 'elsewhere/digits'"):
+        finished(elsewhere)
+
+
+def test_workers_of_a_cluster_take_the_gpus_that_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    given: dict[str, object] = {
+        "scale": "tiny",
+        "epochs": None,
+        "name": None,
+        "data": None,
+        "tune_on": None,
+        "tuning_epochs": None,
+    }
+    given |= {"rates": None, "rows": ["simsiam"], "seeds": 1, "out": tmp_path, "device": "gpu", "root": "data"}
+    options = argparse.Namespace(**given, jobs=None, download=False, scheduler=None)
+    here = planned(options)[1]
+    options.scheduler = "tcp://127.0.0.1:8786"
+    there = planned(options)[1]
+    assert [(workers.jobs, workers.gpus) for workers in (here, there)] == [(8, 2), (None, 0)]
 
 
 def test_a_table_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

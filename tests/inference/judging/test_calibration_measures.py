@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inference.judging.calibration import (
     calibration_bins,
+    gaps_by_chance,
     power_spherical_likelihood_gain,
     von_mises_fisher_likelihood_gain,
 )
@@ -51,6 +52,22 @@ def test_bins_can_be_in_another_order() -> None:
     bins = calibration_bins(predicted, observed, bins=2, by=torch.tensor([3, 0, 2, 1]))
     assert bins.observed.tolist() == [3.0, 2.0]
     assert bins.predicted.tolist() == pytest.approx([0.3, 0.2])
+
+
+def test_gaps_by_chance_are_those_of_a_perfect_concentration() -> None:
+    """Whether κ is right or wrong by a constant, they are the mean over draws of what the true κ shows."""
+    kappa = spread_concentrations(500, 8)
+    predicted = torch.from_numpy(kappa / (kappa + 7))
+    drawn = [torch.from_numpy(cosines(8, kappa, seed)) for seed in range(100)]
+    bins = [calibration_bins(predicted, observed) for observed in drawn]
+    expected = [np.mean([one.largest_gap for one in bins]), np.mean([one.mean_gap for one in bins])]
+    for wrong in (0.0, 0.2):
+        found = [gaps_by_chance(predicted - wrong, observed, seed=seed) for seed, observed in enumerate(drawn[:20])]
+        assert np.mean(found, axis=0) == pytest.approx(expected, rel=0.05)
+
+
+def test_there_may_be_fewer_images_than_bins() -> None:
+    assert gaps_by_chance(torch.tensor([0.1, 0.9]), torch.tensor([0.3, 0.3])) == (0.0, 0.0)  # a bin each, nothing left
 
 
 @pytest.mark.parametrize("dim", [8, 128])

@@ -7,18 +7,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, PredefinedSplit, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from inference.judging import evaluation
 from inference.judging.evaluation import (
-    fit_linear_probe,
     knn_accuracy,
-    linear_accuracy,
     nearest_neighbour_is_right,
     nearest_other_is_right,
 )
@@ -114,87 +108,12 @@ def test_half_precision_features_are_accepted(digits: Split) -> None:
 def test_an_unknown_test_label_is_missed() -> None:
     features, labels = blobs(3, 10, 4)
     assert knn_accuracy(features, labels, features, labels + 10, k=1) == 0.0
-    assert linear_accuracy(features, labels, features, labels + 10) == 0.0
-
-
-@pytest.mark.parametrize("dim", [2, 64, 512])
-def test_linear_probe_separates_blobs_without_a_warning(dim: int) -> None:
-    train = blobs(5, 60, dim)
-    test = blobs(5, 40, dim, seed=1)
-    assert linear_accuracy(*train, *test) >= (0.85 if dim == 2 else 1.0)
-
-
-def test_linear_probe_on_digits_is_near_the_known_accuracy_and_deterministic(digits: Split) -> None:
-    first, again = linear_accuracy(*digits), linear_accuracy(*digits)
-    assert first == again
-    assert 0.91 <= first <= 0.94
-
-
-def test_linear_probe_learns_nothing_from_shuffled_labels(digits: Split) -> None:
-    train, train_labels, test, test_labels = digits
-    shuffled = train_labels[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))]
-    assert linear_accuracy(train, shuffled, test, test_labels) < 0.2
-
-
-def test_linear_probe_does_not_depend_on_scale_and_offset_of_a_dimension(digits: Split) -> None:
-    train, train_labels, test, test_labels = digits
-    scale = torch.logspace(-3, 3, 64, dtype=torch.float64)
-    moved = linear_accuracy(train * scale + scale, train_labels, test * scale + scale, test_labels)
-    assert moved == pytest.approx(linear_accuracy(*digits), abs=0.005)
-
-
-@pytest.mark.parametrize(
-    "features",
-    [torch.ones(100, 8), torch.eye(4).repeat(25, 1)[:, :1].expand(-1, 300), 1e-8 * torch.eye(100) + 1],
-    ids=["collapsed", "collinear", "constant_up_to_rounding"],
-)
-def test_linear_probe_survives_degenerate_features_without_a_warning(features: Tensor) -> None:
-    labels = torch.arange(2).repeat_interleave(50)
-    assert 0 <= linear_accuracy(features, labels, features, labels) <= 1
-
-
-def test_linear_probe_chooses_its_penalty_without_the_test_images(
-    digits: Split, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    penalties: list[float] = []
-    original: Any = Pipeline.set_params
-
-    def record(self: Any, **parameters: float) -> Any:
-        penalties.extend(parameters.values())
-        return original(self, **parameters)
-
-    monkeypatch.setattr(Pipeline, "set_params", record)
-    train, train_labels, test, test_labels = digits
-    chosen = set()
-    for shift in range(10):  # the penalty that is best for false test labels is another one for some of the shifts
-        linear_accuracy(train, train_labels, test, (test_labels + shift) % 10)
-        chosen.add(penalties[-1])
-    assert len(chosen) == 1
-
-
-def test_the_penalty_is_that_of_the_best_held_out_accuracy_and_the_fit_is_of_all_training_images() -> None:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(120) % 3  # 120 images in 60 dimensions: those fitted on are told apart whatever they are
-    features = torch.randn(120, 60, dtype=torch.float64, generator=generator)
-    features[:, :3] += torch.eye(3)[labels]
-    x, y = features.numpy(), labels.numpy()
-    probe = fit_linear_probe(features, labels)
-    _, held_out = train_test_split(range(120), test_size=24, stratify=y, random_state=0)
-    split = PredefinedSplit([0 if image in held_out else -1 for image in range(120)])
-    penalties = {"logisticregression__C": [1e-3, 1e-2, 1e-1, 1.0]}
-    alone = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    search = GridSearchCV(alone, penalties, cv=split, return_train_score=True).fit(x, y)
-    assert search.cv_results_["mean_train_score"].argmax() != search.best_index_  # the fitted images would mislead
-    assert search.best_params_["logisticregression__C"] == probe["classify"].C
-    np.testing.assert_allclose(probe["standardize"].mean_, x.mean(0), atol=1e-12)
-    np.testing.assert_allclose(probe.predict_proba(x), search.predict_proba(x), atol=1e-3)
 
 
 def test_labels_may_be_any_integers(digits: Split) -> None:
     train, train_labels, test, test_labels = digits
     renamed = (train, 100 - 7 * train_labels, test, 100 - 7 * test_labels)
     assert knn_accuracy(*renamed, k=1) == knn_accuracy(*digits, k=1)
-    assert linear_accuracy(*renamed) == pytest.approx(linear_accuracy(*digits), abs=0.005)
 
 
 X, Y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 0, 1, 1, 1])
@@ -212,7 +131,7 @@ COMMON_ERRORS: dict[str, tuple[Split, str]] = {
 }
 
 
-@pytest.mark.parametrize("function", [knn_accuracy, nearest_neighbour_is_right, linear_accuracy])
+@pytest.mark.parametrize("function", [knn_accuracy, nearest_neighbour_is_right])
 @pytest.mark.parametrize("case", COMMON_ERRORS)
 def test_bad_features_and_labels_are_named(function: Any, case: str) -> None:
     arguments, message = COMMON_ERRORS[case]
@@ -234,19 +153,6 @@ def test_bad_features_and_labels_are_named(function: Any, case: str) -> None:
 def test_bad_options_of_knn_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         knn_accuracy(X, Y, X, Y, **options)
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (torch.full((6,), 4), r"train_labels must hold at least 2 classes, got only \[4\]"),
-        (torch.tensor([0, 0, 1, 1, 1, 7]), "at least 2 images of each class, got 1 of class 7"),
-    ],
-    ids=["one_class", "class_of_one_image"],
-)
-def test_labels_that_cannot_be_probed_are_named(labels: Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        linear_accuracy(X, labels, X, Y)
 
 
 def test_nearest_other_is_found_among_all_other_images() -> None:

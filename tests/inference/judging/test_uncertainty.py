@@ -15,7 +15,6 @@ from torchmetrics.functional.regression import spearman_corrcoef
 from inference.judging.uncertainty import (
     correctness_auroc,
     degradation_spearman,
-    degradation_spearman_pooled,
     foreign_auroc,
     partial_spearman,
     probability_of_increase,
@@ -100,32 +99,16 @@ def test_spearman_agrees_with_torchmetrics_image_by_image() -> None:
     assert degradation_spearman(kappa) == pytest.approx(expected, abs=1e-6)
 
 
-def test_pooled_spearman_agrees_with_scipy() -> None:
-    kappa = random(5, 30).round(decimals=1)
-    levels = torch.arange(5).repeat_interleave(30)
-    expected = spearmanr(-kappa.flatten().numpy(), levels.numpy()).statistic
-    assert degradation_spearman_pooled(kappa) == pytest.approx(expected, abs=1e-12)
-
-
 def test_concentration_that_falls_with_every_level_has_correlation_one() -> None:
     falls = torch.tensor([[1e5, 3.0], [1e2, 2.0], [1e-3, 1.9]])
     assert degradation_spearman(falls) == pytest.approx(1.0, abs=1e-12)
     assert degradation_spearman(falls.flip(0)) == pytest.approx(-1.0, abs=1e-12)
 
 
-def test_differences_between_images_lower_the_pooled_correlation_alone() -> None:
-    kappa = torch.tensor([[3.0, 300.0], [2.0, 200.0], [1.0, 100.0]])
-    assert degradation_spearman(kappa) == pytest.approx(1.0, abs=1e-12)
-    assert 0 < degradation_spearman_pooled(kappa) < 0.6
+def test_constant_concentration_has_correlation_zero() -> None:
+    assert degradation_spearman(torch.full((4, 3), 7.0)) == 0.0
 
 
-@pytest.mark.parametrize("correlation", [degradation_spearman, degradation_spearman_pooled])
-def test_constant_concentration_has_correlation_zero(correlation: object) -> None:
-    assert callable(correlation)
-    assert correlation(torch.full((4, 3), 7.0)) == 0.0
-
-
-@pytest.mark.parametrize("correlation", [degradation_spearman, degradation_spearman_pooled])
 @pytest.mark.parametrize(
     ("concentrations", "message"),
     [
@@ -136,10 +119,9 @@ def test_constant_concentration_has_correlation_zero(correlation: object) -> Non
     ],
     ids=["vector", "one_level", "no_image", "infinite"],
 )
-def test_bad_concentrations_are_named(correlation: object, concentrations: Tensor, message: str) -> None:
-    assert callable(correlation)
+def test_bad_concentrations_are_named(concentrations: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        correlation(concentrations)
+        degradation_spearman(concentrations)
 
 
 @pytest.mark.parametrize("decimals", [0, 6], ids=["many_ties", "no_ties"])
