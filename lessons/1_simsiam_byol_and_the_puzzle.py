@@ -16,7 +16,7 @@
 # You will write SimSiam in plain PyTorch, train it on handwritten digits, and take one
 # word out of it: `detach`. With the word it learns. Without it, the loss gets *better*
 # and the network forgets every image. After this lesson you can say precisely why that
-# is strange. The other seven lessons are about what to make of it.
+# is strange. Lessons 2 to 8 are about what to make of it.
 #
 # *You need:* some PyTorch. *Time:* 15 minutes to read, half a minute to run.
 

@@ -16,8 +16,8 @@
 # A likelihood needs a model. Here you write one, as a program: a hidden unit vector $z$
 # for each image, and several views that were made from it. You condition the program on
 # the views and get a **product of experts**; you average instead and get a **mixture**.
-# One of them will be the model, the other the guide, and SimSiam a training of the
-# first by the second.
+# The product will be the model, the mixture the guide. SimSiam trains the first by the
+# second.
 #
 # *You need:* [lesson 2](2_distributions_on_the_sphere.py) and Bayes' rule. *Time:* 15
 # minutes to read, seconds to run.

@@ -327,8 +327,8 @@ plt.show()
 # **What is true, then?** SimSiam minimises a *sum of $M$ divergences, one an expert,
 # each from the guide over the other views*. It is **not** the divergence from the
 # model's joint posterior $p_\psi(z\mid\mathbb{X})$, and neither is Eq. (9): both lack
-# $\log Z(\mathbb{X})$. `KLObjective(pairs="all", normalized=True)` adds it, and that
-# one is. Lesson 8 shows what it changes.
+# $\log Z(\mathbb{X})$. `KLObjective(pairs="all", normalized=True)` adds it: that
+# objective is the divergence, up to the guide's entropy. Lesson 8 shows what changes.
 #
 # ## The same formula, three times
 #

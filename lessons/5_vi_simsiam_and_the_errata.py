@@ -224,8 +224,8 @@ for d in (128, 2048):
 # ## Training
 #
 # The pair comes from `models`, the loss from `inference`. It is divided by $d - 1$,
-# because $\kappa$, and with it the gradient, grows with $d$. One line is the whole
-# difference to a training of SimSiam: `VISimSiam` in place of `SimSiam`.
+# because $\kappa$, and with it the gradient, grows with $d$; and the gradient is
+# clipped. The rest is a training of SimSiam, with `VISimSiam` in its place.
 
 
 # %%

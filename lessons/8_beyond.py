@@ -334,10 +334,11 @@ assert tuple(together.batch_shape) == (4,)
 # %% [markdown]
 # ## What we know about the puzzle
 #
-# **What is SimSiam minimising?** At each step, the divergence from a frozen guide to a
-# model, up to a constant: it fits von Mises–Fisher experts by maximum likelihood to the
-# outputs of the target network (lesson 4). As a whole, nothing: the guide moves after
-# each step, and the number that one prints may rise (lessons 1 and 4).
+# **What is SimSiam minimising?** At each step, a sum of divergences, one for each
+# view's expert, from the frozen guide over the other views, up to a constant. It fits
+# von Mises–Fisher experts by maximum likelihood to the outputs of the target network
+# (lesson 4). As a whole, nothing: the guide moves after each step, and the number that
+# one prints may rise (lessons 1 and 4).
 #
 # **Why does it not collapse?** Not because of the objective, for which collapse is
 # optimal (lesson 4), nor because of batch normalisation, which only changes what a

@@ -68,7 +68,7 @@ _MAIN = "κ and its rivals"
 _HELD_OUT = ", held out"  # tells the heads of the choice from those of the variants
 _VARIED = (
     "Each row differs from the first in one thing; those of fewer images differ from each other in the range of the "
-    "crops. Gaps and cosines are of views like those of the first row. The normalised product has no promise about a "
+    "crops. Gaps and cosines are of views like those of the first row. The normalised product predicts no cosine for a "
     "single view, and is not calibrated."
 )
 _LEFT_OUT = (

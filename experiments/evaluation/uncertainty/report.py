@@ -30,7 +30,8 @@ DEGRADED_BY = {series.name: [series.unit, list(series.severities)] for series in
 AIM = "aim"
 _NOTE = (
     "Cells: mean over the seeds; in brackets the lowest and the highest end of the seeds' 95 % bootstrap intervals "
-    "over images, so that a bound that the brackets respect is respected by each seed. Larger is better unless said "
+    "over images, so that a bound that the brackets respect is respected by each seed. An aim is met if each seed "
+    "meets it. Larger is better unless said "
     "otherwise; ½ is chance for U2, U3 and U5, 0 for correlations. Edge energy, JPEG size, entropy and norm are taken "
     "negatively (few edges count as uncertain); where one lies below chance, its opposite lies above it by as much. "
     "The maximum softmax belongs to a classifier that was trained on labels: a ceiling, no rival. An ensemble's log κ "

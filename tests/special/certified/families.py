@@ -267,7 +267,7 @@ def _to_power_spherical(guide: str) -> Callable[[Cell, Point], Reference]:
     return reference
 
 
-_ANGLES = (0.0, 1e-9, 1e-3, 0.3, 0.9)  # tan θ/2
+_ANGLES = (0.0, 1e-9, 1e-7, 1e-5, 1e-3, 0.3, 0.9)  # tan θ/2
 _RATIOS = (0.0, 1e-6, 0.1, 0.5, 0.9, 1 - 1e-8, 1.0, 1 + 1e-12, 1.01, 1.4, 2.0, 30.0, 1e5)
 
 
@@ -326,7 +326,7 @@ def _height_reference(law: str) -> Any:
 
 def _height_starts(cell: Cell) -> list[Point]:
     kappas = (0.0, 1e-6, 0.02, 0.7, 3.0, 29.9, 30.1, 200.0, cell.dim / 2, 3e3, 1e5)
-    return [(kappa, small) for kappa in kappas for small in (0.5, 0.31, 1e-2, 1e-6)]
+    return [(kappa, small) for kappa in kappas for small in (0.5, 0.31, 1e-2, 1e-6, 1e-10)]
 
 
 def _product_values(cell: Cell, arguments: list[Tensor]) -> dict[Target, Tensor]:
@@ -345,9 +345,9 @@ def _product_reference(cell: Cell, point: Point) -> Reference:
 
 
 def _product_starts(_: Cell) -> list[Point]:
-    kappas = (0.0, 1e-6, 0.3, 1.0, 7.5, 60.25, 1e3, 3e3)
+    kappas = (0.0, 1e-6, 0.1, 0.3, 1.0, 7.5, 60.25, 1e3, 3e3)
     pairs = [(one, other) for i, one in enumerate(kappas) for other in kappas[i:]]
-    return [(*pair, small) for pair in pairs for small in (0.5, 0.3, 1e-3, 0.0)]
+    return [(*pair, small) for pair in pairs for small in (0.5, 0.3, 1e-3, 1e-9, 0.0)]
 
 
 FAMILIES = {
