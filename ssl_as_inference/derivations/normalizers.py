@@ -34,12 +34,6 @@ _s = Symbol("s", positive=True)
 _n = Symbol("n", integer=True, nonnegative=True)
 
 
-def uniform_log_normalizer(dim: Expr | int = d) -> Expr:
-    r"""$\log C(0) = \log\Gamma(d/2) - \log 2 - \frac d2\log\pi$, minus the logarithm of the sphere's area."""
-    half = Rational(1, 2) * dim
-    return loggamma(half) - log(2) - half * log(pi)
-
-
 def von_mises_fisher_log_normalizer(dim: Expr | int = d, concentration: Expr = kappa) -> Expr:
     r"""$\log C(\kappa) = \nu\log\kappa - \frac d2\log 2\pi - \log I_\nu(\kappa)$, $\nu = d/2-1$, of Eq. (7)."""
     half = Rational(1, 2) * dim

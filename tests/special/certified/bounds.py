@@ -57,7 +57,7 @@ DOUBLE: dict[str, dict[Target, _Bounds]] = {
         Target("KL(PS‖vMF)", "∂₁"): {ONE: 4.0},
         Target("KL(PS‖vMF)", "∂₁²"): {ONE: 5.0, RELATIVE: 16.0},
         Target("KL(PS‖vMF)", "∂₂"): {ONE: 4.0},
-        Target("KL(PS‖vMF)", "∂₂²"): {ONE: 1.1, RELATIVE: 8.0},
+        Target("KL(PS‖vMF)", "∂₂²"): {ONE: 1.6, RELATIVE: 8.0},
         Target("CE(PS, vMF)"): {ONE: 22.0},
     },
     "PS to PS": {
@@ -74,8 +74,8 @@ DOUBLE: dict[str, dict[Target, _Bounds]] = {
     },
     "vMF, turned": {Target("E log h"): {ONE: 5.0, RELATIVE: 6.0}},
     "PS, turned": {
-        Target("E log h"): {ONE: 4.0, RELATIVE: 5.0},
-        Target("E log h at c = 1, less E log h"): {ONE: 4.0},
+        Target("E log h"): {ONE: 5.0, RELATIVE: 6.0},
+        Target("E log h at c = 1, less E log h"): {ONE: 5.0, RELATIVE: 8.0},
     },
     "product of two PS": {Target("log Z"): {DIMENSION: 100.0}},
 }
