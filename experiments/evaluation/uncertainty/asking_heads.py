@@ -138,7 +138,7 @@ def run(options: Namespace) -> int:
         tables.append(_study_table("The choice of d", seen, heads["dimensions"], _CHOSEN))
     record = Record(
         name=options.name,
-        title=f"Is κ an uncertainty? Heads over {config.backbone.name}, frozen",
+        title=f"Is κ an uncertainty? Heads of d = {pair.dim} over {config.backbone.name}, {views.size(1):,} images",
         command=options.command,
         configuration={
             "images": options.images,

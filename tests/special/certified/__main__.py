@@ -1,6 +1,6 @@
 """Search for the points at which the bounds of the special functions are closest to failing, and write the table.
 
-    python -m tests.special.certified --out docs/results/certified_bounds.md     half an hour of one core
+    python -m tests.special.certified --out docs/results/certified_bounds.md     ten minutes of one core
     python -m tests.special.certified --family PS --rounds 2                     one family, briefly
 
 Prints the worst points; ends with status 1 if a bound is violated at one of them. What is proved: at every point that
