@@ -268,6 +268,7 @@ def _to_power_spherical(guide: str) -> Callable[[Cell, Point], Reference]:
 
 
 _ANGLES = (0.0, 1e-9, 1e-7, 1e-5, 1e-3, 0.3, 0.9)  # tan θ/2
+_LEAST_TURN = 1e-25
 _RATIOS = (0.0, 1e-6, 0.1, 0.5, 0.9, 1 - 1e-8, 1.0, 1 + 1e-12, 1.01, 1.4, 2.0, 30.0, 1e5)
 
 
@@ -282,7 +283,9 @@ def _pair_starts(largest: float) -> Callable[[Cell], list[Point]]:
         for kappa in kappas:
             switch = math.hypot(kappa, cell.dim / 2 + 1) / 2
             seconds = [*(kappa * ratio for ratio in _RATIOS), kappa + switch, max(0.0, cell.dim - kappa)]
-            points += [(kappa, second, angle) for second in seconds if second <= largest for angle in _ANGLES]
+            # Where the divergence is smaller still, arb takes minutes and then refuses.
+            angles = [angle for angle in _ANGLES if not 0 < kappa * angle**2 < _LEAST_TURN]
+            points += [(kappa, second, angle) for second in seconds if second <= largest for angle in angles]
         return points
 
     return starts
