@@ -93,13 +93,6 @@ def test_the_command_judges_all_heads_on_the_same_features_and_looks_once(
     assert len([*out.with_suffix(".features").rglob("*.npy")]) == len(kept)  # no look was new
 
 
-@pytest.mark.gpu
-def test_heads_on_the_processor_judge_features_of_a_gpu(result: tuple[Path, Path], tmp_path: Path) -> None:
-    given = [str(result[0]), "--heads", "1", "--study", "defects", "--images", "20", "--degraded", "6"]
-    given += ["--resamples", "2", "--device", "cuda", "--threads", "1", "--out", str(tmp_path)]
-    assert uncertainty.main(given) == 0
-
-
 def test_features_of_other_images_are_refused(
     result: tuple[Path, Path], digit_folders: MakeFolder, tmp_path: Path, capsys: Any
 ) -> None:
