@@ -61,24 +61,26 @@ def _one_sided_integrals(
     root = (fall.square() + 2 * _NEGLIGIBLE_DROP * bend).sqrt()
     reach = 2 * _NEGLIGIBLE_DROP / (fall + root).clamp_min(torch.finfo(gap.dtype).tiny)
     reach = torch.minimum(reach, room)
-    change, sine_ratio = _changes(reach.detach(), gap, sine, sign, cotangent)
-    dropped = -(kappa * change + (dim - 2) * sine_ratio.clamp_min(-1 + 1e-15).log1p()).detach()
+    dropped = -_changes(dim, kappa, reach, gap, sine, sign, cotangent)[1].detach()
     further = torch.where(dropped > 0, _NEGLIGIBLE_DROP / dropped, 1.0).clamp(1, 2)
     reach = torch.minimum(further * reach, room).unsqueeze(-1)
     nodes, weights = (torch.tensor(x, dtype=gap.dtype).to(gap.device, non_blocking=True) for x in _gauss_legendre())
     sine, sign, kappa, gap, cotangent = (x.unsqueeze(-1) for x in (sine, sign, kappa, gap, cotangent))
-    change, sine_ratio = _changes(nodes * reach, gap, sine, sign, cotangent)
-    integrand = (kappa * change + (dim - 2) * sine_ratio.clamp_min(-1 + 1e-15).log1p()).exp()
+    change, rise = _changes(dim, kappa, nodes * reach, gap, sine, sign, cotangent)
+    integrand = rise.exp()
     if mean_gap is not None:
         integrand = integrand * sign * (gap - change - mean_gap.unsqueeze(-1))
     return (integrand * weights).sum(-1) * reach.squeeze(-1)
 
 
-def _changes(step: Tensor, gap: Tensor, sine: Tensor, sign: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    """The differences cos s − cos θ and sin s / sin θ − 1 at s, `step` away from θ in the direction of the sign."""
+def _changes(
+    dim: int, kappa: Tensor, step: Tensor, gap: Tensor, sine: Tensor, sign: Tensor, cotangent: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The differences cos s − cos θ and φ(s) − φ(θ) at s, `step` away from θ in the direction of the sign."""
     half_sine, half_cosine = (step / 2).sin(), (step / 2).cos()
     change = -2 * half_sine * (sign * sine * half_cosine + (1 - gap) * half_sine)
-    return change, 2 * half_sine * (sign * cotangent * half_cosine - half_sine)
+    sine_ratio = 2 * half_sine * (sign * cotangent * half_cosine - half_sine)  # sin s / sin θ − 1
+    return change, kappa * change + (dim - 2) * sine_ratio.clamp_min(-1 + 1e-15).log1p()
 
 
 def von_mises_fisher_gap_derivative(dim: int, concentration: Tensor, gap: Tensor) -> Tensor:
