@@ -3,8 +3,8 @@
 Each method takes the learning rate that does best on held-out training images; every row is trained with several seeds
 and judged once, after its last epoch, on the validation images. The folder --out holds every run: a stopped command
 goes on when it is given again, and rows, sets and seeds can be added. --scale full is the size of the paper and needs a
-GPU; --scale two_cores trains a ResNet-18 on photographs of 64 pixels in some ten hours of a CPU; --scale small gives a
-small table in an hour. --scale one_gpu with --minutes is for a GPU that is lent for minutes.
+GPU; --scale two_cores trains a ResNet-18 on photographs of 64 pixels, two hours of one core for a training; --scale
+small gives a small table in an hour. --scale one_gpu with --minutes is for a GPU that is lent for minutes.
 """
 
 from __future__ import annotations

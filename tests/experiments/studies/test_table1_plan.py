@@ -79,6 +79,14 @@ def test_the_constant_von_mises_fisher_row_has_the_recipe_of_vi_simsiam_and_its_
     assert vmf.method.concentration == vmf.method.dim - 1
 
 
+@pytest.mark.parametrize("method", ["simsiam", "vi_simsiam"])
+def test_a_smaller_rate_is_all_that_a_slower_row_changes(method: str) -> None:
+    set_name = "imagenette-160"
+    plan = plan_of(method, f"{method}_slower", scale="two_cores", sets=(set_name,))
+    tuned, slower = list(plan.runs({(set_name, method): 0.1}))[:2]
+    assert tuned.config.differences(slower.config) == ["training.learning_rate 0.1, now 0.03"]
+
+
 def test_both_methods_choose_among_equally_many_rates_on_training_images_with_a_seed_of_their_own() -> None:
     runs = list(plan_of("simsiam", "vi_simsiam").tuning())
     by_method = Counter((run.config.data.name, run.config.method.name) for run in runs)
