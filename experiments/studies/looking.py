@@ -110,7 +110,7 @@ def _look(run: Training, questions: Questions) -> Result:
     }
     subject, images = Subject.of(load_pretrained(config.out).pair, config, device), questions["images"]
     # Where there is no κ the cosine of two views takes its place; beside κ it is shown once.
-    two_views = not config.method.predicts_concentration or (run.row is not None and run.row.key == PLAIN)
+    two_views = not config.method.predicts_concentration or run.row.key == PLAIN
     seen = observe(subject, train, test, foreign, images=images, progress=False, two_views=two_views)
     # One resample, whose interval nobody reads: intervals are those over seeds.
     found = measure(seen, resamples=1)

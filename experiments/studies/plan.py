@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,12 +95,12 @@ class Training(Run):
     Attributes:
         config: Of the training; `config.out` is the folder.
         probe: Of the linear evaluation.
-        row: Its row; none where a rate is tuned.
+        row: Its row, which is in no table where a rate is tuned.
     """
 
     config: PretrainConfig
     probe: ProbeSettings
-    row: Row | None = None
+    row: Row
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,11 @@ class Plan:
     def tuning(self) -> Iterator[Training]:
         """The trainings that choose the rates: as many for each method, on the training images alone."""
         changes = {**ROWS["tuned"], "training.epochs": self.scale.tuning_epochs, "data.held_out": HELD_OUT}
-        for name in self.tuned_sets:
-            for rate in self.scale.rates:  # by rates first, so that what fails soon fails for each method
-                for method in self.tuned_methods:
-                    run, title = tuning_name(name, method, rate), f"{set_label(name)}, tuning {method} at {rate:g}"
-                    changed = {**changes, "training.learning_rate": rate}
-                    yield self._training(run, title, name, method, changed, TUNING_SEED)
+        # By rates first, so that what fails soon fails for each method.
+        for name, rate, method in product(self.tuned_sets, self.scale.rates, self.tuned_methods):
+            label = f"tuning {method} at {rate:g}"
+            row = Row("tuning", label, method, None, {**changes, "training.learning_rate": rate})
+            yield self._training(tuning_name(name, method, rate), f"{set_label(name)}, {label}", name, row, TUNING_SEED)
 
     def runs(self, rates: Mapping[tuple[str, str], float]) -> Iterator[Training]:
         """The trainings of the table, seed after seed, so that a part of them is a table of fewer seeds.
@@ -140,23 +140,21 @@ class Plan:
         Args:
             rates: The chosen learning rate by data set and method. Rows whose rate is missing are left out.
         """
-        for seed in self.seeds:
-            for name in self.sets:
-                for row in self.rows:
-                    rate = rates.get((name, row.rate or ""))
-                    if row.rate is None or rate is not None:
-                        changes = row.changes if rate is None else {**row.changes, "training.learning_rate": rate}
-                        run, title = run_name(name, row.key, seed), f"{set_label(name)}, {row.label}, seed {seed}"
-                        yield self._training(run, title, name, row.method, changes, seed, row)
+        for seed, name, row in product(self.seeds, self.sets, self.rows):
+            if row.rate is None or (name, row.rate) in rates:
+                changes = {} if row.rate is None else {"training.learning_rate": rates[name, row.rate]}
+                changed = replace(row, changes={**row.changes, **changes})
+                title = f"{set_label(name)}, {row.label}, seed {seed}"
+                yield self._training(run_name(name, row.key, seed), title, name, changed, seed)
 
     def everything(self) -> list[Training]:
         """Tuning and table; where a rate is not chosen yet, with some rate of the grid."""
-        any_rate = {(name, method): self.scale.rates[0] for name in self.sets for method in self.tuned_methods}
+        any_rate = dict.fromkeys(product(self.sets, self.tuned_methods), self.scale.rates[0])
         return [*self.tuning(), *self.runs(any_rate)]
 
     def rates(self, results: Mapping[str, Result]) -> dict[tuple[str, str], float]:
         """The learning rate of each set and method: the best one of those that have been tried."""
-        pairs = [(name, method) for name in self.sets for method in self.tuned_methods]
+        pairs = product(self.sets, self.tuned_methods)
         found = {(name, method): self.held_out(results, self.tune_on or name, method) for name, method in pairs}
         return {pair: best_rate(accuracies) for pair, accuracies in found.items() if accuracies}
 
@@ -175,20 +173,11 @@ class Plan:
         """Methods whose rate a row takes."""
         return tuple(method for method in ROWS["methods"] if any(row.rate == method for row in self.rows))
 
-    def _training(
-        self,
-        run: str,
-        title: str,
-        name: str,
-        method: str,
-        changes: Mapping[str, Any],
-        seed: int,
-        row: Row | None = None,
-    ) -> Training:
-        dotted = {"data.name": name, **self.scale.base, **self.machine, **ROWS["methods"][method], **changes}
+    def _training(self, run: str, title: str, name: str, row: Row, seed: int) -> Training:
+        dotted = {"data.name": name, **self.scale.base, **self.machine, **ROWS["methods"][row.method], **row.changes}
         dotted |= {"seed": seed, "out": str(self.out / run)}
         config = PretrainConfig.from_dict(Namespace(dotted).as_dict())  # type: ignore[no-untyped-call]
-        epochs = config.training.epochs if row is None or row.kind == "trained" else 0
+        epochs = config.training.epochs if row.kind == "trained" else 0
         return Training(run, title, epochs, config, ProbeSettings(**self.scale.probe, seed=seed), row)
 
 

@@ -157,7 +157,7 @@ def judge(run: Training) -> Measures:
     """Linear evaluation, neighbours and collapse of a run that has been trained, on what it holds out."""
     config, device = run.config, device_of(run.config)
     images = [decoded_images(config, part, device) for part in PARTS]
-    if run.row is not None and run.row.kind == "pixels":
+    if run.row.kind == "pixels":
         encoded = [_pixels(part, run) for part in images]
     else:
         pair = (load_pretrained(config.out).pair if run.epochs else build_pair(config)).to(device)
