@@ -71,18 +71,15 @@ class TorchLaw(Implementation):
         library: Its name.
         family: "vMF" or "PS".
         make: Directions and concentrations to the distribution, without checks as in a training.
-        log_normalizer: Dimension and concentrations to log C, as differentiable as the library makes it.
-        divergence: To the uniform distribution, of the same arguments.
-        resultant: E μᵀz, of the same arguments.
+        numbers: Dimension and concentrations to log C, as differentiable as the library makes it, the divergence to the
+            uniform distribution, and E μᵀz.
         compiled: Whether log density and sampler are compiled into one program each; the rest is not.
     """
 
     library: str
     family: str
     make: Callable[[Tensor, Tensor], Any]
-    log_normalizer: Callable[[int, Tensor], Tensor]
-    divergence: Callable[[int, Tensor], Tensor]
-    resultant: Callable[[int, Tensor], Tensor]
+    numbers: Callable[[int, Tensor], tuple[Tensor, ...]]
     compiled: bool = False
 
     def compile(self) -> TorchLaw:
@@ -92,10 +89,10 @@ class TorchLaw(Implementation):
     def quantities(self, dim: int, concentration: Array) -> dict[str, Array]:
         """Derivatives as differentiation gives them, which is what a training follows."""
         kappa = torch.tensor(concentration, requires_grad=True)
-        value = self.log_normalizer(dim, kappa)
-        (slope,) = torch.autograd.grad(value.sum(), kappa, create_graph=True)
+        log_normalizer, divergence, resultant = self.numbers(dim, kappa)
+        (slope,) = torch.autograd.grad(log_normalizer.sum(), kappa, create_graph=True)
         (curvature,) = torch.autograd.grad(slope.sum(), kappa)
-        found = value, -slope, -curvature, self.divergence(dim, kappa.detach()), self.resultant(dim, kappa.detach())
+        found = log_normalizer, -slope, -curvature, divergence, resultant
         return {name: to_array(tensor.detach()) for name, tensor in zip(_QUANTITIES, found, strict=True)}
 
     def log_prob_step(self, value: Tensor, mean_direction: Tensor, concentration: Tensor) -> Contestant:
@@ -159,11 +156,10 @@ class JaxLaw(Implementation):
 
     def __init__(self, family: str) -> None:
         self.family = family
-        self.jax: Any = importlib.import_module("jax")
-        self.distributions: Any = importlib.import_module("tensorflow_probability.substrates.jax").distributions
-        self.law: Callable[..., Any] = getattr(
-            self.distributions, {"vMF": "VonMisesFisher", "PS": "PowerSpherical"}[family]
-        )
+        self.jax = import_peer("jax")
+        self.distributions = import_peer("tensorflow_probability.substrates.jax.distributions")
+        law = {"vMF": "VonMisesFisher", "PS": "PowerSpherical"}[family]
+        self.law: Callable[..., Any] = getattr(self.distributions, law)
 
     def _on_device(self, *tensors: Tensor) -> list[Any]:
         try:
@@ -231,44 +227,29 @@ class JaxLaw(Implementation):
 
 def ours() -> list[TorchLaw]:
     """This project's distributions."""
-    return [
-        TorchLaw(
-            OURS,
-            family,
-            partial(law, validate_args=False),
-            *(
-                getattr(special, f"{prefix}_{of}")
-                for of in ("log_normalizer", "kl_to_uniform", "mean_resultant_length")
-            ),
-        )
-        for family, law, prefix in (
-            ("vMF", VonMisesFisher, "von_mises_fisher"),
-            ("PS", PowerSpherical, "power_spherical"),
-        )
-    ]
+
+    def law(family: str, distribution: Callable[..., Any], prefix: str) -> TorchLaw:
+        names = ("log_normalizer", "kl_to_uniform", "mean_resultant_length")
+        functions = [getattr(special, f"{prefix}_{name}") for name in names]
+        make = partial(distribution, validate_args=False)
+        return TorchLaw(OURS, family, make, lambda *arguments: tuple(of(*arguments) for of in functions))
+
+    return [law("vMF", VonMisesFisher, "von_mises_fisher"), law("PS", PowerSpherical, "power_spherical")]
 
 
 def authors_power_spherical() -> TorchLaw:
     """The package `power_spherical` of De Cao and Aziz, the authors of the distribution."""
-    package: Any = importlib.import_module("power_spherical")
+    package = import_peer("power_spherical")
     make = partial(package.PowerSpherical, validate_args=False)
 
-    def law(dim: int, concentration: Tensor) -> Any:
-        # Its results depend only on the shape of the directions.
-        return make(torch.eye(1, dim, dtype=concentration.dtype).expand(len(concentration), dim), concentration)
-
-    def divergence(dim: int, concentration: Tensor) -> Tensor:
+    def numbers(dim: int, concentration: Tensor) -> tuple[Tensor, ...]:
+        # They depend only on the shape of the directions.
+        law = make(torch.eye(1, dim, dtype=concentration.dtype).expand(len(concentration), dim), concentration)
         uniform = package.HypersphericalUniform(dim, dtype=concentration.dtype, validate_args=False)
-        return torch.distributions.kl_divergence(law(dim, concentration), uniform)
+        divergence = torch.distributions.kl_divergence(law, uniform)
+        return law.log_normalizer(), divergence, law.base_dist.marginal_t.mean  # `mean` takes no batch
 
-    return TorchLaw(
-        "power_spherical (authors')",
-        "PS",
-        make,
-        lambda dim, concentration: law(dim, concentration).log_normalizer(),
-        divergence,
-        lambda dim, concentration: law(dim, concentration).base_dist.marginal_t.mean,  # `mean` takes no batch
-    )
+    return TorchLaw("power_spherical (authors')", "PS", make, numbers)
 
 
 _PEERS: dict[str, Callable[[], Implementation]] = {
@@ -285,7 +266,16 @@ def import_peer(name: str) -> Any:
     Raises:
         Unsupported: If it is not installed or does not import.
     """
-    return _importing(partial(importlib.import_module, name))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = str(error.name).split(".", maxsplit=1)[0]
+        raise Unsupported(f"{missing} is not installed: pip install -e '.[peers]'") from error
+    except Exception as error:  # whatever a foreign package of an unfitting version raises on import
+        reason = str(error).splitlines() or [""]
+        raise Unsupported(f"does not import: {type(error).__name__}: {reason[0]}") from error
 
 
 def load_implementations() -> tuple[list[Implementation], dict[str, str]]:
@@ -294,20 +284,7 @@ def load_implementations() -> tuple[list[Implementation], dict[str, str]]:
     left_out: dict[str, str] = {}
     for name, make in _PEERS.items():
         try:
-            found.append(_importing(make))
+            found.append(make())
         except Unsupported as reason:
             left_out[name] = str(reason)
     return sorted(found, key=lambda one: one.family != "vMF"), left_out
-
-
-def _importing(make: Callable[[], Any]) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return make()
-    except ModuleNotFoundError as error:
-        missing = str(error.name).split(".", maxsplit=1)[0]
-        raise Unsupported(f"{missing} is not installed: pip install -e '.[peers]'") from error
-    except Exception as error:  # whatever a foreign package of an unfitting version raises on import
-        reason = str(error).splitlines() or [""]
-        raise Unsupported(f"does not import: {type(error).__name__}: {reason[0]}") from error
