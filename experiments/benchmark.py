@@ -19,34 +19,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, repeats in (("distributions", 20), ("pretrain", None)):
         purpose = docstring(Path(__file__).parent / "benchmarks" / f"{name}.py")
         part = parts.add_parser(name, description=purpose, help=purpose.split("\n", maxsplit=1)[0])
-        part.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
-        part.add_argument(
+        add = part.add_argument
+        add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+        add(
             "--threads",
             type=whole_number(1),
             help="threads of every library, by default as many as PyTorch takes; 1 gives the steadiest times on a CPU",
         )
-        part.add_argument(
-            "--repeats", type=whole_number(1), default=repeats, help="rounds; by default each part has its own number"
-        )
-        part.add_argument(
-            "--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of all that is random"
-        )
-        part.add_argument("--out", type=writable_folder, default="runs/benchmark", help="folder for the results")
-        part.add_argument(
-            "--quick", action="store_true", help="tiny sizes, to test the command; the times mean nothing"
-        )
+        add("--repeats", type=whole_number(1), default=repeats, help="rounds; by default each part has its own number")
+        add("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of all that is random")
+        add("--out", type=writable_folder, default="runs/benchmark", help="folder for the results")
+        add("--quick", action="store_true", help="tiny sizes, to test the command; the times mean nothing")
     things = ("step", "jobs", "embed")
-    part.add_argument("--parts", choices=things, nargs="+", default=[*things], help="what to measure")
-    part.add_argument(
-        "--images",
-        type=existing_folder,
-        help="folder of images in folders of classes for the jobs; by default some are written",
-    )
-    part.add_argument("--pixels", type=whole_number(1), help="height and width of the views of the jobs")
-    part.add_argument("--workers", type=whole_number(0), default=0, help="loading processes of each job; 0 for none")
-    part.add_argument(
-        "--bfloat16", action="store_true", help="networks of the jobs compute in bfloat16, as they always do on a GPU"
-    )
+    add("--parts", choices=things, nargs="+", default=[*things], help="what to measure")
+    add("--images", type=existing_folder, help="images for the jobs, a folder a class; by default some are written")
+    add("--pixels", type=whole_number(1), help="height and width of the views of the jobs")
+    add("--workers", type=whole_number(0), default=0, help="loading processes of each job; 0 for none")
+    add("--bfloat16", action="store_true", help="networks of the jobs compute in bfloat16, as always on a GPU")
     return parser.run(arguments, "experiments.benchmarks.comparing")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from dataclasses import replace
 
 from experiments.benchmarks.timing import computing_on
-from experiments.records.environment import device_named
+from experiments.records.environment import describe_device, device_named
 
 
 def run(options: argparse.Namespace) -> int:
@@ -19,6 +20,8 @@ def run(options: argparse.Namespace) -> int:
     part = importlib.import_module(f"experiments.benchmarks.{options.part}")
     with computing_on(options.threads, options.seed):
         record = part.compare(options, device)
+    quick = ("Tiny sizes (--quick): the times mean nothing.",) if options.quick else ()
+    record = replace(record, notes=(*quick, *record.notes), device=describe_device(device))
     print(record.page())
     print("Saved:", *record.save_page(options.out), sep="\n  ")
     return 0

@@ -34,8 +34,8 @@ from experiments.benchmarks.peers import (
     to_array,
 )
 from experiments.benchmarks.references import REFERENCES
-from experiments.benchmarks.timing import Contestant, Stopwatch
-from experiments.records.environment import describe_device, installed_versions
+from experiments.benchmarks.timing import Contestant, Stopwatch, left_out_table
+from experiments.records.environment import installed_versions
 from experiments.records.record import Cell, Record, Table
 from inference.fitting.memory import keep_freed_memory
 from ssl_as_inference.distributions import VonMisesFisher
@@ -330,7 +330,6 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
         for name, row in accuracy.items()
         if set(_SMALL_WITH_KAPPA) <= set(row)
     }
-    why = {name.replace(" | ", ", "): {"why": Cell(text=reason)} for name, reason in left_out.items()}
     corner = "library | family"
     tables = (
         summary(accuracy, per_sample, drawn, sizes),
@@ -338,7 +337,7 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
         Table("Sampling", (*draws, "off the sphere"), drawn, _ON_SAMPLING, corner),
         Table("Largest errors", tuple(COLUMNS), errors, _ON_ACCURACY, corner),
         Table("Largest relative errors", _SMALL_WITH_KAPPA, relative, _ON_RELATIVE, corner),
-        Table("Left out", ("why",), why),
+        *left_out_table(left_out),
     )
     memory = "; freed memory kept for the next call" if kept else ""
     settings = ", ".join(f"{name} {value}" for name, value in asdict(sizes).items())
@@ -351,8 +350,7 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
         configuration={**asdict(sizes), "repeats": options.repeats, "freed memory kept": kept, "quick": options.quick},
         seeds=(options.seed,),
         tables=tables,
-        notes=(*(["Tiny sizes (--quick): the times mean nothing."] if options.quick else []), about),
+        notes=(about,),
         details={"largest errors": where},
-        device=describe_device(device),
         versions=installed_versions(PACKAGES),
     )

@@ -21,8 +21,8 @@ import torch
 from tqdm import tqdm
 
 from experiments.benchmarks import jobs, steps
-from experiments.benchmarks.timing import Stopwatch
-from experiments.records.environment import PACKAGES, describe_device, installed_versions
+from experiments.benchmarks.timing import Stopwatch, left_out_table
+from experiments.records.environment import PACKAGES, installed_versions
 from experiments.records.record import Cell, Record, Table
 from inference.fitting.memory import keep_freed_memory
 from inference.judging.representation import embed
@@ -89,7 +89,6 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
         if "embed" in options.parts:
             tables.append(_embedding(sizes, _stopwatch(device, sizes.repeats, bar, alone=alone)))
     clock = "elapsed" if not alone else "the steps in processor" if options.workers else "processor"
-    quick = ("Tiny sizes (--quick): the times mean nothing.",) if options.quick else ()
     return Record(
         name="benchmark_pretrain",
         title="Pretraining, side by side",
@@ -97,9 +96,8 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
         configuration={**asdict(sizes), "workers": options.workers, "quick": options.quick},
         seeds=(options.seed,),
         tables=tuple(tables),
-        device=describe_device(device),
         versions=installed_versions((*PACKAGES, "lightly")),
-        notes=(*quick, f"Medians of measurements in turns, in {clock} time."),
+        notes=(f"Medians of measurements in turns, in {clock} time."),
     )
 
 
@@ -141,8 +139,5 @@ def _jobs(options: argparse.Namespace, sizes: Sizes, stopwatch: Stopwatch) -> li
         f"processes, networks in {'bfloat16' if half else 'float32'}. Images: "
         f"{options.images or 'written from two photographs'}."
     )
-    why = {name: {"why": Cell(text=reason)} for name, reason in stopwatch.left_out.items()}
-    return [
-        Table("SimSiam with ResNet-18", columns, jobs.cells(times, sizes.batch), note, "job"),
-        *([Table("Left out", ("why",), why)] if why else []),
-    ]
+    table = Table("SimSiam with ResNet-18", columns, jobs.cells(times, sizes.batch), note, "job")
+    return [table, *left_out_table(stopwatch.left_out)]

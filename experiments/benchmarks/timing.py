@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.utils.benchmark.utils.timer import timer as waiting_for_the_device
 
-from experiments.records.record import Cell
+from experiments.records.record import Cell, Table
 from inference.fitting.cuda_graphs import RecordingError
 
 Contestant = Callable[[], Any]
@@ -137,6 +137,12 @@ class Stopwatch:
 
 def _turn_of(contestant: Contestant) -> AbstractContextManager[object]:
     return contestant if isinstance(contestant, AbstractContextManager) else nullcontext()
+
+
+def left_out_table(reasons: Mapping[str, str]) -> list[Table]:
+    """Why contestants took no part, by name, as a table; no table where all did."""
+    rows = {name.replace(" | ", ", "): {"why": Cell(text=reason)} for name, reason in reasons.items()}
+    return [Table("Left out", ("why",), rows)] if rows else []
 
 
 @contextmanager
