@@ -11,17 +11,9 @@ from pathlib import Path
 import torch
 
 PACKAGES = (
-    "ssl-as-inference",
-    "torch",
-    "torchvision",
-    "pyro-ppl",
-    "sympy",
-    "lightning",
-    "timm",
-    "scikit-learn",
-    "numpy",
+    "ssl-as-inference", "torch", "torchvision", "pyro-ppl", "sympy", "lightning", "timm", "scikit-learn", "numpy",
     "pillow",
-)
+)  # fmt: skip
 """What the results of this project's trainings depend on."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -18,9 +19,8 @@ def generated(root: Path = ROOT, folder: Path = FOLDER) -> dict[Path, str]:
     for record in load_records(folder):
         comment = folder / f"{record.name}.md"
         text = comment.read_text(encoding="utf-8") if comment.exists() else ""
-        above = "../" * (TABLES.count("/") + 1)
-        where = f"{above}{folder.relative_to(root).as_posix()}/"
-        pages[root / TABLES / f"{record.name}.md"] = record.page(comment=text, folder=where)
+        where = os.path.relpath(folder, root / TABLES)
+        pages[root / TABLES / f"{record.name}.md"] = record.page(comment=text, folder=f"{where}/")
     return pages
 
 

@@ -13,7 +13,6 @@ run has measured.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -187,7 +186,9 @@ class Record:
 
     def save(self, folder: Path) -> Path:
         """Write `name.json`, replacing an older one in one piece."""
-        text = json.dumps(_without_nan(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        # JSON has no NaN: what was not measured is null.
+        content = json.loads(json.dumps(asdict(self)), parse_constant=lambda _: None)
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         return replace_text(folder / f"{self.name}.json", text)
 
     def page(self, *, comment: str = "", folder: str = "") -> str:
@@ -247,12 +248,3 @@ def _table(content: Mapping[str, Any]) -> Table:
         for name, cells in content["rows"].items()
     }
     return Table(**{**content, "columns": tuple(content["columns"]), "rows": rows})
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: what was not measured is null."""
-    if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
