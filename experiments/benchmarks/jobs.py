@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
+from itertools import cycle, repeat
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,6 @@ from models.simsiam import SimSiam
 
 OURS_LOADED, OURS_RESIDENT, LIGHTLY = "this project, loader", "this project, on the device", "lightly"
 BARE, EAGER = "the networks alone", "this project, on the device, eager"
-WARM_UP = 11
-"""Calls before a step is recorded on a GPU."""
-
 _RATE = 1e-3
 
 Batches = Iterator[list[Tensor]]
@@ -123,9 +120,7 @@ def measure_jobs(job: Job, stopwatch: Stopwatch) -> dict[str, Times]:
         return iter(ViewBatches(resident, order, recipe, start=0, stop=10**9, compile_views=job.on_gpu))
 
     def for_ever() -> Batches:
-        views = [view.contiguous(memory_format=torch.channels_last) for view in next(on_device())]
-        while True:
-            yield views
+        return repeat([view.contiguous(memory_format=torch.channels_last) for view in next(on_device())])
 
     def entrant(step: Callable[[], Callable[..., Tensor]], batches: Callable[[], Batches], workers: int = 0) -> Any:
         return lambda: _Contestant(step(), batches, workers)
@@ -186,7 +181,7 @@ def _bare_step(job: Job) -> Callable[..., Tensor]:
         return torch.stack([predictor(pair.model.encoder(view)).mean() for view in views]).mean()
 
     step = TrainingStep(total, Sgd(_RATE).optimizer([*pair.parameters()]), precision=job.precision)
-    return GraphedStep(step, warm_up=WARM_UP) if job.on_gpu else step
+    return GraphedStep(step) if job.on_gpu else step
 
 
 def _lightly_step(job: Job) -> TrainingStep:

@@ -15,7 +15,6 @@ import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from experiments.benchmarks import jobs, steps
 from experiments.benchmarks.timing import Stopwatch, left_out_table
 from experiments.records.environment import PACKAGES, installed_versions
 from experiments.records.record import Cell, Record, Table
+from inference.fitting.cuda_graphs import WARM_UP
 from inference.fitting.memory import keep_freed_memory
 from inference.judging.representation import embed
 from models.frozen_encoder import FrozenEncoderPair
@@ -76,18 +76,20 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     tables = []
     with tqdm(desc="rounds", unit="round") as bar:
+        elapsed = Stopwatch(device, sizes.repeats, bar.update)
+        stopwatch = replace(elapsed, clock=time.thread_time) if alone else elapsed
         if "step" in options.parts:
-            stopwatch = _stopwatch(device, sizes.repeats, bar, alone=alone)
             networks = steps.QUICK_NETWORKS if options.quick else steps.NETWORKS
             repeats = {steps.RESNET: sizes.repeats, steps.ALONE: sizes.small_repeats}
             rows = steps.measure_training_steps(networks, options.seed, stopwatch, repeats)
-            tables.append(Table("One training step", steps.COLUMNS, rows, _ON_STEPS, "step | network"))
+            columns = tuple(next(iter(rows.values())))
+            tables.append(Table("One training step", columns, rows, _ON_STEPS, "step | network"))
         if "jobs" in options.parts:
             tables += _jobs(
-                options, sizes, _stopwatch(device, sizes.job_repeats, bar, alone=alone and not options.workers)
+                options, sizes, replace(elapsed if options.workers else stopwatch, repeats=sizes.job_repeats)
             )
         if "embed" in options.parts:
-            tables.append(_embedding(sizes, _stopwatch(device, sizes.repeats, bar, alone=alone)))
+            tables.append(_embedding(sizes, stopwatch))
     clock = "elapsed" if not alone else "the steps in processor" if options.workers else "processor"
     return Record(
         name="benchmark_pretrain",
@@ -97,13 +99,8 @@ def compare(options: argparse.Namespace, device: torch.device) -> Record:
         seeds=(options.seed,),
         tables=tuple(tables),
         versions=installed_versions((*PACKAGES, "lightly")),
-        notes=(f"Medians of measurements in turns, in {clock} time."),
+        notes=(f"Medians of measurements in turns, in {clock} time.",),
     )
-
-
-def _stopwatch(device: torch.device, repeats: int, bar: Any, *, alone: bool) -> Stopwatch:
-    stopwatch = Stopwatch(device, repeats, bar.update)
-    return replace(stopwatch, clock=time.thread_time) if alone else stopwatch
 
 
 def _embedding(sizes: Sizes, stopwatch: Stopwatch) -> Table:
@@ -131,7 +128,7 @@ def _jobs(options: argparse.Namespace, sizes: Sizes, stopwatch: Stopwatch) -> li
         half = torch.bfloat16 if options.bfloat16 or device.type == "cuda" else None
         job = jobs.Job(folder, sizes.view, sizes.batch, sizes.dim, options.workers, device, options.seed, half)
         if job.on_gpu:  # a second a measurement, and the recording of a step before the first
-            stopwatch = replace(stopwatch, shortest=1.0, warm_up=jobs.WARM_UP + 2)
+            stopwatch = replace(stopwatch, shortest=1.0, warm_up=WARM_UP + 2)
         times = jobs.measure_jobs(job, stopwatch)
     columns = ("images/s", "step, ms (quartiles)", "× lightly", "× bare networks")
     note = (

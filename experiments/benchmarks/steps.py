@@ -31,11 +31,6 @@ METHODS: dict[str, Callable[[methods.Size, int], tuple[Training, Training]]] = {
 MOST_RATIO, MOST_DIFFERENCE, MOST_MEMORY = 1.03, 1e-3, 1.05
 """What a step through Pyro may cost: times the plain one's, seconds more, times the plain one's peak memory."""
 
-COLUMNS = (
-    "Pyro, ms (quartiles)", "plain, ms (quartiles)", "ratio", "more, ms", "fastest, ms more", "memory",
-    "cosine of gradients", "holds",
-)  # fmt: skip
-
 
 class _Averages(nn.Module):
     """Each channel's mean: a backbone that takes no time."""
@@ -69,17 +64,16 @@ def row(network: str, ours: Times, plain: Times, memory: float, alignment: float
     """
     ratio, more = ours.ratio_to(plain), ours.difference_to(plain)
     holds = ratio <= MOST_RATIO and memory <= MOST_MEMORY if network == RESNET else more <= MOST_DIFFERENCE
-    shown = (
-        ours.cell(quartiles=True),
-        plain.cell(quartiles=True),
-        Cell(ratio, form=".3f"),
-        Cell(1e3 * more, form="+.2f"),
-        Cell(1e3 * (min(ours.seconds) - min(plain.seconds)), form="+.2f"),
-        Cell(memory, form=".3f"),
-        Cell(alignment, form=".6f"),
-        Cell(text="yes" if holds else "**no**"),
-    )
-    return dict(zip(COLUMNS, shown, strict=True))
+    return {
+        "Pyro, ms (quartiles)": ours.cell(quartiles=True),
+        "plain, ms (quartiles)": plain.cell(quartiles=True),
+        "ratio": Cell(ratio, form=".3f"),
+        "more, ms": Cell(1e3 * more, form="+.2f"),
+        "fastest, ms more": Cell(1e3 * (min(ours.seconds) - min(plain.seconds)), form="+.2f"),
+        "memory": Cell(memory, form=".3f"),
+        "cosine of gradients": Cell(alignment, form=".6f"),
+        "holds": Cell(text="yes" if holds else "**no**"),
+    }
 
 
 def measure_training_steps(

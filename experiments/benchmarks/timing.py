@@ -11,7 +11,7 @@ import os
 import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,18 +148,14 @@ def left_out_table(reasons: Mapping[str, str]) -> list[Table]:
 @contextmanager
 def computing_on(threads: int | None, seed: int) -> Iterator[None]:
     """Measure from a seed, on so many threads of every library: PyTorch by its setting, others by their processors."""
-    before, allowed = torch.get_num_threads(), None
-    if threads is not None:
-        torch.set_num_threads(threads)
-        if hasattr(os, "sched_setaffinity"):  # Linux
-            allowed = os.sched_getaffinity(0)
-            os.sched_setaffinity(0, set(sorted(allowed)[:threads]))
-    try:
-        with warnings.catch_warnings(), torch.random.fork_rng():
-            warnings.simplefilter("ignore")  # what the peers' dependencies deprecate is no news here
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(before)
-        if allowed is not None:
-            os.sched_setaffinity(0, allowed)
+    with ExitStack() as afterwards, warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")  # what the peers' dependencies deprecate is no news here
+        torch.manual_seed(seed)
+        if threads is not None:
+            afterwards.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads)
+            if hasattr(os, "sched_setaffinity"):  # Linux
+                allowed = os.sched_getaffinity(0)
+                afterwards.callback(os.sched_setaffinity, 0, allowed)
+                os.sched_setaffinity(0, set(sorted(allowed)[:threads]))
+        yield

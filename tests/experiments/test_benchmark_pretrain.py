@@ -112,6 +112,7 @@ def test_the_command_prints_and_saves_and_says_that_lightly_is_missing(
     assert "| VI-SimSiam | no backbone |" in page
     assert f"| {jobs.OURS_LOADED} |" in page
     record = Record.load(tmp_path / "benchmark_pretrain.json")
+    assert [note.split()[0] for note in record.notes] == ["Tiny", "Medians"]
     assert [table.title for table in record.tables] == [
         "One training step", "SimSiam with ResNet-18", "Left out", "Embedding with an added κ",
     ]  # fmt: skip
