@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -59,24 +60,17 @@ def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Python's version and those of the packages, without those that are not installed."""
     found = {"python": platform.python_version()}
     for package in packages:
-        try:
+        with suppress(PackageNotFoundError):  # such as this project itself, run from a clone
             found[package] = version(package)
-        except PackageNotFoundError:  # such as this project itself, run from a clone
-            continue
     found["torch"] = str(torch.__version__)  # which tells the build as well
     return found
 
 
 def current_commit() -> str:
     """The commit that is checked out, marked where files differ from it; "unknown" outside a repository."""
-    root = Path(__file__).parents[2]
+    described = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=, with changes"]
+    command = ["git", "-C", str(Path(__file__).parents[2]), *described]
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return f"{commit}, with changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else commit
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603  # fixed words
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603  # fixed words
