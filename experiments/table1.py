@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.command_line.parser import positive_number, whole_number
+from experiments.command_line.parser import positive_number
 from experiments.studies.options import StudyParser
 
 
@@ -20,7 +20,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = StudyParser("table1", __doc__, "full")
     parser.add_argument("--data", nargs="+", metavar="SET", help="names or folders of sets; default: the scale's")
     parser.add_argument("--rates", nargs="+", type=positive_number, help="learning rates to choose among")
-    parser.add_argument("--tuning-epochs", type=whole_number(1), help="epochs of the trainings that choose the rates")
     parser.add_argument("--tune-on", metavar="SET", help="choose the rates on this set for all; default: on each")
     parser.add_argument(
         "--minutes",

@@ -65,7 +65,7 @@ def planned(options: argparse.Namespace, study: str = "table1", *, tuned: bool =
         raise ValueError(f"--data must name sets whose folders have different names, got {', '.join(sets)}")
     if tuned:
         tune_on = options.tune_on
-        epochs = options.tuning_epochs or min(scale.tuning_epochs, scale.base["training.epochs"])
+        epochs = min(scale.tuning_epochs, scale.base["training.epochs"])
         scale = replace(scale, rates=sorted(set(options.rates or scale.rates)), tuning_epochs=epochs)
     else:
         rates = options.rates or scale.fixed_rates

@@ -20,7 +20,7 @@ from experiments.records.record import Cell, Record, Table
 from experiments.studies.conducting import carry_through, planned, save
 from experiments.studies.engine import Result, Study
 from experiments.studies.options import ROWS
-from experiments.studies.plan import HELD_OUT, REFERENCE, Plan, Row, best_rate, run_name, set_label, tuning_name
+from experiments.studies.plan import HELD_OUT, REFERENCE, Plan, Row, best_rate, run_name, set_label, top1, tuning_name
 from experiments.studies.training import prepare, train_side_by_side, trainings
 
 TOP1 = "top-1"
@@ -86,11 +86,6 @@ class Outcome:
         rows = {row.label: self.cells(row, columns) for row in self.plan.rows}
         return Table(title, tuple(columns), rows, note, corner, digits)
 
-    def over_images(self, row: Row) -> Cell:
-        """The accuracy of a row's only seed, with the interval that the images alone leave."""
-        (found,) = self.results(row.key)
-        return Cell() if found is None else over_images(**found["measures"])
-
     def results(self, key: str) -> list[Result | None]:
         """A row's results, one a seed."""
         return [self.study.results.get(run_name(self.group, key, seed)) for seed in self.plan.seeds]
@@ -139,19 +134,19 @@ def table1(name: str, plan: Plan, study: Study, command: str, note: str = "") ->
     notes = [note, f"The chosen learning rate is at the edge of the grid for {', '.join(at_edge)}." if at_edge else ""]
     named = "{1}: {0}" if len(plan.sets) > 1 else "{0}, {1}"
     main: dict[str, dict[str, Cell]] = {row.label: {} for row in plan.rows}
-    more, panels = [], {}
+    panels: dict[str, dict[str, Cell]] = {set_label(group): {} for group in plan.sets}
+    more = []
     for group in plan.sets:
         outcome, label = Outcome(plan, study, group), set_label(group)
-        of_set = outcome.table("", {TOP1: _TOP1, DIFFERENCE: (_TOP1, REFERENCE)}, "").rows
-        if len(plan.seeds) == 1:
-            for one in plan.rows:
-                if not of_set[one.label][TOP1].text:
-                    of_set[one.label][TOP1] = outcome.over_images(one)
-        panels[label] = {row: cells[TOP1] for row, cells in of_set.items()}
-        if len(plan.seeds) == 2:  # whose interval is wider than the axis: the figure shows the seeds
-            panels[label] = {row: replace(cell, low=None, high=None) for row, cell in panels[label].items()}
-        for row, cells in of_set.items():
-            main[row] |= {named.format(column, label): cell for column, cell in cells.items()}
+        for row in plan.rows:
+            cells = outcome.cells(row, {TOP1: _TOP1, DIFFERENCE: (_TOP1, REFERENCE)})
+            first = outcome.results(row.key)[0]
+            if len(plan.seeds) == 1 and first is not None:
+                cells[TOP1] = over_images(first)
+            main[row.label] |= {named.format(column, label): cell for column, cell in cells.items()}
+            # The interval of two seeds is wider than the axis: the figure shows the seeds.
+            shown = replace(cells[TOP1], low=None, high=None) if len(plan.seeds) == 2 else cells[TOP1]
+            panels[label][row.label] = shown
         more.append(outcome.table(f"More on {label}", _MORE, _about_probe(plan, study), digits=2))
     columns = tuple(named.format(column, label) for label in panels for column in (TOP1, DIFFERENCE))
     over = " In brackets Wilson's 95 % interval over the images." if len(plan.seeds) == 1 else ""
@@ -265,15 +260,15 @@ def interval(found: Sequence[float | None]) -> Cell:
     return replace(cell, each=tuple(found))
 
 
-def over_images(linear: Mapping[str, Any], held_out: Mapping[str, Any], **_: Any) -> Cell:
+def over_images(result: Result) -> Cell:
     """Accuracy in percent with Wilson's 95 % interval: of one network on other images, not of other seeds.
 
     Example:
-        >>> cell = over_images({"top1": 0.5}, {"images": 100})
+        >>> cell = over_images({"measures": {"linear": {"top1": 0.5}, "held_out": {"images": 100}}})
         >>> f"{cell.value:.0f} ({cell.low:.1f} to {cell.high:.1f})"
         '50 (40.4 to 59.6)'
     """
-    accuracy, images = linear["top1"], held_out["images"]
+    accuracy, images = top1(result), result["measures"]["held_out"]["images"]
     ends = binomtest(round(accuracy * images), images).proportion_ci(method="wilson")
     return Cell(100 * accuracy, 100 * ends.low, 100 * ends.high, (100 * accuracy,))
 

@@ -153,7 +153,6 @@ def test_workers_of_a_cluster_take_the_gpus_that_they_have(tmp_path: Path, monke
         "name": None,
         "data": None,
         "tune_on": None,
-        "tuning_epochs": None,
     }
     given |= {"rates": None, "rows": ["simsiam"], "seeds": 1, "out": tmp_path, "device": "gpu", "root": "data"}
     options = argparse.Namespace(**given, jobs=None, download=False, scheduler=None)
@@ -175,7 +174,6 @@ def test_a_processor_without_bfloat16_computes_in_float32(tmp_path: Path, monkey
         name=None,
         data=None,
         tune_on=None,
-        tuning_epochs=None,
         rates=None,
         device="cpu",
         jobs=None,
