@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -75,10 +75,10 @@ class GraphedLearner(StepwiseLearner):
         assert self._set_learning_rate is not None  # noqa: S101  # the fit has started
         self._set_learning_rate(self.schedule(self.step))
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Take the step, keep a record of it, and count."""
         assert self._replayed is not None  # noqa: S101  # the fit has started
-        packed = self._replayed(*self.views_of(batch))
+        packed = self._replayed(*batch)
         assert self._example is not None  # noqa: S101  # the first call is no replay
         record = self._example.like(self.step, packed)
         self._records.append(record)

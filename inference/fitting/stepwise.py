@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import atexit
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
+import lightning
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from inference.fitting.finiteness import StepRecord, StepValues, read_records
-from inference.fitting.kl_objective import KLObjective
+from inference.fitting.kl_objective import KLObjective, ObjectiveTerms, full_precision
+from inference.fitting.pyro_settings import settings_for_training
 from inference.fitting.row_rate import LastRowRate
 from inference.fitting.targets import TargetRule
-from inference.fitting.training import OverViews, SelfSupervisedLearner, Unit
+from inference.fitting.term_weights import unit_pull
 from ssl_as_inference.graphical_model import MultiViewPair
 
+Unit = Literal["image", "dimension"]
+OverViews = Literal["sum", "mean"]
 
-class StepwiseLearner(SelfSupervisedLearner):
-    r"""A `SelfSupervisedLearner` that counts its steps, records each of them, and can start at any step.
 
-    A batch is the sequence of its views. The learning rate is a function of the step, so there is no scheduler with a
-    state. Loss and norm of the gradient stay on the device until `read_steps` reads them, so no step waits for the
-    device. On a GPU the optimiser is torch's fused SGD.
+class StepwiseLearner(lightning.LightningModule):
+    r"""Fit a pair with Lightning by momentum SGD: counts its steps, records each, and can start at any of them.
+
+    What is minimised is the objective's mean over images. A batch is the sequence of its views. The learning rate is a
+    function of the step, so there is no scheduler with a state. Loss and norm of the gradient stay on the device until
+    `read_steps` reads them, so no step waits for the device. On a GPU the optimiser is torch's fused SGD.
 
     Data parallel training averages the processes' gradients, each of a mean over its own images. With as many images
     in each process this is the gradient of the mean over the global batch: the learning rate belongs to the global
@@ -36,8 +42,12 @@ class StepwiseLearner(SelfSupervisedLearner):
         momentum: Of SGD.
         weight_decay: Of SGD.
         gradient_clip: Largest norm of the gradient, which is scaled down to it; `None` for no clipping.
-        nats_per: As for `SelfSupervisedLearner`.
-        over_views: As for `SelfSupervisedLearner`.
+        nats_per: Unit of the loss, nats for an `"image"` or for a `"dimension"` of the sphere (d − 1 of them). A
+            concentration that fits the data grows with d, and the gradient with it (C23); the loss per dimension
+            makes one learning rate serve every d. `"image"` leaves the objective as it is. The weights `unit_pull` need
+            it, because their loss is not in nats and does not grow with d.
+        over_views: The `"sum"` over the views' experts, as in Algorithm 1, or their `"mean"`: with SimSiam at κ = 1 and
+            two views, SimSiam's published loss up to a constant.
         row_rate: Rows of the pair's parameters that learn at a rate of their own; `None` for one rate. The norm of the
             gradient, and its clipping, do not see the factor, as they would not see a rate.
         predictor_rate: Learning rate of the predictor's parameters, the same in every step; `None` for the schedule's.
@@ -47,7 +57,8 @@ class StepwiseLearner(SelfSupervisedLearner):
         step: Number of steps taken: also the number, counted from 0, of the next one.
 
     Raises:
-        ValueError: If a setting is out of its range, or `target` does not suit `pair`.
+        ValueError: If a setting is out of its range, `nats_per` does not suit the objective's weights, or `target` does
+            not suit `pair`.
     """
 
     def __init__(
@@ -65,28 +76,48 @@ class StepwiseLearner(SelfSupervisedLearner):
         row_rate: LastRowRate | None = None,
         predictor_rate: float | None = None,
     ) -> None:
-        super().__init__(
-            pair,
-            objective,
-            target,
-            learning_rate=schedule(0),
-            momentum=momentum,
-            weight_decay=weight_decay,
-            nats_per=nats_per,
-            over_views=over_views,
-        )
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        if not 0 <= weight_decay < float("inf"):
+            raise ValueError(f"weight_decay must be finite and >= 0, got {weight_decay}")
         if gradient_clip is not None and not 0 < gradient_clip < float("inf"):
             raise ValueError(f"gradient_clip must be positive and finite or None, got {gradient_clip}")
         if predictor_rate is not None and not 0 < predictor_rate < float("inf"):
             raise ValueError(f"predictor_rate must be positive and finite or None, got {predictor_rate}")
+        if nats_per not in get_args(Unit):
+            raise ValueError(f'nats_per must be "image" or "dimension", got {nats_per!r}')
+        if nats_per == "dimension" and objective.weight is unit_pull:
+            raise ValueError(
+                'nats_per must be "image" with the weights unit_pull, whose loss is not in nats, got "dimension"'
+            )
+        if over_views not in get_args(OverViews):
+            raise ValueError(f'over_views must be "sum" or "mean", got {over_views!r}')
+        self.pair = pair
+        self.target = target
         self.schedule = schedule
+        self.momentum = momentum
+        self.weight_decay = weight_decay
         self.predictor_rate = predictor_rate
         self.gradient_clip = gradient_clip
+        self.unit = pair.dim - 1 if nats_per == "dimension" else 1
+        self.over_views = over_views
         self.row_rate = row_rate
+        self._objective = objective
+        self.elbo = objective(pair.model, target.guide(pair))
         self.step = 0
         self._records: list[StepRecord] = []
         self._optimizer_state: dict[int, dict[str, Any]] | None = None
         self._made_optimizer: Optimizer | None = None
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002  # the same for every stage
+        """Let each of several processes leave their group before it ends.
+
+        Gloo's threads may else let go of a tensor after Python has ended, and the process aborts (explained in pull
+        request 179291 of PyTorch). Lightning does this itself for NCCL, and for no other group.
+        """
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            atexit.register(_leave_group)
 
     def resume(self, step: int, optimizer_state: dict[int, dict[str, Any]]) -> None:
         """Go on after `step` steps with the state that the optimiser had then; call it before the fit.
@@ -106,9 +137,21 @@ class StepwiseLearner(SelfSupervisedLearner):
         records, self._records = self._records, []
         return read_records(records)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """The loss of a batch: mean over images, in nats per `nats_per`."""
+        return self.loss_and_terms(views)[0]
+
+    def loss_and_terms(self, views: Sequence[Tensor]) -> tuple[Tensor, ObjectiveTerms]:
+        """The loss of a batch, and what it is made of."""
+        with settings_for_training():
+            terms = self._objective.evaluate(self.elbo.model, self.elbo.guide, views)
+        with full_precision(views[0]):
+            nats = terms.loss() / len(views[0])
+        return nats / (self.unit * (len(views) if self.over_views == "mean" else 1)), terms
+
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Evaluate the objective and keep a record."""
-        loss, terms = self.loss_and_terms(self.views_of(batch))
+        loss, terms = self.loss_and_terms(batch)
         self._records.append(StepRecord.of(self.step, loss, terms))
         return loss
 
@@ -138,12 +181,10 @@ class StepwiseLearner(SelfSupervisedLearner):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, let the target rule follow, and count."""
         super().optimizer_step(*args, **kwargs)
+        self.target.update(self.pair, self.step)
         self.step += 1
 
-    def _number(self) -> int:
-        return self.step
-
-    def configure_optimizers(self) -> Optimizer:  # type: ignore[override]
+    def configure_optimizers(self) -> Optimizer:
         """Momentum SGD over the trainable parameters; a predictor with a rate of its own is the second group."""
         trainable = [parameter for parameter in self.pair.parameters() if parameter.requires_grad]
         groups: list[dict[str, Any]] = [{"params": trainable}]
@@ -177,3 +218,8 @@ class StepwiseLearner(SelfSupervisedLearner):
     def _optimizer(self) -> Optimizer:
         assert self._made_optimizer is not None  # noqa: S101  # the training has started
         return self._made_optimizer
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -597,7 +597,7 @@ MUTANTS = (
         '["lr"] = self.schedule(self.step)',
         '["lr"] = self.schedule(self.step + 1)',
         "",
-        _STEPWISE + "it_takes_the_steps_of_the_learner_that_it_extends",
+        _STEPWISE + "the_weights_are_those_of_a_loop_written_by_hand",
     ),
     Mutant(
         _FITTING + "stepwise.py",
@@ -622,8 +622,8 @@ MUTANTS = (
     ),
     Mutant(
         _FITTING + "stepwise.py",
-        "return self.step\n",
-        "return self.step + 1\n",
+        "self.target.update(self.pair, self.step)",
+        "self.target.update(self.pair, self.step + 1)",
         "",
         _STEPWISE + "a_rising_momentum_is_that_of_the_step",
     ),

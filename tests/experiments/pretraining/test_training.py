@@ -41,7 +41,6 @@ from inference.fitting.kl_objective import KLObjective
 from inference.fitting.schedule import CosineSchedule
 from inference.fitting.stepwise import StepwiseLearner
 from inference.fitting.targets import StopGradientCopy
-from inference.fitting.training import SelfSupervisedLearner
 from ssl_as_inference.graphical_model import MultiViewPair
 
 Make = Callable[..., PretrainConfig]
@@ -112,7 +111,7 @@ def test_the_loss_of_simsiam_is_shown_as_the_cosine_that_it_consists_of(
         p = [pair.model.predictor.network(each) for each in z]  # type: ignore[operator]
         expected = (cosine_similarity(p[0], z[1]) + cosine_similarity(p[1], z[0])).mean() / 2
         units: Any = {"nats_per": nats_per, "over_views": over_views}
-        learner = SelfSupervisedLearner(pair, KLObjective(), StopGradientCopy(), learning_rate=0.1, **units)
+        learner = StepwiseLearner(pair, KLObjective(), StopGradientCopy(), schedule=lambda _: 0.1, **units)
         loss = float(learner(views))
     name, cosine = readable_loss(config, loss)
     assert name == "cosine"

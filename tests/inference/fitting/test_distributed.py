@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from inference.fitting.kl_objective import KLObjective
+from inference.fitting.schedule import CosineSchedule
+from inference.fitting.stepwise import StepwiseLearner
 from inference.fitting.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
-from inference.fitting.training import SelfSupervisedLearner
 from models.byol import BYOL
 from models.networks import small_convolutional_backbone
 from models.vi_simsiam import VISimSiam
@@ -29,7 +30,7 @@ def _fit(method: str, folder: Path) -> None:
     backbone = small_convolutional_backbone(1, 4)
     pair = VISimSiam(backbone, 16, dim=8) if method == "VI-SimSiam" else BYOL(backbone, 16, dim=8, hidden=16)
     target: TargetRule = StopGradientCopy() if method == "VI-SimSiam" else ExponentialMovingAverage(0.9)
-    learner = SelfSupervisedLearner(pair, KLObjective(), target, torch.Tensor.clone, learning_rate=0.05)
+    learner = StepwiseLearner(pair, KLObjective(), target, schedule=CosineSchedule(0.05, IMAGES // BATCH // 2))
     images = torch.rand(IMAGES, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     trainer = lightning.Trainer(
         max_epochs=1,
@@ -44,7 +45,7 @@ def _fit(method: str, folder: Path) -> None:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice about workers and process starts
-        trainer.fit(learner, DataLoader(TensorDataset(images), batch_size=BATCH, drop_last=True))
+        trainer.fit(learner, DataLoader(TensorDataset(images, images), batch_size=BATCH, drop_last=True))
 
 
 class _WriteWeights(lightning.Callback):

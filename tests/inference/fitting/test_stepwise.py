@@ -5,24 +5,26 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning
+import pyro
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from inference.fitting.finiteness import NotFiniteError
 from inference.fitting.kl_objective import KLObjective
 from inference.fitting.schedule import CosineSchedule
 from inference.fitting.stepwise import StepwiseLearner
 from inference.fitting.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
-from inference.fitting.training import SelfSupervisedLearner
 from models.byol import BYOL
-from models.networks import PowerSphericalHead
+from models.networks import PowerSphericalHead, small_convolutional_backbone
+from models.simsiam import SimSiam
 from models.vi_simsiam import VISimSiam, relative_concentration
 from ssl_as_inference import sphere
 from ssl_as_inference.distributions import power_spherical_log_density
@@ -145,15 +147,33 @@ def test_a_fit_that_is_taken_up_at_any_step_ends_with_the_same_bits(method: Any,
         assert torch.equal(entry["momentum_buffer"], second.optimizer_state()[number]["momentum_buffer"])
 
 
-def test_it_takes_the_steps_of_the_learner_that_it_extends() -> None:
-    ours, theirs = (
-        make(batch_normalized()),
-        SelfSupervisedLearner(batch_normalized(), KLObjective(), StopGradientCopy(), learning_rate=0.1),
-    )
-    fit(ours)
-    fit(theirs)  # type: ignore[arg-type]  # any learner fits
-    for name, tensor in theirs.pair.state_dict().items():
-        torch.testing.assert_close(ours.pair.state_dict()[name], tensor, rtol=1e-10, atol=1e-12)
+@pytest.mark.parametrize("method", [SimSiam, VISimSiam])
+def test_the_weights_are_those_of_a_loop_written_by_hand(method: Any) -> None:
+    learner = make(batch_normalized(method), weight_decay=1e-3, nats_per="dimension")
+    fit(learner)
+
+    pair = batch_normalized(method)
+    module = KLObjective()(pair.model, pair.guide)
+    velocity = [torch.zeros_like(parameter) for parameter in pair.parameters()]
+    for step, views in enumerate(Views()):
+        rate = 0.1 * (1 + math.cos(math.pi * step / STEPS)) / 2
+        gradients = torch.autograd.grad(module(views) / BATCH / (DIM - 1), list(pair.parameters()))
+        with torch.no_grad():
+            for index, (parameter, gradient) in enumerate(zip(pair.parameters(), gradients, strict=True)):
+                velocity[index] = 0.9 * velocity[index] + gradient + 1e-3 * parameter
+                parameter.sub_(rate * velocity[index])
+    for name, tensor in pair.state_dict().items():
+        torch.testing.assert_close(learner.pair.state_dict()[name], tensor, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [SimSiam, VISimSiam, BYOL])
+def test_the_loss_falls(method: Any) -> None:
+    target = ExponentialMovingAverage(0.9) if method is BYOL else StopGradientCopy()
+    learner = make(batch_normalized(method), target, nats_per="dimension", schedule=lambda _: 0.1)
+    views: Any = list(Views(0, 3)) * 12
+    fit(learner, DataLoader(views, batch_size=None))
+    losses = [values.loss for values in learner.read_steps()]
+    assert sum(losses[-3:]) < sum(losses[:3])
 
 
 def test_each_step_leaves_its_loss_and_the_norm_of_its_gradient() -> None:
@@ -177,7 +197,10 @@ def test_each_step_leaves_its_loss_and_the_norm_of_its_gradient() -> None:
 def test_the_unit_divides_the_loss(nats_per: Any, over_views: Any, divisor: int) -> None:
     views = next(iter(Views()))
     loss = make(without_batch_normalization(), nats_per=nats_per, over_views=over_views)(views)
-    torch.testing.assert_close(loss * divisor, make(without_batch_normalization())(views), rtol=1e-14, atol=0)
+    pair = without_batch_normalization()
+    torch.testing.assert_close(loss * divisor, make(pair)(views), rtol=1e-14, atol=0)
+    objective = KLObjective().loss(pair.model, pair.guide, views)
+    assert math.isclose(loss.item() * divisor, objective / BATCH, rel_tol=1e-13)
 
 
 def test_clipping_shortens_the_gradient_and_nothing_else() -> None:
@@ -265,6 +288,61 @@ def test_a_rising_momentum_is_that_of_the_step() -> None:
     assert seen == list(range(STEPS))
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_moving_average_follows_each_step_of_the_optimizer_and_no_other(accumulate: int) -> None:
+    class Watch(lightning.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:  # noqa: ARG002
+            online.append(next(pl_module.pair.model.encoder.parameters()).detach().clone())
+            followed.append(next(pl_module.pair.guide.network.parameters()).detach().clone())
+
+    online: list[Tensor] = []
+    followed: list[Tensor] = []
+    learner = make(batch_normalized(BYOL), ExponentialMovingAverage(0.5))
+    start = expected = next(learner.pair.guide.network.parameters()).detach().clone()
+    fit(learner, callbacks=[Watch()], accumulate_grad_batches=accumulate)
+    for number, (own, target) in enumerate(zip(online, followed, strict=True), start=1):
+        if number % accumulate == 0:
+            expected = 0.5 * expected + 0.5 * own
+        torch.testing.assert_close(target, expected, rtol=0, atol=1e-14)
+    assert not torch.equal(expected, start)
+
+
+@pytest.mark.parametrize("method", [VISimSiam, BYOL])
+def test_the_optimizer_has_each_trainable_parameter_once_and_no_target(method: Any) -> None:
+    learner = make(batch_normalized(method), ExponentialMovingAverage() if method is BYOL else None)
+    groups = learner.configure_optimizers().param_groups
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in learner.pair.model.parameters())
+
+
+def test_pyros_global_settings_stay_as_they_were() -> None:
+    before = pyro.settings.get()
+    make(batch_normalized())(next(iter(Views())))
+    assert pyro.settings.get() == before
+    assert not pyro.get_param_store()
+
+
+@pytest.mark.parametrize("method", [VISimSiam, BYOL])
+def test_a_learner_can_be_saved_and_restored(method: Any) -> None:
+    def made() -> StepwiseLearner:
+        return make(batch_normalized(method), ExponentialMovingAverage() if method is BYOL else None)
+
+    learner, restored = made(), made()
+    fit(learner)
+    restored.load_state_dict(learner.state_dict())
+    for name, parameter in learner.pair.named_parameters():
+        assert torch.equal(parameter, restored.pair.get_parameter(name))
+
+
+def test_images_train_in_mixed_precision() -> None:
+    torch.manual_seed(0)
+    learner = make(SimSiam(small_convolutional_backbone(width=4), 16, dim=8))
+    views: Any = [[torch.rand(8, 1, 16, 16) for _ in range(2)] for _ in range(2)]
+    fit(learner, DataLoader(views, batch_size=None), precision="bf16-mixed")
+    assert all(record.loss.dtype == torch.float32 for record in learner._records)
+    assert len(learner.read_steps()) == 2  # all finite
+
+
 @pytest.mark.gpu
 def test_a_step_on_a_gpu_never_waits_for_it(never_waiting: Callable[[], AbstractContextManager[None]]) -> None:
     learner = make(batch_normalized().float(), gradient_clip=1.0).cuda()
@@ -285,6 +363,11 @@ def test_a_step_on_a_gpu_never_waits_for_it(never_waiting: Callable[[], Abstract
     [
         ({"gradient_clip": 0.0}, "gradient_clip must be positive and finite or None, got 0.0"),
         ({"predictor_rate": -0.1}, "predictor_rate must be positive and finite or None, got -0.1"),
+        ({"momentum": -0.1}, r"momentum must be in \[0, 1\), got -0.1"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
+        ({"weight_decay": -1e-4}, "weight_decay must be finite and >= 0, got -0.0001"),
+        ({"weight_decay": math.nan}, "weight_decay must be finite and >= 0, got nan"),
+        ({"nats_per": "pixel"}, 'nats_per must be "image" or "dimension", got \'pixel\''),
         ({"over_views": "product"}, 'over_views must be "sum" or "mean", got \'product\''),
     ],
 )
@@ -293,6 +376,6 @@ def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None
         make(without_batch_normalization(), **options)
 
 
-def test_batches_of_views_need_no_augmentation() -> None:
-    views: Sequence[Tensor] = next(iter(Views()))
-    assert make(without_batch_normalization()).views_of(views) is views
+def test_a_target_rule_that_does_not_suit_the_pair_is_refused() -> None:
+    with pytest.raises(ValueError, match="ExponentialMovingAverage needs a guide with a network of its own"):
+        make(batch_normalized(), ExponentialMovingAverage())

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from inference.fitting.kl_objective import KLObjective
+from inference.fitting.stepwise import StepwiseLearner
 from inference.fitting.targets import StopGradientCopy
 from inference.fitting.term_weights import TermWeight, tempered_concentration, unit_pull
-from inference.fitting.training import SelfSupervisedLearner
 from models.power_spherical_simsiam import PowerSphericalSimSiam
 from models.simsiam import SimSiam
 from models.vi_simsiam import VISimSiam, relative_concentration
@@ -247,6 +247,6 @@ def _loss_with(weight: TermWeight) -> Tensor:
     return loss
 
 
-def _learner(weight: TermWeight | None, nats_per: Any) -> SelfSupervisedLearner:
+def _learner(weight: TermWeight | None, nats_per: Any) -> StepwiseLearner:
     objective = KLObjective(weight=weight)
-    return SelfSupervisedLearner(make(), objective, StopGradientCopy(), learning_rate=0.1, nats_per=nats_per)
+    return StepwiseLearner(make(), objective, StopGradientCopy(), schedule=lambda _: 0.1, nats_per=nats_per)
