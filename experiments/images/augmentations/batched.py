@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.images.augmentations.colour import drop_colours, jitter
-from experiments.images.augmentations.defects import add_defects, lose_detail
+from experiments.images.augmentations.defects import add_defects
 from experiments.images.augmentations.parameters import ViewParameters
 from experiments.images.augmentations.recipe import ViewRecipe
-from experiments.images.augmentations.taps import blur_taps, convolve, most_taps, resample, resampling_taps
+from experiments.images.augmentations.taps import blur_taps, convolve, resample, resampling_taps
 from experiments.images.device_images import converted, stored_pixels
 
 
@@ -31,8 +31,6 @@ class BatchedViews:
 
     Args:
         recipe: Size of the views and their normalisation; what is random comes with the parameters.
-        as_matrices: Whether crop and blur are products with matrices or sums over a few pixels (see `taps`); by default
-            products everywhere but on the CPU.
 
     Example:
         >>> from experiments.images.augmentations.parameters import draw_parameters
@@ -44,9 +42,8 @@ class BatchedViews:
         torch.Size([2, 3, 32, 32])
     """
 
-    def __init__(self, recipe: ViewRecipe, *, as_matrices: bool | None = None) -> None:
+    def __init__(self, recipe: ViewRecipe) -> None:
         self.recipe = recipe
-        self.as_matrices = as_matrices
 
     def __call__(self, images: Tensor, sizes: Tensor, parameters: ViewParameters) -> Tensor:
         """One view of each image.
@@ -66,36 +63,26 @@ class BatchedViews:
         check_canvas(images, sizes, self.recipe)
         if parameters.box.shape != (len(images), 4):
             raise ValueError(f"parameters must be those of {len(images)} images, got a box of {parameters.box.shape}")
-        as_matrices = multiply_on(images.device) if self.as_matrices is None else self.as_matrices
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            crops = self._crop(images, sizes, parameters, as_matrices=as_matrices)
+            crops = self._crop(images, sizes, parameters)
             channels = jitter(crops.unbind(1), parameters.factors, parameters.order, parameters.jitter)
             channels = drop_colours(channels, parameters.grey)
             size, kernel_size = self.recipe.size, self.recipe.blur_kernel_size
             taps = blur_taps(parameters.sigma, parameters.blur, kernel_size, size)
-            channels = convolve(channels, taps, as_matrices=as_matrices)
-            if self.recipe.has_defects:
-                assert parameters.defects is not None  # noqa: S101  # they are drawn for the same recipe
-                if self.recipe.loses_detail:
-                    channels = lose_detail(channels, parameters.defects)
-                channels = add_defects(channels, parameters.defects)
+            channels = convolve(channels, taps)
+            if parameters.defects is not None:
+                channels = add_defects(channels, parameters.defects, loses_detail=self.recipe.loses_detail)
             return joined(channels, self.recipe)
 
-    def _crop(self, images: Tensor, sizes: Tensor, parameters: ViewParameters, *, as_matrices: bool) -> Tensor:
+    def _crop(self, images: Tensor, sizes: Tensor, parameters: ViewParameters) -> Tensor:
         """Crop, resize and flip; flipping first is flipping last, because nothing in between knows left from right."""
         size = self.recipe.size
         top, left, height, width = parameters.box.unbind(1)
         down = torch.arange(size, device=images.device)[None]
         across = torch.where(parameters.flip[:, None], size - 1 - down, down)
-        taps = [most_taps(inputs, size) for inputs in images.shape[2:]]
-        vertical = resampling_taps(top, height, height / size, down, sizes[:, 0], taps[0])
-        horizontal = resampling_taps(left, width, width / size, across, sizes[:, 1], taps[1])
-        return resample(images, vertical, horizontal, as_matrices=as_matrices)
-
-
-def multiply_on(device: torch.device) -> bool:
-    """Whether filters are applied as matrix products on a device, unless said otherwise."""
-    return device.type != "cpu"
+        vertical = resampling_taps(top, height, height / size, down, sizes[:, 0], images.size(2))
+        horizontal = resampling_taps(left, width, width / size, across, sizes[:, 1], images.size(3))
+        return resample(images, vertical, horizontal)
 
 
 def joined(channels: Sequence[Tensor], recipe: ViewRecipe) -> Tensor:
@@ -129,7 +116,7 @@ def shorter_side(size: int) -> int:
     return round(size * 256 / 224)
 
 
-def center_view(images: Tensor, sizes: Tensor, recipe: ViewRecipe, *, as_matrices: bool | None = None) -> Tensor:
+def center_view(images: Tensor, sizes: Tensor, recipe: ViewRecipe) -> Tensor:
     """Resize the shorter side with antialiasing, cut out the middle, and normalise, a batch at once.
 
     Only the pixels of the view are computed: torchvision's Resize followed by CenterCrop, of which this is the result,
@@ -139,7 +126,6 @@ def center_view(images: Tensor, sizes: Tensor, recipe: ViewRecipe, *, as_matrice
         images: uint8, shape `(images, channels, height, width)`, as `BatchedViews` takes them.
         sizes: Height and width of each image, shape `(images, 2)`.
         recipe: Size of the view and normalisation.
-        as_matrices: As in `BatchedViews`.
 
     Returns:
         Float32, shape `(images, channels, size, size)`.
@@ -154,7 +140,6 @@ def center_view(images: Tensor, sizes: Tensor, recipe: ViewRecipe, *, as_matrice
         (torch.Size([1, 3, 32, 32]), 1.0)
     """
     check_canvas(images, sizes, recipe)
-    as_matrices = multiply_on(images.device) if as_matrices is None else as_matrices
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         resized = sizes * shorter_side(recipe.size) // sizes.amin(1, keepdim=True)
         first = ((resized - recipe.size) / 2).round()
@@ -167,12 +152,11 @@ def center_view(images: Tensor, sizes: Tensor, recipe: ViewRecipe, *, as_matrice
                 sizes[:, axis] / resized[:, axis],
                 position[:, axis],
                 sizes[:, axis],
-                most_taps(images.size(2 + axis), recipe.size),
+                images.size(2 + axis),
             )
             for axis in (0, 1)
         )
-        channels = resample(images, vertical, horizontal, as_matrices=as_matrices).unbind(1)
-        return joined(channels, recipe)
+        return joined(resample(images, vertical, horizontal).unbind(1), recipe)
 
 
 def sample_center_view(image: Image.Image, recipe: ViewRecipe) -> Tensor:

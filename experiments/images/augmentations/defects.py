@@ -114,16 +114,19 @@ def lose_detail(channels: Sequence[Tensor], defects: Defects) -> Sequence[Tensor
     return [torch.where(where, new, old) for new, old in zip(coarse, channels, strict=True)]
 
 
-def add_defects(channels: Sequence[Tensor], defects: Defects) -> Sequence[Tensor]:
-    """Add noise where there is some, clip to [0, 1], and cover what is covered with grey.
+def add_defects(channels: Sequence[Tensor], defects: Defects, *, loses_detail: bool) -> Sequence[Tensor]:
+    """Lose detail where it is lost, add noise where there is some, clip to [0, 1], and cover what is covered with grey.
 
     Args:
         channels: Values in [0, 1], of shape `(images, size, size)` each.
         defects: Of each image.
+        loses_detail: Whether any may lose detail; otherwise that is not computed.
 
     Returns:
         The same shapes. An image without defects keeps its bits.
     """
+    if loses_detail:
+        channels = lose_detail(channels, defects)
     size = channels[0].size(-1)
     covered = _inside(defects.cover, size) & defects.occlusion[:, None, None]
     result = []

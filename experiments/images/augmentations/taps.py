@@ -1,8 +1,8 @@
 """Linear filters whose weights differ from image to image: resampling from an interval, and Gaussian blur.
 
 Along one axis, every output pixel is a weighted sum of a few input pixels, its taps. Two functions apply them, with
-equal results: `sum_taps` as sums over the taps, which is three times as fast on a processor, and `multiply_taps` as one
-batched product with the matrix of all weights, most of them 0, which suits a GPU.
+equal results: on a processor `sum_taps` as sums over the taps, which is three times as fast there, and elsewhere
+`multiply_taps` as one batched product with the matrix of all weights, most of them 0, which suits a GPU.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Taps(NamedTuple):
     weight: Tensor
 
 
-def most_taps(inputs: int, outputs: int) -> int:
-    """Taps that resampling of up to `inputs` pixels to at least `outputs` needs."""
-    return math.ceil(2 * max(inputs / outputs, 1))
+def multiplies(device: torch.device) -> bool:
+    """Whether taps are applied as matrix products on a device, or as sums."""
+    return device.type != "cpu"
 
 
-def resampling_taps(start: Tensor, length: Tensor, scale: Tensor, position: Tensor, limit: Tensor, taps: int) -> Taps:
+def resampling_taps(start: Tensor, length: Tensor, scale: Tensor, position: Tensor, limit: Tensor, inputs: int) -> Taps:
     """Antialiased linear interpolation of an interval of a line.
 
     The output pixel at position p of the resampled interval has its centre at c = (p + 1/2) · scale. Input pixel j of
@@ -46,8 +46,9 @@ def resampling_taps(start: Tensor, length: Tensor, scale: Tensor, position: Tens
         scale: Input pixels for one output pixel, shape `(images,)`.
         position: Wanted pixels of the resampled interval, from 0 on, shape `(images or 1, outputs)`.
         limit: Number of input pixels that belong to the image, shape `(images,)`; none beyond is read.
-        taps: Number of taps; `most_taps` is enough.
+        inputs: Number of input pixels of the line, at least every `limit`; it decides the number of taps.
     """
+    taps = math.ceil(2 * max(inputs / position.size(-1), 1))
     start, length, limit = (value[:, None, None] for value in (start, length, limit))
     scale = scale.float()[:, None]
     support = scale.clamp_min(1)
@@ -79,14 +80,13 @@ def blur_taps(sigma: Tensor, where: Tensor, kernel_size: int, size: int) -> Taps
     return Taps(pixel.expand(len(sigma), -1, -1), weight[:, None].expand(-1, size, -1))
 
 
-def resample(images: Tensor, vertical: Taps, horizontal: Taps, *, as_matrices: bool) -> Tensor:
+def resample(images: Tensor, vertical: Taps, horizontal: Taps) -> Tensor:
     """Apply taps along both axes of images of whole numbers.
 
     Args:
         images: uint8, shape `(images, channels, height, width)`.
         vertical: Taps of the lines of `height` pixels.
         horizontal: Taps of the lines of `width` pixels.
-        as_matrices: Whether to multiply with matrices, or to sum.
 
     Returns:
         Values in [0, 1], shape `(images, channels, rows, columns)`, in memory as suits `convolve`.
@@ -94,21 +94,20 @@ def resample(images: Tensor, vertical: Taps, horizontal: Taps, *, as_matrices: b
     vertical = Taps(vertical.source, vertical.weight / 255)
     # Rows first, then channels: each row of all channels is one piece of memory, and so is each row of the result.
     lines = images.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    if as_matrices:
+    if multiplies(images.device):
         return multiply_taps_from_right(multiply_taps(lines, vertical), horizontal).transpose(1, 2)
     columns = sum_taps(lines, vertical).transpose(1, 3).contiguous()
     return sum_taps(columns, horizontal).permute(0, 2, 3, 1)
 
 
-def convolve(channels: Sequence[Tensor], taps: Taps, *, as_matrices: bool) -> Sequence[Tensor]:
+def convolve(channels: Sequence[Tensor], taps: Taps) -> Sequence[Tensor]:
     """Apply the same taps along both axes of square images.
 
     Args:
         channels: Of shape `(images, size, size)` each.
         taps: Taps of the lines of `size` pixels.
-        as_matrices: Whether to multiply with matrices, or to sum.
     """
-    if as_matrices:
+    if multiplies(taps.weight.device):
         lines = torch.stack(tuple(channels), dim=2)
         return multiply_taps_from_right(multiply_taps(lines, taps), taps).unbind(2)
     return [

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 from torchvision.transforms import v2
 
+from experiments.images.augmentations import taps
 from experiments.images.augmentations.parameters import ViewParameters
 from experiments.images.augmentations.recipe import ViewRecipe
 
@@ -53,6 +54,18 @@ def make_canvas() -> Callable[..., Canvas]:
         return Canvas(images, torch.tensor(SIZES), pictures)
 
     return make
+
+
+@pytest.fixture(params=[False, True], ids=["sums", "matrices"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filters as a processor and as a GPU applies them."""
+    monkeypatch.setattr(taps, "multiplies", lambda _: request.param)
+
+
+@pytest.fixture
+def matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filters as a GPU applies them."""
+    monkeypatch.setattr(taps, "multiplies", lambda _: True)
 
 
 @pytest.fixture(scope="session")

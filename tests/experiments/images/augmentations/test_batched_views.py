@@ -18,8 +18,6 @@ from experiments.images.augmentations.recipe import ViewRecipe
 
 TOLERANCE = 1e-5  # of values in [0, 1], before the division by the standard deviation
 
-BOTH_WAYS = pytest.mark.parametrize("as_matrices", [False, True], ids=["sums", "matrices"])
-
 
 def recipe_of(size: int, channels: int = 3) -> ViewRecipe:
     return ViewRecipe(size=size) if channels == 3 else ViewRecipe(size=size, mean=(0.5,), std=(0.25,))
@@ -29,18 +27,17 @@ def drawn(recipe: ViewRecipe, sizes: Tensor, seed: int = 0) -> ViewParameters:
     return draw_parameters(recipe, sizes, torch.Generator().manual_seed(seed))
 
 
-@BOTH_WAYS
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [1, 8, 32, 64, 128])
 def test_every_view_is_torchvisions_chain_on_the_image_without_padding(
     size: int,
     channels: int,
-    as_matrices: bool,
     make_canvas: Callable[..., Any],
     torchvision_view: Callable[..., Tensor],
 ) -> None:
     canvas, recipe = make_canvas(channels, padding=255), recipe_of(size, channels)
-    make = BatchedViews(recipe, as_matrices=as_matrices)
+    make = BatchedViews(recipe)
     for seed in range(8 if size <= 64 else 3):
         parameters = drawn(recipe, canvas.sizes, seed)
         views = make(canvas.images, canvas.sizes, parameters)
@@ -51,11 +48,11 @@ def test_every_view_is_torchvisions_chain_on_the_image_without_padding(
             assert error.max() <= TOLERANCE
 
 
-@BOTH_WAYS
-def test_the_padding_is_never_read(as_matrices: bool, make_canvas: Callable[..., Any]) -> None:
+@pytest.mark.usefixtures("both_ways")
+def test_the_padding_is_never_read(make_canvas: Callable[..., Any]) -> None:
     recipe = recipe_of(32)
     black, white = make_canvas(padding=0), make_canvas(padding=255)
-    make = BatchedViews(recipe, as_matrices=as_matrices)
+    make = BatchedViews(recipe)
     parameters = drawn(recipe, black.sizes)
     assert torch.equal(make(black.images, black.sizes, parameters), make(white.images, white.sizes, parameters))
 
@@ -71,9 +68,10 @@ def test_a_view_does_not_depend_on_the_others_in_its_batch(make_canvas: Callable
         torch.testing.assert_close(together[one], alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.usefixtures("matrices")
 def test_autocast_changes_nothing(make_canvas: Callable[..., Any]) -> None:
     canvas, recipe = make_canvas(), recipe_of(32)
-    make, parameters = BatchedViews(recipe, as_matrices=True), drawn(recipe, canvas.sizes)
+    make, parameters = BatchedViews(recipe), drawn(recipe, canvas.sizes)
     plain = make(canvas.images, canvas.sizes, parameters)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = make(canvas.images, canvas.sizes, parameters)
@@ -91,14 +89,15 @@ def test_the_images_stay_as_they_are(make_canvas: Callable[..., Any]) -> None:
 DEFECTS: dict[str, Any] = dict.fromkeys(("noise_probability", "occlusion_probability", "downscale_probability"), 0.5)
 
 
+@pytest.mark.usefixtures("matrices")
 def test_drawing_parameters_and_making_views_need_nothing_from_the_device(
     make_canvas: Callable[..., Any], waiting: Callable[[], AbstractContextManager[list[str]]]
 ) -> None:
     canvas, recipe = make_canvas(), ViewRecipe(size=32, **DEFECTS)
-    make, generator = BatchedViews(recipe, as_matrices=True), torch.Generator().manual_seed(0)
+    make, generator = BatchedViews(recipe), torch.Generator().manual_seed(0)
     with waiting() as seen:
         make(canvas.images, canvas.sizes, draw_parameters(recipe, canvas.sizes, generator))
-        center_view(canvas.images, canvas.sizes, recipe, as_matrices=True)
+        center_view(canvas.images, canvas.sizes, recipe)
     assert seen == []
 
 

@@ -32,11 +32,11 @@ def test_the_shorter_side_is_to_the_view_as_256_to_224() -> None:
     assert [shorter_side(size) for size in (224, 128, 64, 32, 7)] == [256, 146, 73, 37, 8]
 
 
-@pytest.mark.parametrize("as_matrices", [False, True], ids=["sums", "matrices"])
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("size", [1, 7, 32, 64, 128, 224])
-def test_a_batch_of_center_views_is_torchvisions(size: int, as_matrices: bool, make_canvas: Callable[..., Any]) -> None:
+def test_a_batch_of_center_views_is_torchvisions(size: int, make_canvas: Callable[..., Any]) -> None:
     canvas, recipe = make_canvas(padding=255), ViewRecipe(size=size)
-    views = center_view(canvas.images, canvas.sizes, recipe, as_matrices=as_matrices)
+    views = center_view(canvas.images, canvas.sizes, recipe)
     for index, view in enumerate(views):
         middle = functional.center_crop(resized(canvas.alone(index), shorter_side(size)), [size])
         expected = functional.normalize(middle, list(recipe.mean), list(recipe.std))

@@ -13,8 +13,6 @@ from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.parameters import draw_parameters, parameters_from_draws
 from experiments.images.augmentations.recipe import ViewRecipe
 
-BOTH_WAYS = pytest.mark.parametrize("as_matrices", [False, True], ids=["sums", "matrices"])
-
 
 @pytest.fixture
 def compiler() -> Iterator[None]:
@@ -26,14 +24,13 @@ def compiler() -> Iterator[None]:
 DEFECTS = {"noise_probability": 0.5, "occlusion_probability": 0.5, "downscale_probability": 0.5}
 
 
-@BOTH_WAYS
 @pytest.mark.parametrize("defects", [{}, DEFECTS], ids=["published", "with defects"])
-@pytest.mark.usefixtures("compiler")
+@pytest.mark.usefixtures("compiler", "both_ways")
 def test_one_compiled_program_without_breaks_serves_all_parameters(
-    as_matrices: bool, defects: dict[str, float], make_canvas: Callable[..., Any]
+    defects: dict[str, float], make_canvas: Callable[..., Any]
 ) -> None:
     canvas, recipe = make_canvas(), ViewRecipe(size=16, **defects)  # type: ignore[arg-type]
-    make = BatchedViews(recipe, as_matrices=as_matrices)
+    make = BatchedViews(recipe)
 
     def draw_and_make(images: Tensor, sizes: Tensor, draws: Tensor) -> Tensor:
         return make(images, sizes, parameters_from_draws(recipe, sizes, draws))
@@ -49,10 +46,10 @@ def test_one_compiled_program_without_breaks_serves_all_parameters(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiler")
+@pytest.mark.usefixtures("compiler", "matrices")
 def test_what_inductor_makes_of_it_gives_the_same_views(make_canvas: Callable[..., Any]) -> None:
     canvas, recipe = make_canvas(), ViewRecipe(size=16, **DEFECTS)  # type: ignore[arg-type]
-    make = BatchedViews(recipe, as_matrices=True)
+    make = BatchedViews(recipe)
     compiled = torch.compile(make.__call__, fullgraph=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for seed in range(3):

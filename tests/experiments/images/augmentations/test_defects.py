@@ -198,7 +198,7 @@ def test_a_defective_view_is_the_view_without_defects_plus_noise_under_a_cover(
     kinds = set()
     for seed in range(12):
         parameters = draw_parameters(defective, canvas.sizes, seeded(seed))
-        clean = BatchedViews(plain)(canvas.images, canvas.sizes, parameters)
+        clean = BatchedViews(plain)(canvas.images, canvas.sizes, parameters._replace(defects=None))
         views = BatchedViews(defective)(canvas.images, canvas.sizes, parameters)
         assert parameters.defects is not None
         for index in range(len(canvas.images)):

@@ -16,7 +16,6 @@ from experiments.images.augmentations.taps import (
     Taps,
     blur_taps,
     convolve,
-    most_taps,
     multiply_taps,
     multiply_taps_from_right,
     resample,
@@ -26,8 +25,6 @@ from experiments.images.augmentations.taps import (
 
 functional: Any = v2.functional
 TOLERANCE = 1e-5
-
-BOTH_WAYS = pytest.mark.parametrize("as_matrices", [False, True], ids=["sums", "matrices"])
 
 
 @pytest.fixture
@@ -44,11 +41,11 @@ def photographs(make_canvas: Callable[..., Any]) -> Tensor:
     return images
 
 
-@BOTH_WAYS
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("size", [1, 7, 32, 64, 224])
 @pytest.mark.parametrize("flip", [False, True])
 def test_crop_resize_and_flip_are_torchvisions_with_antialiasing(
-    size: int, flip: bool, as_matrices: bool, make_canvas: Callable[..., Any]
+    size: int, flip: bool, make_canvas: Callable[..., Any]
 ) -> None:
     canvas = make_canvas(padding=255)
     height, width = canvas.sizes.unbind(1)
@@ -59,11 +56,11 @@ def test_crop_resize_and_flip_are_torchvisions_with_antialiasing(
     taps = [
         resampling_taps(
             box[:, axis], box[:, 2 + axis], box[:, 2 + axis] / size, position, canvas.sizes[:, axis],
-            most_taps(canvas.images.size(2 + axis), size),
+            canvas.images.size(2 + axis),
         )
         for axis, position in enumerate((down, across))
     ]  # fmt: skip
-    views = resample(canvas.images, *taps, as_matrices=as_matrices)
+    views = resample(canvas.images, *taps)
     for index, view in enumerate(views):
         expected = functional.resized_crop(canvas.alone(index), *box[index].tolist(), [size, size], antialias=True)
         expected = functional.horizontal_flip(expected) if flip else expected
@@ -72,7 +69,7 @@ def test_crop_resize_and_flip_are_torchvisions_with_antialiasing(
 
 def test_resampling_weights_are_positive_or_zero_and_add_to_one_within_the_interval() -> None:
     start, length = torch.tensor([0, 3, 10, 39]), torch.tensor([40, 1, 17, 1])
-    taps = resampling_taps(start, length, length / 6, torch.arange(6)[None], torch.full((4,), 40), most_taps(40, 6))
+    taps = resampling_taps(start, length, length / 6, torch.arange(6)[None], torch.full((4,), 40), 40)
     assert (taps.weight >= 0).all()
     torch.testing.assert_close(taps.weight.sum(2), torch.ones(4, 6))
     inside = (taps.source >= start[:, None, None]) & (taps.source < (start + length)[:, None, None])
@@ -80,14 +77,12 @@ def test_resampling_weights_are_positive_or_zero_and_add_to_one_within_the_inter
     assert ((taps.source >= 0) & (taps.source < 40)).all()
 
 
-@BOTH_WAYS
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("kernel_size", [1, 3, 17, 95])
-def test_blur_is_torchvisions_with_a_standard_deviation_for_each_image(
-    kernel_size: int, as_matrices: bool, photographs: Tensor
-) -> None:
+def test_blur_is_torchvisions_with_a_standard_deviation_for_each_image(kernel_size: int, photographs: Tensor) -> None:
     sigma, where = torch.tensor([0.1, 0.7, 2.0, 1.3]), torch.tensor([True, True, True, False])
     taps = blur_taps(sigma, where, kernel_size, photographs.size(2))
-    blurred = torch.stack(tuple(convolve(photographs.unbind(1), taps, as_matrices=as_matrices)), dim=1)
+    blurred = torch.stack(tuple(convolve(photographs.unbind(1), taps)), dim=1)
     for index in range(3):
         expected = functional.gaussian_blur(photographs[index], [kernel_size] * 2, [sigma[index].item()] * 2)
         torch.testing.assert_close(blurred[index], expected, atol=TOLERANCE, rtol=0)
