@@ -44,7 +44,6 @@ def add_noise(images: Tensor, standard_deviation: float | Tensor, generator: tor
         >>> [round(value, 2) for value in noisy.flatten().tolist()]
         [0.65, 0.47, 0.28, 0.56]
     """
-    _check_images(images)
     severity = _severity("standard_deviation", standard_deviation, images)
     noise = torch.randn(images.shape, generator=generator, device=generator.device).to(images)
     return (images + severity.to(images)[:, None, None, None] * noise).clamp(0, 1)
@@ -74,9 +73,8 @@ def occlude(images: Tensor, fraction: float | Tensor, generator: torch.Generator
         >>> (covered > 0).sum().item()  # 2 × 2 of the 16 pixels
         4
     """
-    _check_images(images)
     severity = _severity("fraction", fraction, images, at_most=1)
-    position = torch.rand(2, len(images), generator=generator, device=generator.device).to(images.device)
+    position = _positions(images, generator)
     rows = _interval(position[0], severity.sqrt(), images.size(-2))
     columns = _interval(position[1], severity.sqrt(), images.size(-1))
     covered = rows[:, None, :, None] & columns[:, None, None, :]
@@ -104,10 +102,9 @@ def blur(images: Tensor, standard_deviation: float | Tensor) -> Tensor:
         >>> [round(value, 3) for value in blur(point, 0.5)[0, 0, 1].tolist()]
         [0.107, 0.787, 0.107]
     """
-    _check_images(images)
     severity = _severity("standard_deviation", standard_deviation, images)
-    rows, columns = (_gaussian_matrix(severity, size).to(images.dtype) for size in images.shape[-2:])
-    return _apply_along_both(rows, columns, images).clamp(0, 1)
+    rows, columns = (_gaussian_matrix(severity, size) for size in images.shape[-2:])
+    return _apply_along_both(rows, columns, images)
 
 
 def crop(images: Tensor, removed: float | Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -134,15 +131,11 @@ def crop(images: Tensor, removed: float | Tensor, generator: torch.Generator | N
         >>> [round(value, 3) for value in crop(row, 0.5)[0, 0, 0].tolist()]
         [0.2, 0.35, 0.65, 0.8]
     """
-    _check_images(images)
     severity = _severity("removed", removed, images, at_most=1)
-    if generator is None:
-        position = torch.full((2, len(images)), 0.5, device=images.device)
-    else:
-        position = torch.rand(2, len(images), generator=generator, device=generator.device).to(images.device)
-    rows = _enlarging_matrix(position[0], 1 - severity, images.size(-2)).to(images.dtype)
-    columns = _enlarging_matrix(position[1], 1 - severity, images.size(-1)).to(images.dtype)
-    return _apply_along_both(rows, columns, images).clamp(0, 1)
+    position = _positions(images, generator)
+    rows = _enlarging_matrix(position[0], 1 - severity, images.size(-2))
+    columns = _enlarging_matrix(position[1], 1 - severity, images.size(-1))
+    return _apply_along_both(rows, columns, images)
 
 
 def downscale(images: Tensor, factor: float | Tensor) -> Tensor:
@@ -166,7 +159,6 @@ def downscale(images: Tensor, factor: float | Tensor) -> Tensor:
         >>> [round(value, 3) for value in downscale(stripes, 4)[0, 0, 0].tolist()]
         [0.5, 0.5, 0.5, 0.5]
     """
-    _check_images(images)
     severity = _severity("factor", factor, images, at_least=1)
     size = images.shape[-2:]
     result = images.clone()
@@ -205,8 +197,16 @@ def _enlarging_matrix(position: Tensor, relative_length: Tensor, size: int) -> T
 
 
 def _apply_along_both(rows: Tensor, columns: Tensor, images: Tensor) -> Tensor:
-    """Multiply each image from both sides, `(images, size, size)` each."""
-    return rows[:, None] @ images @ columns[:, None].transpose(-1, -2)
+    """Multiply each image from both sides, `(images, size, size)` each; rounding does not leave [0, 1]."""
+    rows, columns = rows.to(images.dtype)[:, None], columns.to(images.dtype)[:, None]
+    return (rows @ images @ columns.transpose(-1, -2)).clamp(0, 1)
+
+
+def _positions(images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Where something lies in each image, in [0, 1] along each axis, shape `(2, images)`; without chance the middle."""
+    if generator is None:
+        return torch.full((2, len(images)), 0.5, device=images.device)
+    return torch.rand(2, len(images), generator=generator, device=generator.device).to(images.device)
 
 
 def _interval(position: Tensor, relative_length: Tensor, size: int) -> Tensor:
@@ -226,6 +226,12 @@ def _placed(position: Tensor, relative_length: Tensor, size: int, *, at_least: i
 def _severity(
     name: str, severity: float | Tensor, images: Tensor, *, at_least: float = 0, at_most: float = math.inf
 ) -> Tensor:
+    """The severity of each image, shape `(images,)`; both are checked."""
+    if images.dim() != 4 or not images.is_floating_point():
+        expected = "floating-point numbers of shape (images, channels, height, width)"
+        raise ValueError(f"images must be {expected}, got {images.dtype} of shape {tuple(images.shape)}")
+    if images.numel() and not ((images >= 0) & (images <= 1)).all():
+        raise ValueError(f"images must have values in [0, 1], got {images.min().item()} … {images.max().item()}")
     value = torch.as_tensor(severity, dtype=torch.float32, device=images.device)
     if value.shape not in {torch.Size([]), images.shape[:1]}:
         raise ValueError(f"{name} must be a number or of shape {tuple(images.shape[:1])}, got {tuple(value.shape)}")
@@ -234,14 +240,6 @@ def _severity(
     if (value > at_most).any():
         raise ValueError(f"{name} must lie in [{at_least}, {at_most}], got {value.max().item()}")
     return value.expand(len(images))
-
-
-def _check_images(images: Tensor) -> None:
-    if images.dim() != 4 or not images.is_floating_point():
-        expected = "floating-point numbers of shape (images, channels, height, width)"
-        raise ValueError(f"images must be {expected}, got {images.dtype} of shape {tuple(images.shape)}")
-    if images.numel() and not ((images >= 0) & (images <= 1)).all():
-        raise ValueError(f"images must have values in [0, 1], got {images.min().item()} … {images.max().item()}")
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,6 @@ def test_images_are_16_by_16_with_values_from_0_to_1(split: Split) -> None:
     assert split[0].images.max() > 0.99
 
 
-def test_another_fraction_can_be_held_out() -> None:
-    train, test = load(0.5)
-    assert abs(len(train) - len(test)) <= 1
-
-
 def test_views_keep_shape_and_range(split: Split) -> None:
     images = split[0].images[:200]
     view = DigitViews(generator())(images)
@@ -122,8 +117,6 @@ def test_defects_occur_as_often_as_asked(defects: float) -> None:
         (lambda: DigitViews(generator(), max_occlusion=2), r"max_occlusion must be in \[0, 1\], got 2"),
         (lambda: DigitViews(generator(), max_noise=-1), "max_noise must be finite and >= 0, got -1"),
         (lambda: DigitViews(generator(), max_noise=float("nan")), "max_noise must be finite and >= 0, got nan"),
-        (lambda: load(0.0), "held_out must lie strictly between 0 and 1, got 0.0"),
-        (lambda: load(1.0), "held_out must lie strictly between 0 and 1, got 1.0"),
     ],
 )
 def test_bad_arguments_are_refused(call: Callable[[], Any], message: str) -> None:
