@@ -65,8 +65,6 @@ def find_images(folder: Path, split: Split, *, name: str | None = None, **option
         >>> len(images), images.labels.tolist(), images.class_names
         (2, [-1, -1], ())
     """
-    if split not in {"train", "val", "all"}:
-        raise ValueError(f"split must be 'train', 'val' or 'all', got {split!r}")
     if not folder.is_dir():
         raise ImageSetError(f"{folder}: expected a folder of images, got {'a file' if folder.exists() else 'nothing'}")
     left_out: Counter[str] = Counter()
