@@ -25,7 +25,6 @@ class TrainingStep:
         optimizer: Over the trainable parameters.
         then: Called after the optimiser's step, such as a target rule's update.
         precision: Half precision of the networks under autocast; `None` for the parameters' own.
-        gradient_clip: Largest norm of the gradient; `None` for no clipping.
     """
 
     def __init__(
@@ -35,15 +34,11 @@ class TrainingStep:
         *,
         then: Callable[[], object] = lambda: None,
         precision: torch.dtype | None = None,
-        gradient_clip: float | None = None,
     ) -> None:
-        if gradient_clip is not None and not 0 < gradient_clip < float("inf"):
-            raise ValueError(f"gradient_clip must be positive and finite or None, got {gradient_clip}")
         self.loss = loss
         self.optimizer = optimizer
         self.then = then
         self.precision = precision
-        self.gradient_clip = gradient_clip
 
     def __call__(self, *views: Tensor) -> Tensor:
         """Take the step; returns the loss before it, without its graph."""
@@ -52,9 +47,6 @@ class TrainingStep:
         with torch.autocast(views[0].device.type, self.precision, enabled=self.precision is not None):
             loss = self.loss(views)
         loss.backward()
-        if self.gradient_clip is not None:
-            held = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-            torch.nn.utils.clip_grad_norm_(held, self.gradient_clip)
         self.optimizer.step()
         self.then()
         return loss.detach()

@@ -46,7 +46,7 @@ def _step(pair: MultiViewPair, precision: torch.dtype | None = None) -> tuple[Tr
     held = [parameter for parameter in pair.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(held, lr=0.05, momentum=0.9, weight_decay=1e-4, fused=True)
     set_learning_rate = learning_rate_on_device(optimizer)
-    step = TrainingStep(loss, optimizer, then=lambda: rule.update(pair), precision=precision, gradient_clip=1.0)
+    step = TrainingStep(loss, optimizer, then=lambda: rule.update(pair), precision=precision)
     return step, set_learning_rate
 
 
@@ -181,17 +181,6 @@ def test_other_inputs_are_refused() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="warm_up must be at least 1, got 0"):
         GraphedStep(torch.sum, warm_up=0)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
-    with pytest.raises(ValueError, match=r"gradient_clip must be positive and finite or None, got -1\.0"):
-        TrainingStep(lambda views: views[0].sum(), optimizer, gradient_clip=-1.0)
-
-
-def test_the_gradient_is_clipped_before_the_optimiser_steps() -> None:
-    weights = nn.Parameter(torch.zeros(2))
-    optimizer = torch.optim.SGD([weights], lr=1.0)
-    step = TrainingStep(lambda views: (weights * views[0]).sum(), optimizer, gradient_clip=1.0)
-    step(torch.tensor([30.0, 40.0]))
-    torch.testing.assert_close(weights.detach(), torch.tensor([-0.6, -0.8]))
 
 
 def test_half_precision_reaches_the_loss_and_the_optimiser_not() -> None:
