@@ -22,14 +22,15 @@ class Cache:
 
     Args:
         name: What to call the set in messages.
-        folder: Where the set's own folder lies, which is made when it is first written; `None` to keep nothing.
+        folder: Where the set's own folder lies, which is made when it is first written; `None` to keep nothing. A ~
+            stands for the home folder.
         kind: What is kept, the beginning of the own folder's name.
         depends_on: All that the parts depend on.
     """
 
-    def __init__(self, name: str, folder: Path | None, kind: str, *depends_on: object) -> None:
+    def __init__(self, name: str, folder: str | Path | None, kind: str, *depends_on: object) -> None:
         key = hashlib.sha256(repr((FORMAT, *depends_on)).encode()).hexdigest()
-        self.folder = None if folder is None else folder.expanduser() / f"{kind}-{key[:24]}"
+        self.folder = None if folder is None else Path(folder).expanduser() / f"{kind}-{key[:24]}"
         self._name = name
 
     def read(self, part: int) -> dict[str, Any] | None:

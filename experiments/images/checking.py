@@ -20,7 +20,7 @@ _LISTED = 20
 
 
 def check_images(
-    images: ImageSet, *, skip_broken: bool = False, cache_folder: Path | None = None, threads: int | None = None
+    images: ImageSet, *, skip_broken: bool = False, cache_folder: str | Path | None = None, threads: int | None = None
 ) -> ImageSet:
     """Decode every image, and raise one error that lists those that cannot be read, or leave them out.
 

@@ -71,7 +71,7 @@ class DeviceImages:
         device: torch.device | str = "cpu",
         *,
         storage_size: int | None = None,
-        cache_folder: Path | None = None,
+        cache_folder: str | Path | None = None,
         threads: int | None = None,
     ) -> DeviceImages:
         """Decode a set in threads and put it on a device.
@@ -114,7 +114,7 @@ class DeviceImages:
         canvas = torch.empty(shape, dtype=torch.uint8, device=device)
 
         chunk = max(1, _CHUNK_BYTES // math.prod(shape[1:]))
-        key = (images.source.fingerprint(), storage_size, chunk, shape, sizes) if cache_folder else ()
+        key = (images.source.fingerprint(), storage_size, chunk, shape, sizes) if cache_folder is not None else ()
         cache = Cache(images.name, cache_folder, "canvas", *key)
         parts = dict(zip(range(0, len(images), chunk), canvas.split(chunk), strict=True))
         for start in [*parts]:

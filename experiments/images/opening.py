@@ -29,7 +29,7 @@ def open_images(
     max_pixels: int = MAX_PIXELS,
     download: bool = False,
     skip_broken: bool = False,
-    cache_folder: Path | None = None,
+    cache_folder: str | Path | None = None,
     threads: int | None = None,
 ) -> ImageSet:
     """Open a part of a set of images, after every image of it was decoded once.

@@ -109,7 +109,7 @@ class TrainingImages:
         train.require(f"a training with training.batch_size {least}", images=least)
         source: DeviceImages | StreamedImages
         if config.data.path == "resident":
-            source = to_device(train, config, device)
+            source = resident(train, config.data, storage_size(config), device)
         else:
             source = StreamedImages(train, device, storage_size(config), config.data.workers)
         return cls(config, train, source, *(_watched(config, train, source) if watch else (None, None)))
@@ -149,7 +149,7 @@ def open_part(data: DataConfig, split: Literal["train", "val"]) -> ImageSet:
         max_pixels=data.max_pixels,
         download=data.download,
         skip_broken=data.skip_broken,
-        cache_folder=_cache(data),
+        cache_folder=data.cache,
     )
     if images.channels != data.channels:
         raise ImageSetError(
@@ -180,18 +180,9 @@ def storage_size(config: PretrainConfig) -> int:
     return config.data.storage_size or round(config.views.size * 5 / 4)
 
 
-def to_device(images: ImageSet, config: PretrainConfig, device: torch.device) -> DeviceImages:
-    """Decode a set for the views of a configuration."""
-    return resident(images, config.data, storage_size(config), device)
-
-
 def resident(images: ImageSet, data: DataConfig, size: int, device: torch.device) -> DeviceImages:
     """Decode a set, no shorter side longer than `size`."""
-    return DeviceImages.load(images, device, storage_size=size, cache_folder=_cache(data))
-
-
-def _cache(data: DataConfig) -> Path | None:
-    return None if data.cache is None else Path(data.cache).expanduser()
+    return DeviceImages.load(images, device, storage_size=size, cache_folder=data.cache)
 
 
 def _watched(
@@ -209,7 +200,8 @@ def _watched(
     def watch(images: ImageSet, indices: Tensor) -> WatchedImages:
         if images is train and isinstance(source, DeviceImages):
             return WatchedImages(source, indices, recipe)
-        return WatchedImages(to_device(images.select(indices), config, place), torch.arange(len(indices)), recipe)
+        alone = resident(images.select(indices), config.data, storage_size(config), place)
+        return WatchedImages(alone, torch.arange(len(indices)), recipe)
 
     order, chosen = (derived_generator(_FIXED, _WATCHED, stream) for stream in (0, 1))
     voters = torch.randperm(len(train), generator=order)

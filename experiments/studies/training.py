@@ -22,7 +22,7 @@ from experiments.images.device_images import DeviceImages
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import DataConfig, PretrainConfig
 from experiments.pretraining.export import CHECKPOINTS, load_pretrained
-from experiments.pretraining.images import WatchedImages, open_part, resident, storage_size, to_device
+from experiments.pretraining.images import WatchedImages, open_part, resident, storage_size
 from experiments.pretraining.side_by_side import PretrainingsSideBySide
 from experiments.pretraining.training import pretrain
 from experiments.studies.engine import Result, Study, keep, kept
@@ -185,7 +185,7 @@ def prepare(runs: Iterable[Training]) -> None:
         train.require(f"a training with training.batch_size {config.training.batch_size}", classes=2)
         held_out.require("linear evaluation", images=2, classes=1)
         for images in (train, held_out):
-            to_device(images, config, torch.device("cpu"))
+            resident(images, config.data, storage_size(config), torch.device("cpu"))
         print(f"{config.data.name}: {len(train):,} images to train on, {len(held_out):,} to judge by", flush=True)
 
 
