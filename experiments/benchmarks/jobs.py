@@ -26,9 +26,9 @@ from experiments.images.opening import open_images
 from experiments.records.record import Cell
 from experiments.special_cases.recovery import Sgd
 from inference.fitting.cuda_graphs import GraphedStep, TrainingStep, compile_networks
-from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.kl_objective import KLObjective
 from inference.fitting.side_by_side import SideBySide
+from inference.fitting.stepwise import StepwiseLearner
 from inference.fitting.targets import StopGradientCopy
 from models.networks import resnet18_backbone
 from models.simsiam import SimSiam
@@ -159,10 +159,9 @@ def _pair(job: Job, *, fast: bool) -> SimSiam:
 
 def _our_step(job: Job, *, fast: bool) -> Callable[..., Tensor]:
     """A training's own step, which keeps loss and norm of the gradient; a fast one is compiled and recorded too."""
-    learner = GraphedLearner(
-        _pair(job, fast=fast), KLObjective(), StopGradientCopy(), schedule=lambda _: _RATE, over_views="mean"
-    )
-    training = SideBySide([learner], precision=job.precision, record=fast)
+    pair, target = _pair(job, fast=fast), StopGradientCopy()
+    learner = StepwiseLearner(pair, KLObjective(), target, schedule=lambda _: _RATE, over_views="mean", record=fast)
+    training = SideBySide([learner], precision=job.precision)
 
     def step(*views: Tensor) -> Tensor:
         (loss,) = training.step([views])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,8 +24,6 @@ from models.power_spherical_simsiam import PowerSphericalSimSiam
 from models.simsiam import SimSiam
 from models.vi_simsiam import VISimSiam, relative_concentration
 from ssl_as_inference.graphical_model import MultiViewPair
-
-Learner = TypeVar("Learner", bound=StepwiseLearner)
 
 _BYOL_HIDDEN = 4096
 
@@ -104,19 +102,19 @@ def build_schedule(config: PretrainConfig, steps: int, steps_per_epoch: int) -> 
 
 
 def build_learner(
-    kind: type[Learner], config: PretrainConfig, pair: MultiViewPair, steps: int, steps_per_epoch: int
-) -> Learner:
+    config: PretrainConfig, pair: MultiViewPair, steps: int, steps_per_epoch: int, *, record: bool
+) -> StepwiseLearner:
     """What takes a run's steps, with the networks in the memory format, and compiled, as the engine wants it.
 
     Args:
-        kind: Of the learner.
         config: Of the run.
         pair: What `build_pair(config)` made.
         steps: Of the whole run.
         steps_per_epoch: Of these.
+        record: Whether a GPU records the step.
     """
     training = config.training
-    learner = kind(
+    learner = StepwiseLearner(
         pair,
         build_objective(config),
         build_target_rule(config, steps),
@@ -128,6 +126,7 @@ def build_learner(
         nats_per=config.objective.nats_per,
         over_views=config.objective.over_views,
         row_rate=build_row_rate(config, pair),
+        record=record,
     )
     if config.engine.channels_last:
         pair.to(memory_format=torch.channels_last)

@@ -137,7 +137,7 @@ class PretrainingLoop(lightning.Callback):
         self._opened.close()
 
     def on_train_end(self, *_: Any) -> None:
-        """Close everything."""
+        """Close everything: handlers of signals have to be put back before Lightning puts back those before its own."""
         self._opened.close()
 
     def _read_together(self, trainer: lightning.Trainer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -25,8 +25,8 @@ from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import export_run, prepare_device
 from inference.fitting.cuda_graphs import WARM_UP, GraphedStep
 from inference.fitting.finiteness import NotFiniteError
-from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.side_by_side import SideBySide
+from inference.fitting.stepwise import StepwiseLearner
 
 FEATURES = "features.npz"
 """In a run's folder: features of the held-out images in float16, κ, labels and the images' numbers."""
@@ -42,7 +42,7 @@ class _Run:
     """One of the trainings; `failure` says why it takes no more steps."""
 
     config: PretrainConfig
-    learner: GraphedLearner
+    learner: StepwiseLearner
     initial: dict[str, Tensor]
     failure: str | None = None
     table: MetricsTable = field(init=False)
@@ -57,29 +57,25 @@ class _Run:
         return self.config.seed, self.config.views
 
 
-@dataclass
 class _Views:
     """The views of a step for the runs that share them: drawn once, on a GPU by a recorded program."""
 
-    batches: ViewBatches
-    record: bool
-    _replayed: GraphedStep = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._replayed = GraphedStep(lambda *inputs: torch.cat([view.flatten() for view in self._made(*inputs)]))
+    def __init__(self, batches: ViewBatches, *, record: bool) -> None:
+        self.batches = batches
+        self.made: Callable[..., Tensor] = GraphedStep(self._make) if record else self._make
 
     def __call__(self, step: int) -> list[Tensor]:
         inputs = [to_device(self.batches.order.batch(step), self.batches.images.device), *self.batches.draws(step)]
-        if not self.record:
-            return self._made(*inputs)
         shapes = [(len(inputs[0]), recipe.channels, recipe.size, recipe.size) for recipe in self.batches.recipes]
-        parts = self._replayed(*inputs).split([math.prod(shape) for shape in shapes])
+        parts = self.made(*inputs).split([math.prod(shape) for shape in shapes])
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
-    def _made(self, indices: Tensor, *draws: Tensor) -> list[Tensor]:
+    def _make(self, indices: Tensor, *draws: Tensor) -> Tensor:
+        """All views in one tensor, as a recorded program hands them out."""
         images = self.batches.images
         assert isinstance(images, DeviceImages)  # noqa: S101  # asked before
-        return self.batches.make(images.canvas[indices], images.sizes[indices], *draws)
+        views = self.batches.make(images.canvas[indices], images.sizes[indices], *draws)
+        return torch.cat([view.flatten() for view in views])
 
 
 class PretrainingsSideBySide:
@@ -92,8 +88,8 @@ class PretrainingsSideBySide:
 
     Args:
         configs: Of the runs: the same images, engine, number of epochs, batch size and monitor; one process each,
-            images on the device, a target of constant momentum. `engine.compile` concerns the networks alone.
-        record: Whether a GPU records the steps.
+            images on the device. `engine.compile` concerns the networks alone.
+        record: Whether a GPU records the steps, for which a target has to have a constant momentum.
 
     Raises:
         ValueError: If the configurations do not go together, a folder holds a run already, or the images cannot be
@@ -178,13 +174,14 @@ class PretrainingsSideBySide:
 
     def _run(self, config: PretrainConfig) -> _Run:
         pair = build_pair(config)
-        learner = build_learner(GraphedLearner, config, pair, config.training.epochs * self._steps, self._steps)
+        steps = config.training.epochs * self._steps
+        learner = build_learner(config, pair, steps, self._steps, record=self._record)
         learner.to(self._device)
         run = _Run(config, learner, {name: tensor.clone() for name, tensor in weights(pair).items()})
         if run.key not in self._views:
             images = replace(self._images, config=config)
-            batches = images.batches(images.order(), 0, config.training.epochs * self._steps)
-            self._views[run.key] = _Views(batches, record=self._record and self._device.type == "cuda")
+            batches = images.batches(images.order(), 0, steps)
+            self._views[run.key] = _Views(batches, record=self._record)
         return run
 
     def _active(self) -> list[_Run]:
@@ -197,7 +194,7 @@ class PretrainingsSideBySide:
             run.learner.resume(0, {})
             run.learner.pair.load_state_dict(run.initial, strict=False)  # the other names are aliases
         half = torch.bfloat16 if self._first.engine.precision == "bf16-mixed" else None
-        self._together = SideBySide([run.learner for run in self._runs], precision=half, record=self._record)
+        self._together = SideBySide([run.learner for run in self._runs], precision=half)
 
     def _step(self, step: int) -> None:
         active = self._active()

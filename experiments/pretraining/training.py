@@ -27,10 +27,8 @@ from experiments.pretraining.run_folder import Resume, RunFolder
 from inference.fitting.checkpointing import CheckpointError
 from inference.fitting.cuda_graphs import RecordingError
 from inference.fitting.finiteness import NotFiniteError
-from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.memory import keep_freed_memory
 from inference.fitting.pyro_settings import settings_for_training
-from inference.fitting.stepwise import StepwiseLearner
 from ssl_as_inference.graphical_model import MultiViewPair
 
 
@@ -79,13 +77,13 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
         if saved is not None:
             load_weights(pair, saved["weights"], folder.last)
         elif config.init_from is not None:
-            _start_from(pair, config)
+            _start_from(pair, config, Path(config.init_from).expanduser())
         images = TrainingImages.open(config, trainer.strategy.root_device, watch=trainer.is_global_zero)
         if saved is not None:
             folder.require_same_images(saved, images.images)
         order = images.order(trainer.world_size, trainer.global_rank)
         steps = config.training.epochs * order.batches_per_epoch
-        learner = build_learner(_kind(config.engine), config, pair, steps, order.batches_per_epoch)
+        learner = build_learner(config, pair, steps, order.batches_per_epoch, record=config.engine.cuda_graphs)
         if saved is not None:
             learner.resume(saved["step"], saved["optimizer"])
         loop = PretrainingLoop(config, folder, learner, images, steps, saved)
@@ -98,10 +96,8 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
         return export_run(pair, config, folder) if trainer.is_global_zero else None
 
 
-def _start_from(pair: MultiViewPair, config: PretrainConfig) -> None:
+def _start_from(pair: MultiViewPair, config: PretrainConfig, path: Path) -> None:
     """Give the pair the weights of a run that has ended, or of its checkpoint."""
-    assert config.init_from is not None  # noqa: S101  # asked before
-    path = Path(config.init_from).expanduser()
     given = load_pretrained(path)
     try:
         load_weights(pair, weights(given.pair), path)
@@ -167,10 +163,6 @@ def _trainer(config: PretrainConfig) -> lightning.Trainer:
         # PretrainingLoop asks every so many steps, together with what it reads anyway.
         epoch_loop._broadcast_sigterm_tensor = lambda: None  # noqa: SLF001
     return trainer
-
-
-def _kind(engine: EngineConfig) -> type[StepwiseLearner]:
-    return GraphedLearner if engine.cuda_graphs else StepwiseLearner
 
 
 def _fit(trainer: lightning.Trainer, loop: PretrainingLoop, batches: ViewBatches) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.fitting.graphed_learner import GraphedLearner
+from inference.fitting.stepwise import StepwiseLearner
 
 
 class SideBySide:
@@ -21,10 +21,9 @@ class SideBySide:
     Args:
         learners: Their pairs on one device, in training mode. Each gets a new optimiser.
         precision: Half precision of the networks under autocast; `None` for the parameters' own.
-        record: Whether a GPU records the steps.
 
     Raises:
-        ValueError: If there is no learner, the pairs lie on several devices, or a target's momentum rises.
+        ValueError: If there is no learner, or the pairs lie on several devices.
 
     Example:
         >>> from torch import nn
@@ -32,7 +31,7 @@ class SideBySide:
         >>> from inference.fitting.targets import StopGradientCopy
         >>> from models.simsiam import SimSiam
         >>> pairs = [SimSiam(nn.Linear(4, 8), 8, dim=6, hidden=4) for _ in range(2)]
-        >>> learners = [GraphedLearner(p, KLObjective(), StopGradientCopy(), schedule=lambda step: 0.1) for p in pairs]
+        >>> learners = [StepwiseLearner(p, KLObjective(), StopGradientCopy(), schedule=lambda step: 0.1) for p in pairs]
         >>> together = SideBySide(learners)
         >>> views = [torch.randn(8, 4), torch.randn(8, 4)]
         >>> for _ in range(3):
@@ -41,9 +40,7 @@ class SideBySide:
         [3, 3]
     """
 
-    def __init__(
-        self, learners: Sequence[GraphedLearner], *, precision: torch.dtype | None = None, record: bool = True
-    ) -> None:
+    def __init__(self, learners: Sequence[StepwiseLearner], *, precision: torch.dtype | None = None) -> None:
         if not learners:
             raise ValueError("learners must be at least one, got none")
         devices = {parameter.device for learner in learners for parameter in learner.pair.parameters()}
@@ -53,22 +50,22 @@ class SideBySide:
         self.precision = precision
         for learner in learners:
             learner.configure_optimizers()
-            learner.start(record=record)
-        self._streams: dict[GraphedLearner, Any] = {
+            learner.start()
+        self._streams: dict[StepwiseLearner, Any] = {
             learner: torch.cuda.Stream(self.device) if self.device.type == "cuda" else None for learner in learners
         }
 
     @property
-    def learners(self) -> list[GraphedLearner]:
+    def learners(self) -> list[StepwiseLearner]:
         """Those that still take steps."""
         return list(self._streams)
 
-    def leave_out(self, learner: GraphedLearner) -> None:
+    def leave_out(self, learner: StepwiseLearner) -> None:
         """Take no more steps of a learner."""
         del self._streams[learner]
 
     def step(
-        self, views: Sequence[Sequence[Tensor]], before: Callable[[GraphedLearner], object] = lambda _: None
+        self, views: Sequence[Sequence[Tensor]], before: Callable[[StepwiseLearner], object] = lambda _: None
     ) -> list[Tensor]:
         """Take the next step of each learner.
 
@@ -100,7 +97,7 @@ class SideBySide:
         return torch.autocast(self.device.type, self.precision, enabled=half, cache_enabled=False)
 
     @contextmanager
-    def _on_its_stream(self, learner: GraphedLearner, views: Sequence[Tensor]) -> Iterator[None]:
+    def _on_its_stream(self, learner: StepwiseLearner, views: Sequence[Tensor]) -> Iterator[None]:
         stream = self._streams[learner]
         if stream is None:
             yield

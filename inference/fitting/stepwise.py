@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from inference.fitting.cuda_graphs import GraphedStep, learning_rate_on_device
 from inference.fitting.finiteness import StepRecord, StepValues, read_records
 from inference.fitting.kl_objective import KLObjective, ObjectiveTerms, full_precision
 from inference.fitting.pyro_settings import settings_for_training
 from inference.fitting.row_rate import LastRowRate
-from inference.fitting.targets import TargetRule
+from inference.fitting.targets import ExponentialMovingAverage, TargetRule
 from inference.fitting.term_weights import unit_pull
 from ssl_as_inference.graphical_model import MultiViewPair
 
@@ -24,11 +25,20 @@ OverViews = Literal["sum", "mean"]
 
 
 class StepwiseLearner(lightning.LightningModule):
-    r"""Fit a pair with Lightning by momentum SGD: counts its steps, records each, and can start at any of them.
+    r"""Fit a pair with Lightning by momentum SGD: counts its steps, keeps their numbers, and can start at any of them.
 
     What is minimised is the objective's mean over images. A batch is the sequence of its views. The learning rate is a
     function of the step, so there is no scheduler with a state. Loss and norm of the gradient stay on the device until
     `read_steps` reads them, so no step waits for the device. On a GPU the optimiser is torch's fused SGD.
+
+    With `record` a GPU replays the steps, after the first few, as one CUDA graph: forward, objective, backward,
+    clipping, optimiser, target rule. Around it nothing changes. The learning rate is a tensor that each step is given
+    anew; the views are drawn outside and copied to where the recorded ones lay; of each step's numbers, which the next
+    replay overwrites, a copy is kept until they are read. Weights, the optimiser's memory and the target's weights are
+    changed in place, so that evaluations and checkpoints between the steps see them as ever. A recording is no part of
+    a checkpoint: every fit begins with steps that are not recorded, and makes its own. On a CPU every step is an
+    ordinary one. The steps of one training must then have the same number of images and views, as those of
+    `experiments.images` have, which drop a last incomplete batch.
 
     Data parallel training averages the processes' gradients, each of a mean over its own images. With as many images
     in each process this is the gradient of the mean over the global batch: the learning rate belongs to the global
@@ -52,13 +62,17 @@ class StepwiseLearner(lightning.LightningModule):
             gradient, and its clipping, do not see the factor, as they would not see a rate.
         predictor_rate: Learning rate of the predictor's parameters, the same in every step; `None` for the schedule's.
             SimSiam's published recipe has the schedule's first one (Section 4.2 of arXiv:2011.10566, "fix lr").
+        record: Whether a GPU records the step.
 
     Attributes:
         step: Number of steps taken: also the number, counted from 0, of the next one.
 
     Raises:
         ValueError: If a setting is out of its range, `nats_per` does not suit the objective's weights, or `target` does
-            not suit `pair`.
+            not suit `pair`. With `record`, if the target's momentum rises; when the fit starts, if there are several
+            processes, whose gradients a recorded step does not average; in the fit, if views are not like those of the
+            first step.
+        RecordingError: In the fit, if a network does what cannot be recorded.
     """
 
     def __init__(
@@ -75,8 +89,10 @@ class StepwiseLearner(lightning.LightningModule):
         over_views: OverViews = "sum",
         row_rate: LastRowRate | None = None,
         predictor_rate: float | None = None,
+        record: bool = False,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False  # Lightning's own order of a step cannot be recorded as one
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         if not 0 <= weight_decay < float("inf"):
@@ -93,6 +109,10 @@ class StepwiseLearner(lightning.LightningModule):
             )
         if over_views not in get_args(OverViews):
             raise ValueError(f'over_views must be "sum" or "mean", got {over_views!r}')
+        if record and isinstance(target, ExponentialMovingAverage) and target.steps is not None:
+            raise ValueError(
+                "target must have a constant momentum in a recorded step, got one that rises with the steps"
+            )
         self.pair = pair
         self.target = target
         self.schedule = schedule
@@ -103,12 +123,17 @@ class StepwiseLearner(lightning.LightningModule):
         self.unit = pair.dim - 1 if nats_per == "dimension" else 1
         self.over_views = over_views
         self.row_rate = row_rate
+        self.record = record
         self._objective = objective
         self.elbo = objective(pair.model, target.guide(pair))
         self.step = 0
         self._records: list[StepRecord] = []
         self._optimizer_state: dict[int, dict[str, Any]] | None = None
         self._made_optimizer: Optimizer | None = None
+        self._backward: Callable[[Tensor], object] = Tensor.backward
+        self._replayed: GraphedStep | None = None
+        self._set_learning_rate: Callable[[float], None] | None = None
+        self._example: StepRecord | None = None
 
     def setup(self, stage: str) -> None:  # noqa: ARG002  # the same for every stage
         """Let each of several processes leave their group before it ends.
@@ -149,26 +174,65 @@ class StepwiseLearner(lightning.LightningModule):
             nats = terms.loss() / len(views[0])
         return nats / (self.unit * (len(views) if self.over_views == "mean" else 1)), terms
 
-    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
-        """Evaluate the objective and keep a record."""
-        loss, terms = self.loss_and_terms(batch)
-        self._records.append(StepRecord.of(self.step, loss, terms))
-        return loss
+    def on_train_start(self) -> None:
+        """Begin, with several processes such that their gradients are averaged."""
+        if self.trainer.world_size > 1:
+            if self.record:
+                raise ValueError(
+                    f"a training by CUDA graphs must be of one process, got {self.trainer.world_size}: a recorded step "
+                    "does not average gradients"
+                )
+            self._backward = self.manual_backward
+        self.start()
+
+    def start(self) -> None:
+        """Begin a fit with the optimiser that was made last; Lightning calls this, a loop of one's own has to.
+
+        What another fit has recorded is forgotten.
+        """
+        if self.record:
+            self._set_learning_rate = learning_rate_on_device(self._optimizer())
+            self._replayed = GraphedStep(self._packed_step)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Give the optimiser the step's learning rate."""
-        self._optimizer().param_groups[0]["lr"] = self.schedule(self.step)
+        rate = self.schedule(self.step)
+        if self._set_learning_rate is None:
+            self._optimizer().param_groups[0]["lr"] = rate
+        else:
+            self._set_learning_rate(rate)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,  # noqa: ARG002  # the Trainer's, which is not set
-        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
-    ) -> None:
-        """Keep the norm of the whole gradient, scale the gradient where it is too long; then rates of single rows."""
-        self._records[-1].gradient_norm = self._clip(optimizer)
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Take the step, keep a record of it, and count."""
+        if self._replayed is None:
+            record = self._take_step(*batch)
+        else:
+            packed = self._replayed(*batch)
+            assert self._example is not None  # noqa: S101  # the first call is no replay
+            record = self._example.like(self.step, packed)
+        self._records.append(record)
+        self.step += 1
+        return record.loss
+
+    def _take_step(self, *views: Tensor) -> StepRecord:
+        """The step as a function of the views and of what lies on the device, the learning rate among it."""
+        optimizer = self._optimizer()
+        optimizer.zero_grad(set_to_none=True)  # not to zero: a gradient of a recording lies in the graph's own memory
+        loss, terms = self.loss_and_terms(views)
+        record = StepRecord.of(self.step, loss, terms)
+        with full_precision(loss):  # half precision is for the forward alone
+            self._backward(loss)
+            record.gradient_norm = self._clip(optimizer)
+            optimizer.step()
+            self.target.update(self.pair, self.step)
+        return record
+
+    def _packed_step(self, *views: Tensor) -> Tensor:
+        self._example = self._take_step(*views)
+        return self._example.packed()
 
     def _clip(self, optimizer: Optimizer) -> Tensor:
+        """The norm of the whole gradient, which is scaled where it is too long; then rates of single rows."""
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in held if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -177,12 +241,6 @@ class StepwiseLearner(lightning.LightningModule):
         if self.row_rate is not None:
             self.row_rate.apply(self.weight_decay)
         return norm.detach()
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, let the target rule follow, and count."""
-        super().optimizer_step(*args, **kwargs)
-        self.target.update(self.pair, self.step)
-        self.step += 1
 
     def configure_optimizers(self) -> Optimizer:
         """Momentum SGD over the trainable parameters; a predictor with a rate of its own is the second group."""

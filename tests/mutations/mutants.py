@@ -594,8 +594,8 @@ MUTANTS = (
     Mutant(_OBJECTIVE, "min(len(sites), len(atoms)) < 2", "len(sites) < 2", "", _OBJECTIVE_TESTS),
     Mutant(
         _FITTING + "stepwise.py",
-        '["lr"] = self.schedule(self.step)',
-        '["lr"] = self.schedule(self.step + 1)',
+        "rate = self.schedule(self.step)",
+        "rate = self.schedule(self.step + 1)",
         "",
         _STEPWISE + "the_weights_are_those_of_a_loop_written_by_hand",
     ),

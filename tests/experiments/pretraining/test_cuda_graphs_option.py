@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,13 @@ import pytest
 import torch
 
 from experiments.pretraining import training
-from experiments.pretraining.building import build_learner, build_pair
+from experiments.pretraining.building import build_learner
 from experiments.pretraining.configuration import EngineConfig, PretrainConfig
 from experiments.pretraining.export import load_pretrained
 from experiments.pretraining.metrics import read_rows
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import TrainingFailedError, pretrain
 from inference.fitting.cuda_graphs import RecordingError
-from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.stepwise import StepwiseLearner
 
 Make = Callable[..., PretrainConfig]
@@ -29,12 +29,19 @@ def test_without_a_gpu_it_is_refused(configuration: Make, tmp_path: Path, monkey
         pretrain(configuration(tmp_path / "run", engine=EngineConfig(cuda_graphs=True)))
 
 
-@pytest.mark.parametrize(("asked", "kind"), [(True, GraphedLearner), (False, StepwiseLearner)])
-def test_it_asks_for_the_learner_that_records(
-    asked: bool, kind: type[StepwiseLearner], configuration: Make, tmp_path: Path
+@pytest.mark.parametrize("asked", [True, False])
+def test_it_asks_for_a_learner_that_records(
+    asked: bool, configuration: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configuration(tmp_path / "run", engine=EngineConfig(cuda_graphs=asked))
-    assert type(build_learner(training._kind(config.engine), config, build_pair(config), 24, 3)) is kind
+    made: list[StepwiseLearner] = []
+    monkeypatch.setattr(training, "_trainer", lambda config, trainer=training._trainer: trainer(without(config)))
+    monkeypatch.setattr(training, "_fit", lambda _trainer, loop, _batches: made.append(loop.learner))
+    pretrain(configuration(tmp_path / "run", engine=EngineConfig(cuda_graphs=asked)))
+    assert [learner.record for learner in made] == [asked]
+
+
+def without(config: PretrainConfig) -> PretrainConfig:
+    return replace(config, engine=replace(config.engine, cuda_graphs=False))
 
 
 @pytest.mark.parametrize("method", ["byol", "vi_simsiam"])
@@ -43,9 +50,11 @@ def test_the_learner_that_records_does_a_whole_training(
 ) -> None:
     rows: list[list[dict[str, Any]]] = []
     states = []
-    for kind in (StepwiseLearner, GraphedLearner):
-        monkeypatch.setattr(training, "StepwiseLearner", kind)
-        config = configuration(tmp_path / kind.__name__, method)
+    for asked in (True, False):
+        monkeypatch.setattr(
+            training, "build_learner", lambda *given, asked=asked, **_: build_learner(*given, record=asked)
+        )
+        config = configuration(tmp_path / str(asked), method)
         exported = pretrain(config)
         assert exported is not None
         states.append(load_pretrained(exported).pair.state_dict())

@@ -21,7 +21,7 @@ from experiments.pretraining.side_by_side import FEATURES, PretrainingsSideBySid
 from experiments.pretraining.training import pretrain
 from inference.fitting.cuda_graphs import GraphedStep
 from inference.fitting.finiteness import NotFiniteError
-from inference.fitting.graphed_learner import GraphedLearner
+from inference.fitting.stepwise import StepwiseLearner
 from inference.judging.representation import represent
 
 Make = Callable[..., PretrainConfig]
@@ -142,7 +142,8 @@ def test_recorded_views_are_those_that_are_drawn_without(
     for step in range(9):
         for ours, theirs in zip(recorded(step), drawn(step), strict=True):
             assert torch.equal(ours, theirs)
-    assert recorded._replayed.recorded
+    assert isinstance(recorded.made, GraphedStep)
+    assert recorded.made.recorded
 
 
 def test_the_epochs_are_those_that_fit_the_time(
@@ -162,15 +163,15 @@ def test_a_run_that_diverges_leaves_the_others_alone(
     configuration: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, bad = (configuration(tmp_path / name, name) for name in ("simsiam", "vi_simsiam"))
-    read = GraphedLearner.read_steps
+    read = StepwiseLearner.read_steps
 
-    def fail_once(self: GraphedLearner) -> Any:
+    def fail_once(self: StepwiseLearner) -> Any:
         if self.pair is together._runs[1].learner.pair:
             raise NotFiniteError(2, "the loss is nan")
         return read(self)
 
     together = PretrainingsSideBySide([good, bad])
-    monkeypatch.setattr(GraphedLearner, "read_steps", fail_once)
+    monkeypatch.setattr(StepwiseLearner, "read_steps", fail_once)
     assert together.train(epochs=2) == {bad.out: "step 2: the loss is nan"}
     assert together._runs[1].learner.step == 3
     assert RunFolder(good.out).exported.exists()

@@ -37,6 +37,7 @@ from experiments.pretraining.metrics import COLUMNS, history, read_rows, readabl
 from experiments.pretraining.run_folder import RunFolder
 from experiments.pretraining.training import TrainingFailedError, TrainingInterruptedError, pretrain
 from inference.fitting.checkpointing import CheckpointError, load_checkpoint
+from inference.fitting.finiteness import StepRecord
 from inference.fitting.kl_objective import KLObjective
 from inference.fitting.schedule import CosineSchedule
 from inference.fitting.stepwise import StepwiseLearner
@@ -255,15 +256,16 @@ def test_the_first_bad_step_stops_the_run_and_the_last_good_checkpoint_stays(
 def test_weights_that_are_bad_after_a_good_step_are_not_saved(
     configuration: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = StepwiseLearner.optimizer_step
+    take = StepwiseLearner._take_step
 
-    def overflow_in_step_4(self: StepwiseLearner, *arguments: Any, **options: Any) -> None:
-        step(self, *arguments, **options)
-        if self.step == 5:
+    def overflow_in_step_4(self: StepwiseLearner, *views: torch.Tensor) -> StepRecord:
+        record = take(self, *views)
+        if self.step == 4:
             with torch.no_grad():
                 next(self.pair.parameters())[0] = math.inf
+        return record
 
-    monkeypatch.setattr(StepwiseLearner, "optimizer_step", overflow_in_step_4)
+    monkeypatch.setattr(StepwiseLearner, "_take_step", overflow_in_step_4)
     config = configuration(tmp_path / "run")
     with pytest.raises(TrainingFailedError, match=r"step 4: the loss is finite, but model\.encoder.* holds NaN or inf"):
         pretrain(config)

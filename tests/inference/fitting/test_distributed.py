@@ -61,7 +61,7 @@ class _WriteWeights(lightning.Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         parameters: dict[str, Tensor] = {name: value.detach() for name, value in pl_module.named_parameters()}
-        torch.save({"steps": trainer.global_step, **parameters}, self.folder / f"{trainer.global_rank}.pt")
+        torch.save({"steps": pl_module.step, **parameters}, self.folder / f"{trainer.global_rank}.pt")
 
 
 @pytest.mark.slow

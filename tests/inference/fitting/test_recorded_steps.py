@@ -14,10 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inference.fitting import graphed_learner
+from inference.fitting import stepwise
 from inference.fitting.cuda_graphs import WARM_UP, GraphedStep, RecordingError
 from inference.fitting.finiteness import NotFiniteError
-from inference.fitting.graphed_learner import GraphedLearner
 from inference.fitting.kl_objective import KLObjective
 from inference.fitting.row_rate import LastRowRate
 from inference.fitting.schedule import CosineSchedule
@@ -35,7 +34,7 @@ METHODS = pytest.mark.parametrize("method", [SimSiam, BYOL, VISimSiam])
 class _Recording:
     """Stands in for a CUDA graph: its inputs and its output stay where they are, and nothing else is handed to it."""
 
-    def __init__(self, taken: _Recorded, learner: GraphedLearner) -> None:
+    def __init__(self, taken: _Recorded, learner: StepwiseLearner) -> None:
         self.taken = taken
         self.learner = learner
         self.rate = learner._optimizer().param_groups[0]["lr"]
@@ -53,7 +52,7 @@ class _Recording:
 class _Recorded(GraphedStep):
     """A `GraphedStep` on a CPU: a recording computes nothing, a replay takes the step on the recorded inputs."""
 
-    learner: GraphedLearner
+    learner: StepwiseLearner
 
     @staticmethod
     def _can_record(inputs: Sequence[Tensor]) -> bool:
@@ -78,7 +77,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[_Recorded]:
         made[-1].learner = step.__self__
         return made[-1]
 
-    monkeypatch.setattr(graphed_learner, "GraphedStep", make_recorded)
+    monkeypatch.setattr(stepwise, "GraphedStep", make_recorded)
     return made
 
 
@@ -106,12 +105,12 @@ def make_pair(method: Any) -> MultiViewPair:
     return pair
 
 
-def make(kind: type[StepwiseLearner], pair: MultiViewPair, **options: Any) -> StepwiseLearner:
+def make(pair: MultiViewPair, *, record: bool, **options: Any) -> StepwiseLearner:
     target: TargetRule = ExponentialMovingAverage(0.9) if isinstance(pair, BYOL) else StopGradientCopy()
     options = {"schedule": CosineSchedule(0.25, STEPS, 2), "gradient_clip": 1.0, **options}
     if isinstance(pair, VISimSiam):
         options["row_rate"] = LastRowRate(pair.concentration_rows, 3.0)
-    return kind(pair, KLObjective(normalized=isinstance(pair, SimSiam)), target, **options)
+    return StepwiseLearner(pair, KLObjective(normalized=isinstance(pair, SimSiam)), target, record=record, **options)
 
 
 def fit(learner: StepwiseLearner, views: Any, accelerator: str = "cpu") -> StepwiseLearner:
@@ -141,7 +140,7 @@ def require_same(one: StepwiseLearner, other: StepwiseLearner) -> None:
 
 @METHODS
 def test_recorded_steps_are_those_of_the_learner_that_records_nothing(method: Any, recorded: list[_Recorded]) -> None:
-    ours, theirs = make(GraphedLearner, make_pair(method)), make(StepwiseLearner, make_pair(method))
+    ours, theirs = make(make_pair(method), record=True), make(make_pair(method), record=False)
     fit(ours, Views())
     fit(theirs, Views())
     (taken,) = recorded
@@ -152,7 +151,7 @@ def test_recorded_steps_are_those_of_the_learner_that_records_nothing(method: An
 
 @METHODS
 def test_on_a_cpu_nothing_is_recorded(method: Any) -> None:
-    ours, theirs = make(GraphedLearner, make_pair(method)), make(StepwiseLearner, make_pair(method))
+    ours, theirs = make(make_pair(method), record=True), make(make_pair(method), record=False)
     require_same(fit(ours, Views()), fit(theirs, Views()))
     assert ours.read_steps() == theirs.read_steps()
 
@@ -162,9 +161,9 @@ def test_on_a_cpu_nothing_is_recorded(method: Any) -> None:
 def test_a_resumed_training_records_anew_and_ends_with_the_same_bits(
     method: Any, stop: int, recorded: list[_Recorded]
 ) -> None:
-    whole = fit(make(StepwiseLearner, make_pair(method)), Views())
-    first = fit(make(GraphedLearner, make_pair(method)), Views(0, stop))
-    second = make(GraphedLearner, copy.deepcopy(first.pair))
+    whole = fit(make(make_pair(method), record=False), Views())
+    first = fit(make(make_pair(method), record=True), Views(0, stop))
+    second = make(copy.deepcopy(first.pair), record=True)
     second.resume(stop, first.optimizer_state())
     fit(second, Views(stop, STEPS))
     require_same(second, whole)
@@ -172,7 +171,7 @@ def test_a_resumed_training_records_anew_and_ends_with_the_same_bits(
 
 
 def test_every_fit_makes_a_recording_of_its_own(recorded: list[_Recorded]) -> None:
-    learner = make(GraphedLearner, make_pair(SimSiam))
+    learner = make(make_pair(SimSiam), record=True)
     for _ in range(2):
         fit(learner, Views(0, WARM_UP + 1))
     assert [taken._graph.replays for taken in recorded] == [1, 1]
@@ -181,10 +180,10 @@ def test_every_fit_makes_a_recording_of_its_own(recorded: list[_Recorded]) -> No
 @METHODS
 @pytest.mark.parametrize("step", [1, WARM_UP + 2])
 def test_what_is_not_a_number_is_found_and_named(method: Any, step: int, recorded: list[_Recorded]) -> None:
-    learner = fit(make(GraphedLearner, make_pair(method)), Views(broken=step))
+    learner = fit(make(make_pair(method), record=True), Views(broken=step))
     assert recorded[0].recorded
     reasons = []
-    for one in (learner, fit(make(StepwiseLearner, make_pair(method)), Views(broken=step))):
+    for one in (learner, fit(make(make_pair(method), record=False), Views(broken=step))):
         with pytest.raises(NotFiniteError) as caught:
             one.read_steps()
         assert caught.value.step == step
@@ -201,21 +200,28 @@ def test_views_of_another_size_are_refused(recorded: list[_Recorded]) -> None:
                 yield [view[: 5 if step == STEPS - 1 else BATCH] for view in views]
 
     with pytest.raises(ValueError, match=r"like those of the first call.*drop a last incomplete batch"):
-        fit(make(GraphedLearner, make_pair(SimSiam)), Ragged())
+        fit(make(make_pair(SimSiam), record=True), Ragged())
 
 
 def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    learner = make(GraphedLearner, make_pair(SimSiam))
-    monkeypatch.setattr(GraphedLearner, "trainer", property(lambda _: SimpleNamespace(world_size=2)))
+    learner = make(make_pair(SimSiam), record=True)
+    monkeypatch.setattr(StepwiseLearner, "trainer", property(lambda _: SimpleNamespace(world_size=2)))
     with pytest.raises(ValueError, match="must be of one process, got 2: a recorded step does not average gradients"):
         learner.on_train_start()
+
+
+def test_a_momentum_that_rises_is_refused() -> None:
+    with pytest.raises(ValueError, match="target must have a constant momentum in a recorded step, got one that rises"):
+        StepwiseLearner(
+            make_pair(BYOL), KLObjective(), ExponentialMovingAverage(0.9, 10), schedule=lambda _: 0.1, record=True
+        )
 
 
 @pytest.mark.gpu
 @METHODS
 def test_replays_on_a_gpu_give_the_weights_of_eager_steps(method: Any) -> None:
     torch.backends.cudnn.deterministic = True
-    ours, theirs = make(GraphedLearner, make_pair(method)), make(StepwiseLearner, make_pair(method))
+    ours, theirs = make(make_pair(method), record=True), make(make_pair(method), record=False)
     fit(ours, Views(), "gpu")
     fit(theirs, Views(), "gpu")
     for name, value in ours.pair.state_dict().items():
@@ -233,4 +239,4 @@ def test_a_step_that_waits_for_the_gpu_cannot_be_recorded() -> None:
 
     pair = SimSiam(Waiting(INPUTS, 8), 8, dim=DIM, hidden=4)
     with pytest.raises(RecordingError, match="cannot be recorded as a CUDA graph"):
-        fit(make(GraphedLearner, pair), Views(), "gpu")
+        fit(make(pair, record=True), Views(), "gpu")
