@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from experiments.evaluation.uncertainty.ambiguity import WEIGHTS, partners, superpose
-from experiments.evaluation.uncertainty.measures import Measure, collapsed, measure, measures
+from experiments.evaluation.uncertainty.measures import Measure, measure, measures
 from experiments.evaluation.uncertainty.observations import FreshViews, Observations
 from experiments.evaluation.uncertainty.report import combine, measures_table, networks_table, warnings
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, edge_energy, jpeg_bytes, pixel_entropy
@@ -226,7 +226,6 @@ def test_a_constant_concentration_is_not_judged() -> None:
 @pytest.mark.parametrize(("deviation", "rank", "void"), [(0.9, 20.0, False), (0.01, 20.0, True), (0.9, 1.2, True)])
 def test_everything_is_void_under_collapse(deviation: float, rank: float, void: bool) -> None:
     seen = Observations(**{**vars(known()), "standard_deviation": deviation, "effective_rank": rank})
-    assert collapsed(seen) is void
     assert any("VOID" in warning for warning in warnings([known(), seen, known()])) is void
 
 

@@ -731,8 +731,8 @@ MUTANTS = (
         _LOOK_TESTS,
     ),
     Mutant(_STUDY + "ambiguity.py", "step = 1 + (draw", "step = (draw", "", _STUDY_TESTS),
-    Mutant(_STUDY + "measures.py", "[clean[name], probed]", "[clean[name], right]", "", _STUDY_TESTS),
-    Mutant(_STUDY + "measures.py", "[-clean[name], right]", "[clean[name], right]", "", _STUDY_TESTS),
+    Mutant(_STUDY + "measures.py", "[u, probed]", "[u, right]", "", _STUDY_TESTS),
+    Mutant(_STUDY + "measures.py", "[-u, right], stat", "[u, right], stat", "", _STUDY_TESTS),
     Mutant(_STUDY + "report.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)", "", _SEED_TESTS),
     Mutant(_STUDY + "report.py", "if all(met) else", "if any(met) else", "", _STUDY_TESTS),
 )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.evaluation.uncertainty.observations import FreshViews, Observations
-from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, Uncertainties
+from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA
 from inference.judging.calibration import (
     CalibrationBins,
     calibration_bins,
@@ -20,7 +19,6 @@ from inference.judging.calibration import (
     power_spherical_likelihood_gain,
     von_mises_fisher_likelihood_gain,
 )
-from inference.judging.collapse import has_collapsed
 from inference.judging.resampling import Estimate, bootstrap
 from inference.judging.selective_prediction import accuracy_at_coverage, area_under_risk_coverage, excess_area
 from inference.judging.uncertainty import (
@@ -38,7 +36,6 @@ _FEWER = 200
 
 Measured = dict[str, dict[str, Estimate]]
 """Name of the measure, name of the uncertainty, value."""
-Columns = Callable[[str], Sequence[Tensor]]
 
 
 def _mean(values: Tensor) -> float:
@@ -47,15 +44,15 @@ def _mean(values: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured, and what κ should reach.
+    """What is measured of an uncertainty, and what κ should reach.
 
     Attributes:
         name: In the tables.
         aim: Bound on the value, or `None` where none was set.
         at_most: Whether the aim is an upper bound.
         interval_beyond: What the interval has to lie above, or `None`.
-        columns: What of the observations `statistic` is called with, for the uncertainty of a name: rows are images, so
-            that an image's degraded versions stay together in a resample. Nothing where there is nothing to measure.
+        columns: What `statistic` is called with: rows are images, so that an image's degraded versions stay together in
+            a resample. With `None` among them there is nothing to measure.
         statistic: Columns to the value.
         paired: Whether the columns are of the same images.
         resamples: At most, of the bootstrap; with none there is no interval.
@@ -65,7 +62,7 @@ class Measure:
     aim: float | None = None
     at_most: bool = False
     interval_beyond: float | None = None
-    columns: Columns = lambda _: ()
+    columns: Sequence[Tensor | None] = (None,)
     statistic: Callable[..., float] = _mean
     paired: bool = True
     resamples: int | None = None
@@ -115,104 +112,81 @@ def foreign_name(images: str) -> str:
     return f"U5 AUROC against {images}"
 
 
-def measures(seen: Observations) -> list[Measure]:
-    """What is measured on these observations, and how, in the order of the table."""
+def measures(seen: Observations, name: str = KAPPA) -> list[Measure]:
+    """What is measured of an uncertainty, and how, in the order of the table: the same rows for every uncertainty."""
     clean, fresh, right, probed = seen.clean, seen.fresh, seen.neighbour_is_right, seen.probe_is_right
+    u, edges = clean[name], clean[EDGES]
+    levels = {kind: looks[name] for kind, looks in seen.degraded.items() if name in looks}
+    followed = {kind: severity_correlations(each) for kind, each in levels.items()}
     # Of the images that were cropped, which may be fewer: each degradation's level 0.
-    whole = {name: u[0] for name, u in next(iter(seen.degraded.values())).items()}
+    whole = next(iter(levels.values()))[0] if levels else None
+    all_followed = torch.stack([*followed.values()]).mean(0) if followed else None
 
-    def followed(*kinds: str) -> Columns:
-        return partial(_followed, [seen.degraded[kind] for kind in kinds])
-
-    def levels(of: Uncertainties) -> Columns:
-        return lambda name: [of[name].T] if name in of else []
-
-    def against(inside: Uncertainties, outside: Uncertainties) -> Columns:
-        return lambda name: [inside[name], outside[name]] if name in outside else []
-
-    def calibrated(*columns: Tensor) -> Columns:
-        return lambda name: columns if name == KAPPA else []  # no rival has a value that could be right
-
-    def row(name: str, columns: Columns, statistic: Callable[..., float] = _mean, **others: Any) -> Measure:
-        return Measure(name, columns=columns, statistic=statistic, **others)
-
-    rows = [row(severity_name(kind), followed(kind), aim=LEAST_OF_EACH) for kind in seen.degraded]
-    rows.append(row(ALL_SEVERITIES, followed(*seen.degraded), aim=LEAST_OF_MEAN))
-    rows.append(row(CROP, against(whole, seen.cropped), probability_of_increase, aim=0.8))
-    of_probe = ((AURC, area_under_risk_coverage), (EXCESS, excess_area), (ACCURACY, accuracy_at_coverage))
-    if right is not None:
-        rows.append(row(R_AUROC, lambda name: [-clean[name], right], correctness_auroc, aim=0.6, interval_beyond=0.5))
-        rows.append(row(LEAD, partial(_beside_kappa, seen, right), _lead))
-    if probed is not None:
-        rows += [row(title, lambda name: [clean[name], probed], statistic) for title, statistic in of_probe]
-    for images, foreign in seen.foreign.items():
-        rows.append(row(foreign_name(images), against(clean, foreign), foreign_auroc, paired=False))
-    # The largest gap of a resample is larger than that of the images: a bootstrap's interval would not hold the value.
-    gaps = partial(row, columns=calibrated(fresh.expected, fresh.cosine), at_most=True, resamples=0)
+    rows = [Measure(severity_name(kind), LEAST_OF_EACH, columns=[followed.get(kind)]) for kind in seen.degraded]
     rows += [
-        gaps(GAP, statistic=lambda *columns: binned(*columns).largest_gap, aim=0.03),
+        Measure(ALL_SEVERITIES, LEAST_OF_MEAN, columns=[all_followed]),
+        Measure(CROP, 0.8, columns=[whole, seen.cropped.get(name)], statistic=probability_of_increase),
+    ]
+    if right is not None:
+        kappa = None if name == KAPPA or KAPPA not in seen.names else -clean[KAPPA]
+        rows += [
+            Measure(R_AUROC, 0.6, interval_beyond=0.5, columns=[-u, right], statistic=correctness_auroc),
+            Measure(LEAD, columns=[kappa, -u, right], statistic=_lead),
+        ]
+    if probed is not None:
+        of_probe = ((AURC, area_under_risk_coverage), (EXCESS, excess_area), (ACCURACY, accuracy_at_coverage))
+        rows += [Measure(title, columns=[u, probed], statistic=statistic) for title, statistic in of_probe]
+    for images, foreign in seen.foreign.items():
+        columns = [u, foreign.get(name)]
+        rows.append(Measure(foreign_name(images), columns=columns, statistic=foreign_auroc, paired=False))
+    # No rival has a value that could be right.
+    expected, concentration = (fresh.expected, fresh.concentration) if name == KAPPA else (None, None)
+    # The largest gap of a resample is larger than that of the images: a bootstrap's interval would not hold the value.
+    gaps = partial(Measure, at_most=True, columns=[expected, fresh.cosine], resamples=0)
+    rows += [
+        gaps(GAP, 0.03, statistic=lambda *columns: binned(*columns).largest_gap),
         gaps(MEAN_GAP, statistic=lambda *columns: binned(*columns).mean_gap),
         gaps(GAP + BY_CHANCE, statistic=lambda *columns: gaps_by_chance(*columns, bins=_BINS)[0]),
         gaps(MEAN_GAP + BY_CHANCE, statistic=lambda *columns: gaps_by_chance(*columns, bins=_BINS)[1]),
-        row(GAIN, calibrated(fresh.concentration, fresh.cosine), likelihood_gain(fresh)),
+        Measure(GAIN, columns=[concentration, fresh.cosine], statistic=likelihood_gain(fresh)),
     ]
+    beside_edges = None if name == EDGES else u
     if right is not None:
-        against_edges = partial(_given_edges, clean, (~right).double())
+        ambiguous, control = (look[name].T if name in look else None for look in (seen.ambiguous, seen.control))
+        wrong = (~right).double()
         rows += [
-            row(AMBIGUITY, levels(seen.ambiguous), _pooled_spearman, aim=0.5),
-            row(CONTROL, levels(seen.control), _pooled_spearman),
-            row(BEYOND_CORRECT, against_edges, partial_spearman),
+            Measure(AMBIGUITY, 0.5, columns=[ambiguous], statistic=_pooled_spearman),
+            Measure(CONTROL, columns=[control], statistic=_pooled_spearman),
+            Measure(BEYOND_CORRECT, columns=[beside_edges, wrong, edges], statistic=partial_spearman),
         ]
+    both = None
+    if levels and name != EDGES:
+        pairs = [torch.stack([each.T, seen.degraded[kind][EDGES].T], dim=1) for kind, each in levels.items()]
+        both = torch.stack(pairs, dim=1)
     # Each resample ranks all levels of all images: fewer of them.
-    severities = partial(_severities, seen.degraded.values())
-    return [*rows, row(BEYOND_SEVERITY, severities, _partial_with_severity, resamples=_FEWER)]
-
-
-def _beside_kappa(seen: Observations, right: Tensor, name: str) -> Sequence[Tensor]:
-    return () if name == KAPPA or KAPPA not in seen.names else (-seen.clean[KAPPA], -seen.clean[name], right)
+    rows.append(Measure(BEYOND_SEVERITY, columns=[both], statistic=_partial_with_severity, resamples=_FEWER))
+    return rows
 
 
 def _lead(kappa: Tensor, rival: Tensor, right: Tensor) -> float:
     return correctness_auroc(kappa, right) - correctness_auroc(rival, right)
 
 
-def _followed(looks: Sequence[Uncertainties], name: str) -> Sequence[Tensor]:
-    """Correlation with the severity, a row an image, where it is known for every degradation."""
-    if not all(name in u for u in looks):
-        return ()
-    return [torch.stack([severity_correlations(u[name]) for u in looks]).mean(0)]
-
-
-def _given_edges(clean: Uncertainties, wrong: Tensor, name: str) -> Sequence[Tensor]:
-    return () if name == EDGES else (clean[name], wrong, clean[EDGES])
-
-
-def _severities(looks: Collection[Uncertainties], name: str) -> Sequence[Tensor]:
-    """`(images, degradations, 2, levels)`: u and edge energy's u."""
-    if name == EDGES or not all(name in u for u in looks):
-        return ()
-    return [torch.stack([torch.stack([u[name].T, u[EDGES].T], dim=1) for u in looks], dim=1)]
-
-
 def measure(observations: Observations, *, resamples: int = 1000, seed: int = 0) -> Measured:
     """Compute everything that `measures` names for every uncertainty that says anything, with bootstrap intervals."""
-    measured: Measured = {}
-    for row in measures(observations):
-        given = {name: row.columns(name) for name in observations.names}
-        most = resamples if row.resamples is None else min(resamples, row.resamples)
-        measured[row.name] = {
-            name: bootstrap(row.statistic, *columns, paired=row.paired, resamples=most, seed=seed)
-            if most
-            else Estimate(row.statistic(*columns), math.nan, math.nan)
-            for name, columns in given.items()
-            if columns
-        }
+    measured: Measured = {row.name: {} for row in measures(observations)}
+    for name in observations.names:
+        for row in measures(observations, name):
+            columns = [column for column in row.columns if column is not None]
+            if len(columns) < len(row.columns):
+                continue
+            most = resamples if row.resamples is None else min(resamples, row.resamples)
+            measured[row.name][name] = (
+                bootstrap(row.statistic, *columns, paired=row.paired, resamples=most, seed=seed)
+                if most
+                else Estimate(row.statistic(*columns), math.nan, math.nan)
+            )
     return measured
-
-
-def collapsed(observations: Observations) -> bool:
-    """Whether the outputs fill so little of the sphere that no other measure means anything."""
-    return has_collapsed(observations.standard_deviation, observations.effective_rank)
 
 
 def binned(expected: Tensor, cosine: Tensor) -> CalibrationBins:

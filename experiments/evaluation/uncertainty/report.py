@@ -14,12 +14,13 @@ from scipy import stats
 from torch import Tensor
 
 from experiments.evaluation.uncertainty.ambiguity import WEIGHTS
-from experiments.evaluation.uncertainty.measures import Measure, Measured, binned, collapsed, measure, measures
+from experiments.evaluation.uncertainty.measures import Measure, Measured, binned, measure, measures
 from experiments.evaluation.uncertainty.observations import Observations
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, SOFTMAX
 from experiments.figures.uncertainty import UncertaintyCurves
 from experiments.images.degradations import DEGRADATIONS
 from experiments.records.record import Cell, Table
+from inference.judging.collapse import has_collapsed
 from inference.judging.resampling import Estimate
 from inference.judging.selective_prediction import risk_coverage_curve
 
@@ -176,7 +177,7 @@ def networks_table(names: Sequence[str], observations: Sequence[Observations]) -
 def warnings(observations: Sequence[Observations]) -> tuple[str, ...]:
     """What must not be overlooked."""
     found = []
-    if any(collapsed(seen) for seen in observations):
+    if any(has_collapsed(seen.standard_deviation, seen.effective_rank) for seen in observations):
         found.append("VOID: the outputs have collapsed, so that there is nothing to be uncertain about.")
     if not all(KAPPA in seen.names for seen in observations):
         found.append("κ is constant in this method and ranks nothing.")
@@ -216,8 +217,6 @@ def _relative(uncertainty: Tensor) -> Tensor:
 
 def _verdict(row: Measure, estimates: Sequence[Estimate | None]) -> str:
     met = [None if estimate is None else row.met(estimate) for estimate in estimates]
-    if row.aim is None:
-        return ""
-    if any(one is None for one in met):
+    if None in met:  # there is no aim, or nothing to compare with it
         return row.aim_text
     return f"{row.aim_text}: {'met' if all(met) else 'not met'}"
