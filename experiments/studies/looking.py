@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from experiments.evaluation.uncertainty.measures import measure, measures
-from experiments.evaluation.uncertainty.observations import FreshViews, Observations, chosen_images, observe
-from experiments.evaluation.uncertainty.rivals import KAPPA
+from experiments.evaluation.uncertainty.observations import FreshViews, Observations, chosen_images, look_at
+from experiments.evaluation.uncertainty.rivals import KAPPA, Rivals
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, middles, random_view
 from experiments.images.degradations import DEGRADATIONS
 from experiments.images.device_images import DeviceImages
@@ -111,7 +111,7 @@ def _look(run: Training, questions: Questions) -> Result:
     subject, images = Subject.of(load_pretrained(config.out).pair, config, device), questions["images"]
     # Where there is no κ the cosine of two views takes its place; beside κ it is shown once.
     two_views = not config.method.predicts_concentration or run.row.key == PLAIN
-    seen = observe(subject, train, test, foreign, images=images, progress=False, two_views=two_views)
+    seen = look_at(Rivals.fit(subject, train, two_views=two_views), test, foreign, images=images, progress=False)
     # One resample, whose interval nobody reads: intervals are those over seeds.
     found = measure(seen, resamples=1)
     return {

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from experiments import figure4, uncertainty
 from experiments.evaluation.uncertainty.ensemble import ensemble_name
-from experiments.evaluation.uncertainty.observations import observe
+from experiments.evaluation.uncertainty.observations import Observations, look_at
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, MAHALANOBIS, SOFTMAX, TWO_VIEWS, Rivals, edge_energy
 from experiments.evaluation.uncertainty.subject import Subject, middles
 from experiments.images.device_images import DeviceImages
@@ -106,6 +106,18 @@ def acquainted(config: PretrainConfig) -> MultiViewPair:
 
 def opened(config: PretrainConfig, split: str) -> DeviceImages:
     return DeviceImages.load(open_images(config.data.name, "data", split), CPU)  # type: ignore[arg-type]
+
+
+def observe(
+    subject: Subject,
+    train: DeviceImages,
+    test: DeviceImages,
+    foreign: dict[str, DeviceImages],
+    *,
+    images: int,
+    **settings: Any,
+) -> Observations:
+    return look_at(Rivals.fit(subject, train, **settings), test, foreign, images=images, progress=False)
 
 
 def test_the_command_prints_and_saves_what_it_measured(
@@ -300,10 +312,10 @@ def test_the_same_seed_sees_the_same_and_nothing_depends_on_torchs_own_generator
 ) -> None:
     train, test = (opened(config, split) for split in ("train", "val"))
     torch.manual_seed(1)
-    first = observe(subject, train, test, {}, images=9, seed=4, progress=False)
+    first = observe(subject, train, test, {}, images=9, seed=4)
     torch.manual_seed(2)
-    second = observe(subject, train, test, {}, images=9, seed=4, progress=False)
-    other = observe(subject, train, test, {}, images=9, seed=5, progress=False)
+    second = observe(subject, train, test, {}, images=9, seed=4)
+    other = observe(subject, train, test, {}, images=9, seed=5)
     for name, u in first.clean.items():
         assert torch.equal(u, second.clean[name])
         assert torch.equal(first.degraded["noise"][name], second.degraded["noise"][name])
@@ -313,7 +325,7 @@ def test_the_same_seed_sees_the_same_and_nothing_depends_on_torchs_own_generator
 
 def test_observations_are_of_new_images_with_their_own_labels(subject: Subject, config: PretrainConfig) -> None:
     train, test = (opened(config, split) for split in ("train", "val"))
-    seen = observe(subject, train, test, {"self": test}, images=100, progress=False)
+    seen = observe(subject, train, test, {"self": test}, images=100)
     pixels = middles(test, subject.recipe, torch.arange(len(test)))
     features = subject.look(pixels).features
     assert seen.neighbour_is_right is not None
@@ -330,9 +342,7 @@ def test_observations_are_of_new_images_with_their_own_labels(subject: Subject, 
 def test_the_probe_is_told_the_labels_of_training_images_alone(subject: Subject, config: PretrainConfig) -> None:
     train, test = (opened(config, split) for split in ("train", "val"))
     swapped = replace(test, labels=1 - test.labels)
-    honest, lied = (
-        observe(subject, train, images, {}, images=100, progress=False, two_views=False) for images in (test, swapped)
-    )
+    honest, lied = (observe(subject, train, images, {}, images=100, two_views=False) for images in (test, swapped))
     assert honest.probe_is_right is not None and lied.probe_is_right is not None  # noqa: PT018
     assert torch.equal(lied.probe_is_right, ~honest.probe_is_right)
     assert honest.neighbour_is_right is not None and lied.neighbour_is_right is not None  # noqa: PT018
@@ -344,10 +354,9 @@ def test_with_few_training_images_of_a_class_there_is_no_probe_and_it_is_said(
 ) -> None:
     train = opened(config, "train")
     lonely = replace(train, labels=torch.arange(len(train)).clamp(max=1))
-    features = subject.look(middles(train, subject.recipe, torch.arange(len(train)))).features
-    assert Rivals.fit(subject, features, lonely).probe is None
+    assert Rivals.fit(subject, lonely).probe is None
     assert "No linear probe, nor what needs one: a class has 1 training images" in capsys.readouterr().out
-    assert Rivals.fit(subject, features, train).probe is not None
+    assert Rivals.fit(subject, train).probe is not None
 
 
 def test_a_view_is_compared_with_another_one(
@@ -365,7 +374,7 @@ def test_a_view_is_compared_with_another_one(
         monkeypatch.setattr(f"experiments.evaluation.uncertainty.{module}.random_view", view)
     monkeypatch.setattr("experiments.evaluation.uncertainty.observations.embed_features", selfish)
     train, test = (opened(config, split) for split in ("train", "val"))
-    seen = observe(subject, train, test, {}, images=100, progress=False)
+    seen = observe(subject, train, test, {}, images=100)
     for cosine in (seen.fresh.cosine, -seen.clean[TWO_VIEWS]):
         assert cosine.abs().max() < 0.99
         assert cosine.unique().numel() == len(test)
@@ -376,6 +385,6 @@ def test_ambiguous_images_are_of_two_classes_and_those_of_the_control_of_one(
 ) -> None:
     train, test = (opened(config, split) for split in ("train", "val"))
     alone = replace(test, labels=torch.zeros(len(test), dtype=torch.long).index_fill(0, torch.tensor([3]), 1))
-    seen = observe(subject, train, alone, {}, images=100, progress=False, two_views=False)
+    seen = observe(subject, train, alone, {}, images=100, two_views=False)
     assert seen.ambiguous[KAPPA].size(1) == len(test)
     assert seen.control[KAPPA].size(1) == len(test) - 1  # the only one of its class has no other beside it

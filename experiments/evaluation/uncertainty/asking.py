@@ -9,9 +9,9 @@ from pathlib import Path
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.report import publish
 from experiments.evaluation.uncertainty.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
-from experiments.evaluation.uncertainty.observations import Observations, chosen_images, observe
+from experiments.evaluation.uncertainty.observations import Observations, chosen_images, look_at
 from experiments.evaluation.uncertainty.report import DEGRADED_BY, curves, judge, warnings
-from experiments.evaluation.uncertainty.rivals import KAPPA
+from experiments.evaluation.uncertainty.rivals import KAPPA, Rivals
 from experiments.evaluation.uncertainty.subject import Subject, middles
 from experiments.figures import concentration_figure, save_figure, uncertainty_figure
 from experiments.pretraining.export import Pretrained
@@ -71,15 +71,10 @@ def _observe(pretrained: Pretrained, opener: Opener) -> Observations:
         if compared.config.views.size != config.views.size or compared.config.data.channels != config.data.channels:
             raise ValueError(f"{options.compare} takes views of another size or other channels than the checkpoints")
         other = (compared.config.method.name, Subject.of(compared.pair, compared.config, options.device))
-    return observe(
-        Subject.of(pretrained.pair, config, options.device),
-        opener.decoded(config, "train"),
-        opener.decoded(config, "val"),
-        {Path(name).name: opener.decoded(config, "val", name) for name in options.foreign},
-        images=options.images,
-        other=other,
-        seed=options.seed,
-    )
+    subject, train = Subject.of(pretrained.pair, config, options.device), opener.decoded(config, "train")
+    rivals = Rivals.fit(subject, train, other=other, seed=options.seed)
+    foreign = {Path(name).name: opener.decoded(config, "val", name) for name in options.foreign}
+    return look_at(rivals, opener.decoded(config, "val"), foreign, images=options.images)
 
 
 def _draw(pretrained: Pretrained, observations: Observations, opener: Opener) -> list[Path]:

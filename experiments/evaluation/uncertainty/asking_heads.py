@@ -42,7 +42,7 @@ from experiments.evaluation.uncertainty.measures import (
     R_AUROC,
     binned,
 )
-from experiments.evaluation.uncertainty.observations import FreshViews, Observations, features_of, look_at
+from experiments.evaluation.uncertainty.observations import FreshViews, Observations, look_at
 from experiments.evaluation.uncertainty.report import AIM, DEGRADED_BY, judge
 from experiments.evaluation.uncertainty.rivals import KAPPA, Rivals
 from experiments.evaluation.uncertainty.subject import BATCH, Subject, middles
@@ -105,8 +105,7 @@ def run(options: Namespace) -> int:
     encoder = FrozenEncoder(pair.model.encoder.get_submodule("backbone"), config)
     pair.with_encoder(KeptFeatures(fast(encoder.network), folder / "looks"))
     subject = Subject.of(pair, config, options.device)
-    bank = features_of(subject, opener.resident(config, train))
-    rivals = Rivals.fit(subject, bank, train, seed=options.seed, two_views=False)
+    rivals = Rivals.fit(subject, opener.resident(config, train), seed=options.seed, two_views=False)
     parts = {_MAIN: _main_heads(options, views, None if rivals.probe is None else train.labels, head)}
     parts |= _studied(opener, subject, encoder, train, views, head)
     at_a_time = Parallel(n_jobs=options.jobs)  # type: ignore[no-untyped-call]

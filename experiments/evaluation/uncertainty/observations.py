@@ -114,41 +114,6 @@ class Observations:
         return replace(self, **looks)
 
 
-def observe(
-    subject: Subject,
-    train: DeviceImages,
-    test: DeviceImages,
-    foreign: Mapping[str, DeviceImages],
-    *,
-    images: int,
-    other: tuple[str, Subject] | None = None,
-    seed: int = 0,
-    progress: bool = True,
-    two_views: bool = True,
-) -> Observations:
-    """Look at everything once.
-
-    Args:
-        subject: The frozen pair.
-        train: Images that it was trained on: neighbours, and the probe's training set.
-        test: New images of the same kind.
-        foreign: Other sets, by name.
-        images: How many of `test` and of each foreign set at most, the same for every pair.
-        other: Another pair whose two views are compared, and its name.
-        seed: Of the choice of images, the degradations and the views.
-        progress: Whether to show a bar.
-        two_views: Whether the cosine of two views of each image competes.
-    """
-    rivals = Rivals.fit(subject, features_of(subject, train), train, other=other, seed=seed, two_views=two_views)
-    return look_at(rivals, test, foreign, images=images, progress=progress)
-
-
-def features_of(subject: Subject, images: DeviceImages) -> Tensor:
-    """Features of the middle of each image, a batch at a time: pixels of all of them may not fit."""
-    everyone = torch.arange(len(images)).split(BATCH)
-    return torch.cat([subject.look(middles(images, subject.recipe, rows)).features for rows in everyone])
-
-
 def look_at(
     rivals: Rivals,
     test: DeviceImages,
@@ -158,13 +123,13 @@ def look_at(
     degraded: int | None = None,
     progress: bool = True,
 ) -> Observations:
-    """The same with what was fitted already.
+    """Look at everything once.
 
     Args:
         rivals: All uncertainties; their seed is also that of images, degradations and views.
-        test: New images.
+        test: New images of the kind that the rivals were fitted to.
         foreign: Other sets, by name.
-        images: How many of `test` and of each foreign set at most.
+        images: How many of `test` and of each foreign set at most, the same for every pair.
         degraded: How many of these are degraded, cropped and superposed; all by default.
         progress: Whether to show a bar.
     """
@@ -201,7 +166,8 @@ def look_at(
         views = _two_views(subject, test, chosen, seed)
         if not rivals.two_views:  # too dear to look twice more each time: of the images as they are alone
             clean[TWO_TARGETS] = -_cosine_of_outputs(subject, *views)
-        removed = 1 - (SMALLEST_CROP + (LARGEST_CROP - SMALLEST_CROP) * _uniform(len(some), seed, _CROPS))
+        sides = torch.rand(len(some), generator=fresh_generator(seed, _CROPS))
+        removed = 1 - (SMALLEST_CROP + (LARGEST_CROP - SMALLEST_CROP) * sides)
         return Observations(
             clean=clean,
             degraded=by_degradation,
@@ -252,10 +218,6 @@ def _cosine_of_outputs(subject: Subject, first: Tensor, second: Tensor) -> Tenso
 def chosen_images(available: int, wanted: int, seed: int) -> Tensor:
     """Which images are looked at: the same for every pair of one seed."""
     return torch.randperm(available, generator=fresh_generator(seed, _CHOICE))[:wanted].sort().values
-
-
-def _uniform(count: int, seed: int, purpose: int) -> Tensor:
-    return torch.rand(count, generator=fresh_generator(seed, purpose))
 
 
 def _stack(levels: list[Uncertainties]) -> Uncertainties:

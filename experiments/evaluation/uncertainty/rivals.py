@@ -13,9 +13,9 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from experiments.evaluation.uncertainty.subject import BATCH, Subject, fresh_generator, random_view
+from experiments.evaluation.uncertainty.subject import BATCH, Subject, features_of, fresh_generator, random_view
 from experiments.images.device_images import DeviceImages
-from experiments.images.image_sets import UNLABELLED, ImageSet
+from experiments.images.image_sets import UNLABELLED
 from inference.judging.linear_probe import LinearClassifier, linear_probe
 from inference.judging.representation import Embedding
 from ssl_as_inference.sphere import normalize
@@ -79,16 +79,16 @@ class Rivals:
     class_names: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, subject: Subject, features: Tensor, train: ImageSet | DeviceImages, **settings: Any) -> Self:
+    def fit(cls, subject: Subject, train: DeviceImages, **settings: Any) -> Self:
         """Fit what has to be fitted to training images; a probe, where they have labels, and each class has four.
 
         Args:
             subject: Who looks.
-            features: Of one view of each training image.
-            train: Their labels.
+            train: Images that it was trained on.
             **settings: `other`, `seed`, `two_views`.
         """
-        probe, labels = None, train.labels.to(features.device)
+        features, probe = features_of(subject, train), None
+        labels = train.labels.to(features.device)
         if bool((labels != UNLABELLED).all()) and len(labels.unique()) > 1:
             least = int(labels.unique(return_counts=True)[1].min())
             if least < _OF_EACH_CLASS:

@@ -65,6 +65,12 @@ def middles(images: DeviceImages, recipe: ViewRecipe, chosen: Tensor) -> Tensor:
     return torch.cat([views.clamp(0, 1).cpu() for views in WatchedImages(images, chosen, plain)])
 
 
+def features_of(subject: Subject, images: DeviceImages) -> Tensor:
+    """Features of the middle of each image, a batch at a time: pixels of all of them may not fit."""
+    everyone = torch.arange(len(images)).split(BATCH)
+    return torch.cat([subject.look(middles(images, subject.recipe, rows)).features for rows in everyone])
+
+
 @torch.no_grad()
 def random_view(canvas: Tensor, sizes: Tensor, subject: Subject, generator: torch.Generator) -> Embedding:
     """Embed one random view of each image of a batch, drawn as the training draws its views.

@@ -16,8 +16,8 @@ from scipy import stats
 from experiments import recipes as command
 from experiments import table1
 from experiments.evaluation.uncertainty.measures import ALL_SEVERITIES, GAP, R_AUROC, Measure, measure
-from experiments.evaluation.uncertainty.observations import FreshViews, Observations, chosen_images, observe
-from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
+from experiments.evaluation.uncertainty.observations import FreshViews, Observations, chosen_images, look_at
+from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS, Rivals
 from experiments.evaluation.uncertainty.subject import Subject, fresh_generator, middles, random_view
 from experiments.figures.recipes import Column, recipes_figure
 from experiments.images.degradations import DEGRADATIONS
@@ -191,7 +191,7 @@ QUESTIONS = {"images": 30, "foreign": []}
 def observations_of(run: Training) -> Observations:
     subject = Subject.of(load_pretrained(run.config.out).pair, run.config, CPU)
     train, test = (decoded_images(run.config, part, CPU) for part in ("train", "val"))
-    return observe(subject, train, test, {}, images=30, progress=False)
+    return look_at(Rivals.fit(subject, train), test, {}, images=30, progress=False)
 
 
 def test_what_is_kept_is_what_another_look_finds(finished: Path) -> None:
