@@ -37,11 +37,11 @@ _SHOWN = 10  # items of each end, where there are no images to show
 
 @dataclass(frozen=True)
 class _Given:
-    """Features to fit and to judge, and what they are of."""
+    """Features to fit and to judge, and what they are of: images through an encoder, or items with names."""
 
     fitted: Tensor
     held_out: Tensor
-    names: Sequence[str]
+    names: Sequence[str] = ()
     encoder: FrozenEncoder | None = None
     images: ImageSet | None = None
 
@@ -97,11 +97,11 @@ def run(options: Namespace) -> int:
 
 def _from_images(opener: Opener) -> _Given:
     options = opener.options
-    folder = options.folder.absolute()
+    source = options.folder.absolute()
     encoder = open_frozen_encoder(options.encoder, options.weights, size=options.size, data=str(options.folder))
-    train = opener.images(encoder.config, "train", folder)
+    train = opener.images(encoder.config, "train", source)
     try:
-        held_out = opener.images(encoder.config, "val", folder)
+        held_out = opener.images(encoder.config, "val", source)
     except MissingSplitError:
         train.require("an uncertainty with held-out images", images=2)
         first, second = _split(len(train), options)
@@ -109,21 +109,12 @@ def _from_images(opener: Opener) -> _Given:
     train, held_out = some_of(train, options.images), some_of(held_out, options.images)
     check_sizes(encoder.width, len(train), options.dim)  # now, not after an hour
     print(f"{len(train):,} images to fit to, {len(held_out):,} to judge on, {options.views} views of each")
-    parts = [
-        view_features(
-            encoder,
-            images,
-            options.out.with_suffix(".features") / part,
-            views=options.views,
-            device=options.device,
-            batch_size=options.encode_batch,
-            threads=options.threads,
-            seed=options.seed,
-        )
+    folder = options.out.with_suffix(".features")
+    fitted, judged = (
+        view_features(encoder, images, folder / part, views=options.views, options=options)
         for part, images in (("train", train), ("held_out", held_out))
-    ]
-    names = [held_out.location(index) for index in range(len(held_out))]
-    return _Given(parts[0], parts[1], names, encoder, held_out)
+    )
+    return _Given(fitted, judged, encoder=encoder, images=held_out)
 
 
 def _from_file(options: Namespace) -> _Given:

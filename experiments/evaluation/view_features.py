@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,7 @@ from inference.fitting.checkpointing import CheckpointError, replace_file, repla
 
 
 @torch.no_grad()
-def view_features(
-    encoder: FrozenEncoder,
-    images: ImageSet,
-    folder: Path,
-    *,
-    views: int,
-    device: torch.device,
-    batch_size: int = 256,
-    threads: int | None = None,
-    seed: int = 0,
-) -> Tensor:
+def view_features(encoder: FrozenEncoder, images: ImageSet, folder: Path, *, views: int, options: Namespace) -> Tensor:
     """Features of random views of every image, shape `(views, images, features)`, read from disk as far as they go.
 
     The file `features.npy` in `folder` grows a batch at a time. `about.json` says of which encoder, images and views it
@@ -47,27 +38,26 @@ def view_features(
         images: The set.
         folder: Where the features are kept.
         views: Of each image.
-        device: Where to compute.
-        batch_size: Views that are encoded at a time, about.
-        threads: That decode.
-        seed: Of the views, which depend on it and on how many images are encoded at a time.
+        options: Device, threads, seed, and about how many views are encoded at a time; the views depend on both
+            numbers.
 
     Raises:
         CheckpointError: If the encoder gives NaN or infinity.
         ValueError: If another process computes features there.
     """
-    recipe, size = view_groups(encoder.config)[0][0], max(1, batch_size // views)
+    recipe, shorter_side = view_groups(encoder.config)[0][0], storage_size(encoder.config)
+    size, seed = max(1, options.encode_batch // views), options.seed
     key = {
         "encoder": fingerprint(encoder.network),
         "images": hashlib.sha256(images.source.fingerprint().encode()).hexdigest(),
         "recipe": json.loads(json.dumps(asdict(recipe))),
-        "storage_size": storage_size(encoder.config),
+        "storage_size": shorter_side,
         "views": views,
         "batch": size,
         "seed": seed,
     }
     file, about = folder / "features.npy", folder / "about.json"
-    network, transform = fast(encoder.network).to(device).eval(), BatchedViews(recipe)
+    network, transform = fast(encoder.network).to(options.device).eval(), BatchedViews(recipe)
     with alone(folder):
         known: dict[str, Any] = {}
         if file.exists() and about.exists():
@@ -76,7 +66,7 @@ def view_features(
         starts = range(done, len(images), size)
         rest = [torch.arange(start, min(start + size, len(images))) for start in starts]
         said = f"{views} views each, by {size} images"
-        source = StreamedImages(images, device, storage_size(encoder.config), threads, description=said)
+        source = StreamedImages(images, options.device, shorter_side, options.threads, description=said)
         kept = open_memmap(file, "r+") if done else None
         for start, (canvas, sizes) in zip(starts, source.canvases(rest), strict=True):
             generators = [derived_generator(seed, Stream.VIEWS, start, 0, view) for view in range(views)]

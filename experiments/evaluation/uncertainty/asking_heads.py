@@ -22,14 +22,12 @@ from experiments.evaluation.opening import Opener
 from experiments.evaluation.options import STUDIES
 from experiments.evaluation.report import publish
 from experiments.evaluation.uncertainty.heads import (
-    OTHER_FAMILY,
+    Fit,
     Head,
     dims,
     fit_kappa,
-    fit_loss_prediction,
-    fit_mc_info_nce,
     leave_one_out,
-    probe_losses,
+    rivals_of,
     told_by,
     variants,
 )
@@ -66,21 +64,17 @@ _SOME = 1000  # images that new features are computed of
 _STUDY_SEEDS = 2
 _MAIN = "κ and its rivals"
 _HELD_OUT = ", held out"  # tells the heads of the choice from those of the variants
-_VARIED = (
-    "Each row differs from the first in one thing; those of fewer images differ from each other in the range of the "
-    "crops. Gaps and cosines are of views like those of the first row. The normalised product predicts no cosine for a "
-    "single view, and is not calibrated."
-)
-_LEFT_OUT = (
-    "What the heads had among their views besides the random ones, which are cropped, and slightly blurred, in every "
-    f"row. Fitted to {_SOME:,} images at most."
-)
-_CHOSEN = (
-    "On training images that none of these heads was fitted to. The rule: take the dimension with the largest last "
-    "column."
-)
-
-_Fit = tuple[Any, tuple[Any, ...], dict[str, Any]]  # as joblib takes it: what makes a head, and its arguments
+_VARIED, _LEFT_OUT, _CHOICE = "What decides it", "A kind of defect left out", "The choice of d"
+_NOTES = {
+    _VARIED: "Each row differs from the first in one thing; those of fewer images differ from each other in the range "
+    "of the crops. Gaps and cosines are of views like those of the first row. The normalised product predicts no "
+    "cosine for a single view, and is not calibrated.",
+    _LEFT_OUT: "What the heads had among their views besides the random ones, which are cropped, and slightly blurred, "
+    f"in every row. Fitted to {_SOME:,} images at most.",
+    _CHOICE: "On training images that none of these heads was fitted to. The rule: take the dimension with the largest "
+    "last column.",
+}
+"""Tables of the study, and what they say."""
 
 
 def run(options: Namespace) -> int:
@@ -106,11 +100,12 @@ def run(options: Namespace) -> int:
     pair.with_encoder(KeptFeatures(fast(encoder.network), folder / "looks"))
     subject = Subject.of(pair, config, options.device)
     rivals = Rivals.fit(subject, opener.resident(config, train), seed=options.seed, two_views=False)
-    parts = {_MAIN: _main_heads(options, views, None if rivals.probe is None else train.labels, head)}
-    parts |= _studied(opener, subject, encoder, train, views, head)
+    main = rivals_of(head, views, None if rivals.probe is None else train.labels, range(options.heads))
+    study = _studied(opener, subject, encoder, train, views, head)
     at_a_time = Parallel(n_jobs=options.jobs)  # type: ignore[no-untyped-call]
     heads: dict[str, list[Head]] = {
-        part: at_a_time(tqdm(fits, desc=f"heads: {part}", unit="head", disable=None)) for part, fits in parts.items()
+        table: at_a_time(tqdm(fits, desc=f"heads: {table}", unit="head", disable=None))
+        for table, fits in ({_MAIN: main} | study).items()
     }
     fitted = [*chain(*heads.values())]
     print(f"Fitted {len(fitted)} heads in {time.monotonic() - started:.0f} s", flush=True)
@@ -124,17 +119,16 @@ def run(options: Namespace) -> int:
     first = next(iter(looked))
     others = {name: seen.clean for name, seen in looked.items() if name != first}
     looked[first] = replace(looked[first], foreign=others)
-    judged = [_judge(name, seen, heads[_MAIN], fitted, options, known=name == first) for name, seen in looked.items()]
+    main_heads = heads.pop(_MAIN)
+    judged = [_judge(name, seen, main_heads, fitted, options, known=name == first) for name, seen in looked.items()]
     figure = save_figure(rivals_figure([of[0] for of in judged]), options.out / f"{options.name}_rivals.png")
     tables = [*chain(*judged)]
-    if varied := heads.get("variants", []) + heads.get("crops", []):
-        tables.append(_study_table("What decides it", looked, varied, _VARIED))
-    if "defects" in heads:
-        tables.append(_study_table("A kind of defect left out", looked, heads["defects"], _LEFT_OUT))
-    if heads.get("dimensions"):
-        held_out = look(opener.resident(config, train.select(_divided(len(train))[2])))
-        seen = {"held-out training images": held_out}
-        tables.append(_study_table("The choice of d", seen, heads["dimensions"], _CHOSEN))
+    for title, studied in heads.items():
+        seen = looked
+        if title == _CHOICE:
+            held_out = opener.resident(config, train.select(_divided(len(train))[2]))
+            seen = {"held-out training images": look(held_out)}
+        tables.append(_study_table(title, seen, studied))
     record = Record(
         name=options.name,
         title=f"Is κ an uncertainty? Heads of d = {pair.dim} over {config.backbone.name}, {views.size(1):,} images",
@@ -157,52 +151,33 @@ def run(options: Namespace) -> int:
     return publish(record, [record.save(options.out), figure], started)
 
 
-def _main_heads(options: Namespace, views: Tensor, labels: Tensor | None, head: dict[str, Any]) -> list[_Fit]:
-    """Of each seed: this project's head, with either family, and its rivals."""
-    other = "von_mises_fisher" if head["family"] == "power_spherical" else "power_spherical"
-    size = {name: head[name] for name in ("dim", "hidden")}
-    losses = None if labels is None else probe_losses(views, labels)
-    found: list[_Fit] = []
-    for seed in range(options.heads):
-        found += [
-            (fit_kappa, (KAPPA, views, seed), head),
-            (fit_kappa, (OTHER_FAMILY, views, seed), {**size, "family": other}),
-            (fit_mc_info_nce, (views, seed), size),
-        ]
-        if losses is not None:
-            found.append((fit_loss_prediction, (views, losses, seed), {"hidden": head["hidden"]}))
-    return found
-
-
 def _studied(
     opener: Opener, subject: Subject, encoder: FrozenEncoder, train: ImageSet, views: Tensor, head: dict[str, Any]
-) -> dict[str, list[_Fit]]:
-    """The heads of each part of the study that was asked for, of each of its seeds."""
+) -> dict[str, list[Fit]]:
+    """The heads of each table of the study that was asked for, of each of its seeds."""
     options = opener.options
     study = STUDIES if options.study == [] else options.study or ()
     some, rest, _ = _divided(len(train))
-    wanted: dict[str, dict[str, tuple[Tensor, dict[str, Any]]]] = {}
+    found: dict[str, list[Fit]] = {}
+
+    def fit(table: str, name: str, features: Tensor, changes: dict[str, Any] | None = None) -> None:
+        fits = [(fit_kappa, (name, features, seed), head | (changes or {})) for seed in range(_STUDY_SEEDS)]
+        found.setdefault(table, []).extend(fits)
+
     if "variants" in study:
-        varied = variants(head["dim"], tuple(views.shape))
-        wanted["variants"] = {name: (views, changes) for name, changes in varied.items()}
+        for name, changes in variants(head["dim"], tuple(views.shape)).items():
+            fit(_VARIED, name, views, changes)
     if "crops" in study:
-        cropped = _cropped(encoder, train.select(some), views[:, some], options)
-        wanted["crops"] = {name: (features, {}) for name, features in cropped.items()}
-    if "dimensions" in study:
-        tried = dims(len(rest), views.size(2))
-        wanted["dimensions"] = {f"d = {dim}{_HELD_OUT}": (views[:, rest], {"dim": dim}) for dim in tried}
+        for name, features in _cropped(encoder, train.select(some), views[:, some], options).items():
+            fit(_VARIED, name, features)
     if "defects" in study:
         degraded = _degraded(subject, opener.resident(encoder.config, train.select(some)))
-        wanted["defects"] = {name: (each, {}) for name, each in leave_one_out(views[:, some], degraded).items()}
-    seeds = range(_STUDY_SEEDS)
-    return {
-        part: [
-            (fit_kappa, (name, features, seed), head | changes)
-            for name, (features, changes) in heads.items()
-            for seed in seeds
-        ]
-        for part, heads in wanted.items()
-    }
+        for name, features in leave_one_out(views[:, some], degraded).items():
+            fit(_LEFT_OUT, name, features)
+    if "dimensions" in study:
+        for dim in dims(len(rest), views.size(2)):
+            fit(_CHOICE, f"d = {dim}{_HELD_OUT}", views[:, rest], {"dim": dim})
+    return found
 
 
 def _divided(images: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,16 +195,8 @@ def _cropped(encoder: FrozenEncoder, images: ImageSet, views: Tensor, options: N
         features = views
         if least != own[0]:
             config = replace(encoder.config, views=replace(encoder.config.views, global_crop_scale=(least, own[1])))
-            features = view_features(
-                replace(encoder, config=config),
-                images,
-                folder / f"crops_{least:g}",
-                views=len(views),
-                device=options.device,
-                batch_size=options.encode_batch,
-                threads=options.threads,
-                seed=options.seed,
-            )
+            place, varied = folder / f"crops_{least:g}", replace(encoder, config=config)
+            features = view_features(varied, images, place, views=len(views), options=options)
         found[f"{len(images):,} images, crops from {least:g} of the area"] = features
     return found
 
@@ -288,7 +255,7 @@ def rivals_figure(tables: Sequence[Table]) -> Figure:
     return accuracies_figure(panels, KAPPA, label="mean of the seeds, interval over images")
 
 
-def _study_table(title: str, looked: Mapping[str, Observations], heads: Sequence[Head], note: str) -> Table:
+def _study_table(title: str, looked: Mapping[str, Observations], heads: Sequence[Head]) -> Table:
     """What each head reaches: ranking on every set; calibration and severity on the first."""
     rows = {}
     for name in dict.fromkeys(head.name for head in heads):
@@ -296,7 +263,7 @@ def _study_table(title: str, looked: Mapping[str, Observations], heads: Sequence
         each = {column: tuple(of[column] for of in values) for column in values[0]}
         rows[name.removesuffix(_HELD_OUT)] = {column: Cell(fmean(of), each=of) for column, of in each.items()}
     note = (
-        f"Means over {_STUDY_SEEDS} seeds. {note} The last column is the least distance over the aims: "
+        f"Means over {_STUDY_SEEDS} seeds. {_NOTES[title]} The last column is the least distance over the aims: "
         f"{SEEN_CLASSES:g} for R-AUROC on {next(iter(looked))}, {LEAST_OF_MEAN:g} for the mean of U1, "
         f"{LEAST_OF_EACH:g} for U1 of each kind."
     )

@@ -38,6 +38,9 @@ OTHER_FAMILY = f"{KAPPA}, other family"
 MC_INFO_NCE = "MCInfoNCE"
 LOSS_PREDICTION = "loss prediction"
 
+Fit = tuple[Any, tuple[Any, ...], dict[str, Any]]
+"""As joblib takes it: what makes a head, and its arguments."""
+
 
 @dataclass(frozen=True, eq=False)
 class Head:
@@ -177,6 +180,30 @@ def probe_losses(views: Tensor, labels: Tensor) -> Tensor:
             logits = probe.logits(views[view, asked])
             losses[view, asked] = cross_entropy(logits, there, reduction="none").cpu()
     return losses
+
+
+def rivals_of(head: dict[str, Any], views: Tensor, labels: Tensor | None, seeds: Iterable[int]) -> list[Fit]:
+    """This project's head, the same with experts of the other family, and its rivals, of each seed.
+
+    Args:
+        head: Dimension, hidden units and family.
+        views: Features, shape `(views, items, features)`.
+        labels: Of the items; `None` where there is no probe whose losses could be predicted.
+        seeds: Of the heads.
+    """
+    other = "von_mises_fisher" if head["family"] == "power_spherical" else "power_spherical"
+    size = {name: head[name] for name in ("dim", "hidden")}
+    losses = None if labels is None else probe_losses(views, labels)
+    found: list[Fit] = []
+    for seed in seeds:
+        found += [
+            (fit_kappa, (KAPPA, views, seed), head),
+            (fit_kappa, (OTHER_FAMILY, views, seed), {**size, "family": other}),
+            (fit_mc_info_nce, (views, seed), size),
+        ]
+        if losses is not None:
+            found.append((fit_loss_prediction, (views, losses, seed), {"hidden": head["hidden"]}))
+    return found
 
 
 def dims(items: int, width: int) -> list[int]:
