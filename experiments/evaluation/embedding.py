@@ -49,9 +49,7 @@ def run(options: Namespace) -> int:
 
     def parts() -> Iterator[dict[str, Any]]:
         """The columns; κ, four bytes an image, is also kept, for choosing what to show at the end."""
-        for part in embeddings(
-            pretrained, images, batch_size=options.encode_batch, threads=options.threads, description="embedding"
-        ):
+        for part in embeddings(pretrained, images, batch_size=options.encode_batch, threads=options.threads):
             columns = {name: getattr(part, name).float().cpu() for name in COLUMNS}
             concentration.append(columns["concentration"])
             yield {name: column.numpy() for name, column in columns.items()}

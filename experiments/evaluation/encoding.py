@@ -21,7 +21,6 @@ from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import Pretrained
 from inference.fitting.checkpointing import CheckpointError
 from inference.judging.representation import Embedding, embed
-from ssl_as_inference.graphical_model import MultiViewPair
 
 SMALLEST_CROP = 0.08
 """Of the crops on which SimSiam trains its linear classifier: torchvision's own default, unlike in pretraining."""
@@ -57,12 +56,7 @@ def displayed(view: Tensor, config: PretrainConfig) -> Tensor:
 
 
 def embeddings(
-    pretrained: Pretrained,
-    images: ImageSet,
-    *,
-    batch_size: int = 256,
-    threads: int | None = None,
-    description: str | None = None,
+    pretrained: Pretrained, images: ImageSet, *, batch_size: int = 256, threads: int | None = None
 ) -> Iterator[Embedding]:
     """Embed the middle of every image, in order, on the device of the pair; with a progress bar on a terminal.
 
@@ -71,7 +65,6 @@ def embeddings(
         images: The set; no more than a few batches of it are in memory.
         batch_size: Images at a time.
         threads: Number of threads that decode.
-        description: What the bar says.
 
     Raises:
         BrokenImageError: If an image cannot be read.
@@ -80,7 +73,7 @@ def embeddings(
     views = in_threads(
         lambda index: center_view(images, index, pretrained.config),
         range(len(images)),
-        description or images.name,
+        f"embedding {images.name}",
         threads=threads,
     )
     done = 0
@@ -96,8 +89,7 @@ def finite(seen: Embedding, where: str) -> Embedding:
     Raises:
         CheckpointError: If something is: the training has diverged.
     """
-    parts = (seen.features, seen.outputs, seen.mean_direction, seen.concentration)
-    if not all(bool(part.isfinite().all()) for part in parts):
+    if not all(bool(part.isfinite().all()) for part in seen):
         raise CheckpointError(f"the network gives NaN or infinity, {where}: its training has diverged")
     return seen
 
@@ -108,7 +100,7 @@ class RandomViews:
 
     Attributes:
         pretrained: The network.
-        images: On the device, or decoded when wanted.
+        images: On the device of the network, or decoded when wanted and put there.
         seed: Of the views.
     """
 
@@ -119,18 +111,10 @@ class RandomViews:
     def __call__(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Features for each batch of image numbers."""
         recipe = training_recipe(self.pretrained.config)
-        transform = BatchedViews(recipe)
+        transform, backbone = BatchedViews(recipe), self.pretrained.pair.model.encoder.get_submodule("backbone").eval()
         with closing(self.images.canvases(batches)) as canvases:
             for number, (canvas, sizes) in enumerate(canvases):
                 generator = derived_generator(self.seed, Stream.VIEWS, epoch, number, device=canvas.device)
-                yield features_alone(
-                    self.pretrained.pair, transform(canvas, sizes, draw_parameters(recipe, sizes, generator))
-                )
-
-
-@torch.no_grad()
-def features_alone(pair: MultiViewPair, views: Tensor) -> Tensor:
-    """What the backbone gives for a batch, in evaluation mode."""
-    backbone = pair.model.encoder.get_submodule("backbone").eval()
-    features: Tensor = backbone(views.to(next(pair.parameters()).device))
-    return features
+                with torch.no_grad():  # not around the yield: it would hold for what takes the features
+                    features = backbone(transform(canvas, sizes, draw_parameters(recipe, sizes, generator)))
+                yield features

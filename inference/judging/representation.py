@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyro
 import torch
@@ -13,24 +13,8 @@ from ssl_as_inference.graphical_model import MultiViewPair
 from ssl_as_inference.sphere import normalize
 
 
-@dataclass(frozen=True)
-class Representation:
-    """What `represent` returns, one row for each image, on the CPU.
-
-    Attributes:
-        features: Output of the backbone, used downstream; `(images, features)`.
-        outputs: Unit vectors f(x) on the latent sphere; `(images, dim)`.
-        concentration: κ of the model's expert for the image; `(images,)`.
-    """
-
-    features: Tensor
-    outputs: Tensor
-    concentration: Tensor
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What `embed` returns, one row for each image, on the pair's device.
+class Embedding(NamedTuple):
+    """What a pair says of images, one row for each.
 
     Attributes:
         features: Output of the backbone, used downstream; `(images, features)`.
@@ -47,7 +31,7 @@ class Embedding:
 
 @torch.no_grad()
 def embed(pair: MultiViewPair, views: Tensor) -> Embedding:
-    """Apply the frozen encoder and predictor to one batch, in evaluation mode.
+    """Apply the frozen encoder and predictor to one batch, in evaluation mode, on the pair's device.
 
     Nothing is checked: where a network has diverged, its rows are NaN or infinite.
 
@@ -85,8 +69,8 @@ def embed_features(pair: MultiViewPair, features: Tensor) -> Embedding:
     return Embedding(features, normalize(outputs), expert.mean_direction, expert.concentration)
 
 
-def represent(pair: MultiViewPair, images: Tensor | Iterable[Tensor], *, batch_size: int = 512) -> Representation:
-    """`embed` images by batches, and keep on the CPU what evaluation needs.
+def represent(pair: MultiViewPair, images: Tensor | Iterable[Tensor], *, batch_size: int = 512) -> Embedding:
+    """`embed` images by batches; what is found is kept on the CPU.
 
     Args:
         pair: As for `embed`.
@@ -101,11 +85,8 @@ def represent(pair: MultiViewPair, images: Tensor | Iterable[Tensor], *, batch_s
         raise ValueError("images must hold at least one image, got none")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    parts = []
-    for batch in images.split(batch_size) if isinstance(images, Tensor) else images:
-        part = embed(pair, batch)
-        parts.append((part.features.cpu(), part.outputs.cpu(), part.concentration.cpu()))
+    batches = images.split(batch_size) if isinstance(images, Tensor) else images
+    parts = [[tensor.cpu() for tensor in embed(pair, batch)] for batch in batches]
     if not parts:
         raise ValueError("images must hold at least one image, got none")
-    features, outputs, concentration = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Representation(features, outputs, concentration)
+    return Embedding(*(torch.cat(column) for column in zip(*parts, strict=True)))

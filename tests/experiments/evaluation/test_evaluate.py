@@ -26,7 +26,7 @@ from inference.fitting.checkpointing import save_checkpoint
 from inference.judging.collapse import effective_rank, standard_deviation
 from inference.judging.evaluation import knn_accuracy, nearest_neighbour_is_right
 from inference.judging.linear_probe import ProbeSettings, hold_out, linear_probe
-from inference.judging.representation import Representation, represent
+from inference.judging.representation import Embedding, represent
 from inference.judging.uncertainty import correctness_auroc
 
 MakeFolder = Callable[..., Path]
@@ -42,7 +42,7 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def digits(part: int, pair: Any) -> tuple[Representation, Tensor]:
+def digits(part: int, pair: Any) -> tuple[Embedding, Tensor]:
     data, recipe = load()[part], ViewRecipe(16, mean=(0.5,), std=(0.25,))
     pixels = (255 * data.images[:, 0]).round().to(torch.uint8).numpy()
     views = torch.stack([sample_center_view(Image.fromarray(image), recipe) for image in pixels])
