@@ -21,33 +21,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = CommandLineParser(prog="python -m experiments.add_uncertainty", description=__doc__)
     parser.when_stopped = "stopped; the same command goes on with the features that it kept"
-    parser.add_argument("encoder", metavar="ENCODER", nargs="?", help="a run, a file, timm:NAME or torchvision:NAME")
+    add = parser.add_argument
+    add("encoder", metavar="ENCODER", nargs="?", help="a run, a file, timm:NAME or torchvision:NAME")
     of = parser.add_mutually_exclusive_group(required=True)
     of.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="folder of images")
     of.add_argument("--features", type=Path, metavar="FILE", help="file of features that are computed already")
     endings = file_ending(".safetensors")
-    parser.add_argument(
-        "--out", type=endings, required=True, help="file to write: ….safetensors; the report is written beside it"
-    )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the encoder, tensors only")
-    parser.add_argument("--views", type=whole_number(2), default=4, help="random views of each image")
-    parser.add_argument(
-        "--images", type=whole_number(2), help="images to fit to, and to judge on, at most (default: all)"
-    )
-    parser.add_argument("--size", type=whole_number(1), help="pixels of a view (default: the encoder's own, or 128)")
-    parser.add_argument("--dim", type=whole_number(2), default=32, help="dimension of the sphere")
-    parser.add_argument("--hidden", type=whole_number(1), default=512, help="width of the head's hidden layer")
-    parser.add_argument(
-        "--family", choices=("power_spherical", "von_mises_fisher"), default="power_spherical", help="kind of expert"
-    )
-    parser.add_argument("--epochs", type=whole_number(1), help="epochs of the head (default: 10, more for few items)")
-    parser.add_argument("--learning-rate", type=positive_number, default=1e-3, help="learning rate of AdamW")
-    parser.add_argument(
-        "--hold-out", type=fraction, default=0.2, help="held-out fraction, if FOLDER has no validation images"
-    )
-    parser.add_argument(
-        "--judged", type=whole_number(2), default=500, help="images in the figure and degradations, at most"
-    )
+    add("--out", type=endings, required=True, help="file to write: ….safetensors; the report is written beside it")
+    add("--weights", type=Path, metavar="FILE", help="weights of the encoder, tensors only")
+    add("--views", type=whole_number(2), default=4, help="random views of each image")
+    add("--images", type=whole_number(2), help="images to fit to, and to judge on, at most (default: all)")
+    add("--size", type=whole_number(1), help="pixels of a view (default: the encoder's own, or 128)")
+    add("--dim", type=whole_number(2), default=32, help="dimension of the sphere")
+    add("--hidden", type=whole_number(1), default=512, help="width of the head's hidden layer")
+    add("--family", choices=("power_spherical", "von_mises_fisher"), default="power_spherical", help="kind of expert")
+    add("--epochs", type=whole_number(1), help="epochs of the head (default: 10, more for few items)")
+    add("--learning-rate", type=positive_number, default=1e-3, help="learning rate of AdamW")
+    add("--hold-out", type=fraction, default=0.2, help="held-out fraction, if FOLDER has no validation images")
+    add("--judged", type=whole_number(2), default=500, help="images in the figure and degradations, at most")
     add_seed(parser, "of views, head and held-out items")
     add_options(parser, named_sets=False)
     return parser.run(arguments, "experiments.evaluation.adding")

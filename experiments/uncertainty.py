@@ -26,30 +26,25 @@ from experiments.evaluation.options import CHECKPOINT, STUDIES, add_options, add
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = CommandLineParser(prog="python -m experiments.uncertainty", description=__doc__)
-    parser.add_argument("checkpoints", nargs="+", type=Path, help=f"{CHECKPOINT}; one for each seed")
+    add = parser.add_argument
+    add("checkpoints", nargs="+", type=Path, help=f"{CHECKPOINT}; one for each seed")
     add_options(parser)
-    parser.add_argument(
-        "--foreign", nargs="+", default=[], metavar="SET", help="other sets, below the same root, for U5"
-    )
-    parser.add_argument(
-        "--compare", type=Path, metavar="CHECKPOINT", help="another encoder, whose cosine of two views is a rival of κ"
-    )
-    parser.add_argument("--images", type=whole_number(2), default=2000, help="largest number of images of each set")
-    parser.add_argument(
+    add("--foreign", nargs="+", default=[], metavar="SET", help="other sets, below the same root, for U5")
+    add("--compare", type=Path, metavar="CHECKPOINT", help="another encoder, whose cosine of two views is a rival of κ")
+    add("--images", type=whole_number(2), default=2000, help="largest number of images of each set")
+    add(
         "--heads",
         type=whole_number(1),
         metavar="N",
         help="of a result of experiments.add_uncertainty: judge N heads, refitted with the seeds 0 … N − 1",
     )
-    parser.add_argument("--degraded", type=whole_number(2), help="of these, how many are degraded (default: all)")
-    parser.add_argument(
-        "--study", nargs="*", choices=STUDIES, metavar="PART", help=f"what decides it: {', '.join(STUDIES)}; or all"
-    )
-    parser.add_argument("--jobs", type=whole_number(1), default=1, help="heads that are fitted at a time")
-    parser.add_argument("--resamples", type=whole_number(1), default=1000, help="resamples of the bootstrap")
+    add("--degraded", type=whole_number(2), help="of these, how many are degraded (default: all)")
+    add("--study", nargs="*", choices=STUDIES, metavar="PART", help=f"what decides it: {', '.join(STUDIES)}; or all")
+    add("--jobs", type=whole_number(1), default=1, help="heads that are fitted at a time")
+    add("--resamples", type=whole_number(1), default=1000, help="resamples of the bootstrap")
     add_seed(parser, "of images, degradations and resamples")
-    parser.add_argument("--name", type=_name, default="uncertainty", help="name of the record and its figures")
-    parser.add_argument(
+    add("--name", type=_name, default="uncertainty", help="name of the record and its figures")
+    add(
         "--out",
         type=writable_folder,
         default="runs/uncertainty",

@@ -68,7 +68,7 @@ class CommandLineParser(argparse.ArgumentParser):
         name = module if isinstance(module, str) else module(options)
         try:
             status: int = importlib.import_module(name).run(options)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, argparse.ArgumentTypeError) as error:
             return self.fail(error)
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for a name

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
+from argparse import Namespace
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,12 @@ from inference.judging.linear_probe import FeatureSource, ProbeSettings
 _TO_FIT_ON = {"images": 2, "classes": 2, "of_each": 2}  # of each class one to fit on and one that chooses a rate
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     """Open, encode, measure, print and write; returns the exit status.
 
     Raises:
         ValueError: If the checkpoint, the images or the device cannot be used.
+        ArgumentTypeError: If nothing can be written to the folder of the result.
         OSError: If the result cannot be written.
     """
     started = time.monotonic()
@@ -45,10 +46,7 @@ def run(options: argparse.Namespace) -> int:
     train, held_out = _open(opener, config)
     train.require("linear evaluation", **_TO_FIT_ON)
     out = options.out or _beside(options, name)
-    try:
-        writable_folder(str(out.parent))  # now, not after an hour
-    except argparse.ArgumentTypeError as error:
-        raise OSError(error) from error
+    writable_folder(str(out.parent))  # now, not after an hour
     print(f"{describe(pretrained)}: {options.checkpoint}")
     print(
         f"{len(train):,} training and {len(held_out):,} held-out images of {len(train.class_names)} classes, "
@@ -135,7 +133,7 @@ def _views(opener: Opener, pretrained: Pretrained, train: ImageSet) -> FeatureSo
     return RandomViews(pretrained, images, options.seed)
 
 
-def _beside(options: argparse.Namespace, name: str) -> Path:
+def _beside(options: Namespace, name: str) -> Path:
     """The file in the run's folder: of `name` the last part alone, which a model's file may have chosen."""
     folder: Path = options.checkpoint if options.checkpoint.is_dir() else options.checkpoint.parent
     kind = "" if options.views == "centre" else f"_{options.views}"

@@ -21,21 +21,18 @@ def add_options(parser: CommandLineParser, *, named_sets: bool = True) -> None:
         parser: Of the command.
         named_sets: Whether the images may be those of the training or another named set.
     """
+    add = parser.add_argument
     if named_sets:
-        parser.add_argument(
-            "--data", help="imagenette, imagewoof, cifar10, digits or a folder (default: the training's)"
-        )
-        parser.add_argument("--root", help="folder that holds the named sets (default: the training's)")
-        parser.add_argument("--download", action="store_true", help="fetch a named set that is missing")
+        add("--data", help="imagenette, imagewoof, cifar10, digits or a folder (default: the training's)")
+        add("--root", help="folder that holds the named sets (default: the training's)")
+        add("--download", action="store_true", help="fetch a named set that is missing")
     else:
         parser.set_defaults(data=None, root=None, download=False)
-    parser.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read")
-    parser.add_argument(
-        "--cache", type=Path, help="folder that records which images were checked (default: check at every start)"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, …; auto for a GPU if there is one")
-    parser.add_argument("--threads", type=whole_number(1), help="decoding threads (default: one per processor)")
-    parser.add_argument("--encode-batch", type=whole_number(1), default=256, help="images that are encoded at a time")
+    add("--skip-broken", action="store_true", help="leave out images that cannot be read")
+    add("--cache", type=Path, help="folder that records which images were checked (default: check at every start)")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, …; auto for a GPU if there is one")
+    add("--threads", type=whole_number(1), help="decoding threads (default: one per processor)")
+    add("--encode-batch", type=whole_number(1), default=256, help="images that are encoded at a time")
 
 
 def add_seed(parser: CommandLineParser, what: str) -> None:
