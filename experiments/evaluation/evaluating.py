@@ -12,7 +12,7 @@ from typing import Any
 from experiments.command_line.parser import writable_folder
 from experiments.evaluation.encoders import describe
 from experiments.evaluation.encoding import RandomViews, embeddings
-from experiments.evaluation.measures import Measures, collect, measure
+from experiments.evaluation.measures import collect, measure
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.report import tables
 from experiments.images.device_images import DeviceImages, StreamedImages
@@ -62,6 +62,7 @@ def run(options: Namespace) -> int:
         for part in (train, held_out)
     )
     found = measure(seen, new, settings, k=options.k, device=options.device, views=views)
+    collapsed = has_collapsed(found["train"]["standard_deviation"], found["train"]["effective_rank"])
     content = {
         "command": "python -m experiments.evaluate",
         "checkpoint": str(options.checkpoint),
@@ -76,7 +77,7 @@ def run(options: Namespace) -> int:
         "views": options.views,
         "probe": asdict(settings),
         "measures": found,
-        "collapsed": _collapsed(found),
+        "collapsed": collapsed,
         "device": describe_device(options.device),
         "versions": installed_versions(),
         "seconds": round(time.monotonic() - started, 1),
@@ -87,7 +88,7 @@ def run(options: Namespace) -> int:
     print("\n" + "\n\n".join(map(aligned_table, tables(found))) + "\n")
     if settings.tunes:
         print(_about_rates(found["linear"]))
-    if _collapsed(found):
+    if collapsed:
         print("COLLAPSED: the outputs are nearly the same for all images; κ and the outputs mean nothing.")
     print(f"Saved {out}")
     return 0
@@ -108,10 +109,6 @@ def _open(opener: Opener, config: PretrainConfig) -> tuple[ImageSet, ImageSet]:
         ) from error
     held_out.require("linear evaluation", images=2, classes=1)
     return opener.images(config, "train"), held_out
-
-
-def _collapsed(found: Measures) -> bool:
-    return has_collapsed(found["train"]["standard_deviation"], found["train"]["effective_rank"])
 
 
 def _about_rates(linear: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from inference.judging.uncertainty import check_beside_right
+
 
 def risk_coverage_curve(uncertainty: Tensor, is_right: Tensor) -> Tensor:
     r"""Error rate among the k images of least uncertainty, for k = 1 … n.
@@ -28,7 +30,7 @@ def risk_coverage_curve(uncertainty: Tensor, is_right: Tensor) -> Tensor:
         >>> risk_coverage_curve(torch.tensor([0.1, 0.3, 0.2]), torch.tensor([True, False, True]))
         tensor([0.0000, 0.0000, 0.3333], dtype=torch.float64)
     """
-    _check(uncertainty, is_right)
+    check_beside_right("uncertainty", uncertainty, is_right)
     values, group, count = uncertainty.double().unique(return_inverse=True, return_counts=True)
     wrong = torch.zeros(len(values), dtype=torch.float64, device=group.device).index_add_(
         0, group, (~is_right).double()
@@ -84,16 +86,3 @@ def accuracy_at_coverage(uncertainty: Tensor, is_right: Tensor, coverage: float 
     # 0.8 × 5 = 4.000000000000001 in floating point would keep a fifth image of five.
     kept = math.ceil(round(coverage * len(curve), 9))
     return 1 - float(curve[kept - 1])
-
-
-def _check(uncertainty: Tensor, is_right: Tensor) -> None:
-    if uncertainty.dim() != 1 or len(uncertainty) == 0:
-        raise ValueError(f"uncertainty must have shape (images,), got {tuple(uncertainty.shape)}")
-    if is_right.shape != uncertainty.shape:
-        raise ValueError(
-            f"is_right must have the shape of uncertainty, {tuple(uncertainty.shape)}, got {tuple(is_right.shape)}"
-        )
-    if is_right.dtype != torch.bool:
-        raise ValueError(f"is_right must be boolean, got {is_right.dtype}")
-    if not uncertainty.isfinite().all():
-        raise ValueError(f"uncertainty must be finite, got {int((~uncertainty.isfinite()).sum())} NaN or infinite")

@@ -49,19 +49,22 @@ def correctness_auroc(concentration: Tensor, is_right: Tensor) -> float:
         >>> correctness_auroc(torch.tensor([5.0, 2.0]), torch.tensor([True, True]))
         nan
     """
-    if concentration.dim() != 1 or len(concentration) == 0:
-        raise ValueError(f"concentration must have shape (images,), got {tuple(concentration.shape)}")
-    if is_right.shape != concentration.shape:
-        raise ValueError(
-            f"is_right must have the shape of concentration, {tuple(concentration.shape)}, got {tuple(is_right.shape)}"
-        )
-    if is_right.dtype != torch.bool:
-        raise ValueError(f"is_right must be boolean, got {is_right.dtype}")
-    kappa = _finite_numpy("concentration", concentration)
-    right = is_right.cpu().numpy()
+    check_beside_right("concentration", concentration, is_right)
+    kappa, right = concentration.detach().double().cpu().numpy(), is_right.cpu().numpy()
     if right.all() or not right.any():
         return math.nan
     return _probability_of_greater(kappa[right], kappa[~right])
+
+
+def check_beside_right(name: str, values: Tensor, is_right: Tensor) -> None:
+    """Refuse numbers that are not one an image, or beside which it is not said whether each image is right."""
+    if values.dim() != 1 or len(values) == 0:
+        raise ValueError(f"{name} must have shape (images,), got {tuple(values.shape)}")
+    if is_right.shape != values.shape:
+        raise ValueError(f"is_right must have the shape of {name}, {tuple(values.shape)}, got {tuple(is_right.shape)}")
+    if is_right.dtype != torch.bool:
+        raise ValueError(f"is_right must be boolean, got {is_right.dtype}")
+    _check_finite(name, values)
 
 
 def foreign_auroc(inside: Tensor, outside: Tensor) -> float:
@@ -262,7 +265,11 @@ def _check_vector(name: str, values: Tensor, *, at_least: int = 1) -> None:
         raise ValueError(f"{name} must have shape (images,) with at least {at_least}, got {tuple(values.shape)}")
 
 
-def _finite_numpy(name: str, values: Tensor) -> np.ndarray[Any, Any]:
+def _check_finite(name: str, values: Tensor) -> None:
     if not values.isfinite().all():
         raise ValueError(f"{name} must be finite, got {int((~values.isfinite()).sum())} NaN or infinite")
+
+
+def _finite_numpy(name: str, values: Tensor) -> np.ndarray[Any, Any]:
+    _check_finite(name, values)
     return values.detach().double().cpu().numpy()

@@ -70,16 +70,13 @@ def partners(labels: Tensor, generator: torch.Generator, *, same_class: bool) ->
     chosen = torch.full_like(everyone, -1)
     draw = torch.rand(len(labels), generator=generator, dtype=torch.float64)
     for label in labels.unique().tolist():
-        members = everyone[labels == label]
-        if same_class:
-            if len(members) > 1:
-                # A step of 1 … n − 1 around the circle of the class never ends where it began.
-                step = 1 + (draw[members] * (len(members) - 1)).long()
-                chosen[members] = members[(torch.arange(len(members)) + step) % len(members)]
-        else:
-            others = everyone[labels != label]
-            if len(others):
-                chosen[members] = others[(draw[members] * len(others)).long()]
+        members, others = everyone[labels == label], everyone[labels != label]
+        if same_class and len(members) > 1:
+            # A step of 1 … n − 1 around the circle of the class never ends where it began.
+            step = 1 + (draw[members] * (len(members) - 1)).long()
+            chosen[members] = members[(torch.arange(len(members)) + step) % len(members)]
+        elif not same_class and len(others):
+            chosen[members] = others[(draw[members] * len(others)).long()]
     return chosen
 
 

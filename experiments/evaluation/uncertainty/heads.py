@@ -222,8 +222,7 @@ def variants(dim: int, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {f"as above: d = {dim}": {}}
     found |= {f"d = {other}": {"dim": other} for other in dims(items, width) if other != dim}
     found |= {f"{count} views": {"used": count} for count in range(2, views)}
-    names = {0.0: "no whitening", 0.5: "full whitening"}
-    found |= {name: {"whitening": exponent} for exponent, name in names.items()}
+    found |= {"no whitening": {"whitening": 0.0}, "full whitening": {"whitening": 0.5}}
     found |= {f"{hidden} hidden units": {"hidden": hidden} for hidden in (64, 2048)}
     found |= {f"{epochs} epochs": {"epochs": epochs} for epochs in (3, 30)}
     family = {"family": "von_mises_fisher"}
