@@ -159,12 +159,10 @@ def measures(seen: Observations, name: str = KAPPA) -> list[Measure]:
             Measure(CONTROL, columns=[control], statistic=_pooled_spearman),
             Measure(BEYOND_CORRECT, columns=[beside_edges, wrong, edges], statistic=partial_spearman),
         ]
-    both = None
-    if levels and name != EDGES:
-        pairs = [torch.stack([each.T, seen.degraded[kind][EDGES].T], dim=1) for kind, each in levels.items()]
-        both = torch.stack(pairs, dim=1)
+    of_edges = torch.stack([looks[EDGES].T for looks in seen.degraded.values()], dim=1)
+    of_u = torch.stack([each.T for each in levels.values()], dim=1) if levels and name != EDGES else None
     # Each resample ranks all levels of all images: fewer of them.
-    rows.append(Measure(BEYOND_SEVERITY, columns=[both], statistic=_partial_with_severity, resamples=_FEWER))
+    rows.append(Measure(BEYOND_SEVERITY, columns=[of_u, of_edges], statistic=_partial_with_severity, resamples=_FEWER))
     return rows
 
 
@@ -209,10 +207,11 @@ def _pooled_spearman(rows: Tensor) -> float:
     return spearman(rows.flatten(), _levels(rows.size(1), len(rows)).flatten())
 
 
-def _partial_with_severity(both: Tensor) -> float:
-    """Mean over degradations; `both` is `(images, degradations, 2, levels)`: u and edge energy's u."""
-    results = []
-    for u, edges in (one.unbind(1) for one in both.unbind(1)):
-        levels = _levels(u.size(1), len(u)).flatten()
-        results.append(partial_spearman(u.flatten(), levels, edges.flatten()))
+def _partial_with_severity(u: Tensor, edges: Tensor) -> float:
+    """Mean over degradations of u's correlation, given edge energy's u; both are `(images, degradations, levels)`."""
+    levels = _levels(u.size(2), len(u)).flatten()
+    results = [
+        partial_spearman(of_u.flatten(), levels, of_edges.flatten())
+        for of_u, of_edges in zip(u.unbind(1), edges.unbind(1), strict=True)
+    ]
     return sum(results) / len(results)

@@ -102,16 +102,15 @@ def judge(
     return [replace(table, title=f"{of}{table.title}") for table in tables]
 
 
-def over_seeds(values: Sequence[float], *, level: float = LEVEL) -> Cell:
-    """The mean of several seeds, with the interval of Student's t.
+def over_seeds(values: Sequence[float]) -> Cell:
+    """The mean of several seeds, with the 95 % interval of Student's t.
 
-    mean ± t · s/√N, with s the standard deviation over the N seeds and t the quantile (1 + level)/2 of Student's
-    distribution of N − 1 degrees of freedom: it covers the mean over all seeds with the probability `level`, were
+    mean ± t · s/√N, with s the standard deviation over the N seeds and t the quantile (1 + `LEVEL`)/2 of Student's
+    distribution of N − 1 degrees of freedom: it covers the mean over all seeds with the probability `LEVEL`, were
     measures normally distributed over seeds.
 
     Args:
         values: One a seed, two or more; a NaN leaves the cell empty.
-        level: Probability between the ends.
 
     Raises:
         ValueError: If there are fewer than two.
@@ -127,7 +126,7 @@ def over_seeds(values: Sequence[float], *, level: float = LEVEL) -> Cell:
     mean = fmean(values)
     if len(set(values)) == 1:  # nothing in it depends on the seed
         return Cell(values[0], each=tuple(values))
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
     return Cell(mean, mean - half, mean + half, tuple(values))
 
 
