@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from latex2mathml.converter import convert
@@ -26,13 +27,6 @@ from ssl_as_inference.derivations.step import Derivation
 _COLUMNS = ("Equation", "Statement", "Kind", "Checked for", "Tolerance", "Error", "Verdict")
 _OPERATOR = re.compile(r"<mi>(log|exp|cos|sin|min|max|lim)</mi>")
 _BEFORE_BRACKET = re.compile(r'rspace="0.167em"(>\w+</mo>(?:<mrow>)?<mo stretchy="[a-z]+">(?:\(|&#x00028;))')
-# LaTeX commands as a terminal shows them; the others lose their backslash
-_SIGNS = {
-    "kappa": "κ", "mu": "μ", "tau": "τ", "nu": "ν", "eta": "η", "theta": "θ", "phi": "φ", "psi": "ψ", "lambda": "λ",
-    "nabla": "∇", "sum": "Σ", "int": "∫", "infty": "∞", "to": "→", "approx": "≈", "propto": "∝", "le": "≤", "ge": "≥",
-    "sqrt": "√", "delta": "δ", "mid": "|", "cdot": "·", "top": "T", "sim": "~", "bar": "mean ",
-    "mathcal": "", "mathbb": "", "mathrm": "", "frac": "", "left": "", "right": "",
-}  # fmt: skip
 _STYLE = """
 body { font-family: system-ui, sans-serif; line-height: 1.5; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
 table { border-collapse: collapse; display: block; font-size: 0.9rem; overflow-x: auto; }
@@ -90,21 +84,16 @@ def all_derivations() -> list[Derivation]:
     return found
 
 
-def plain(text: str, width: int) -> str:
-    """Markdown with LaTeX for a terminal: shortened, without the marks."""
-    text = re.sub(r"\\frac(\\[a-zA-Z]+|\w)\s*(\w)", r"\1/\2", text)
-    text = text.replace(r"\,", " ").replace(r"\|", "‖")
-    for command, sign in _SIGNS.items():
-        text = re.sub(rf"\\{command}(?![a-zA-Z])", sign, text)
-    text = re.sub(r"[$`{}*\\]", "", text)
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def terminal_table(results: Iterable[Result], width: int = 60) -> str:
-    """One line for each check."""
+def terminal_table(results: Iterable[Result]) -> str:
+    """One line for each check, cut to fit; formulas are LaTeX, as in the report."""
     rows = [["Id", *_COLUMNS], *([result.claim.id, *_cells(result)] for result in results)]
-    widths = (5, 24, width, 11, 30, 9, 9, 7)
-    return aligned_table([[plain(cell, limit) for cell, limit in zip(row, widths, strict=True)] for row in rows])
+    widths = (5, 24, 60, 11, 30, 9, 9, 7)
+    return aligned_table(
+        [
+            [shorten(cell.strip("*"), width, placeholder="…") for cell, width in zip(row, widths, strict=True)]
+            for row in rows
+        ]
+    )
 
 
 def _errata(lab: Lab, heading: str) -> str:

@@ -78,6 +78,14 @@ def test_a_failure_gives_status_1_and_is_shown(
     assert (tmp_path / "report.html").read_text(encoding="utf-8").count("<strong>FAILS</strong>") == 1
 
 
+def test_a_formula_on_the_terminal_is_what_it_is_in_the_statement(
+    ledger: list[Claim], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger[0] = replace(ledger[0], statement=r"The slope is $- \frac{\kappa}{c + 1}$.")
+    verify.main(["--only", "C1", "--out", str(tmp_path)])
+    assert r"The slope is $- \frac{\kappa}{c + 1}$." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--only", "C99"], ["--only", "twelve"], ["--device", "abacus"], ["--seed", "-1"], ["--seed", str(2**70)]],
