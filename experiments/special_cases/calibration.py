@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from experiments.special_cases.recovery import pair_loss
+from experiments.special_cases.recovery import Network, pair_loss
+from inference.fitting.cuda_graphs import TrainingStep
 from inference.fitting.kl_objective import KLObjective
 from inference.fitting.targets import ExponentialMovingAverage
 from inference.judging.calibration import CalibrationBins, calibration_bins
@@ -26,8 +27,8 @@ from models.vi_simsiam import relative_concentration
 from ssl_as_inference.distributions import PowerSpherical, SphericalUniform
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
 
-COVARIATES = 3
-LEARNING_RATE = 2e-2
+DIM, COVARIATES = 8, 3
+LEARNING_RATE, BATCH_SIZE = 2e-2, 1024
 LOWEST, HIGHEST = 0.1, 0.9
 
 
@@ -60,25 +61,14 @@ def observe(count: int, dim: int, seed: int) -> Observations:
     return Observations(latent, observed, covariates, resultant)
 
 
-class _Latent(nn.Module):
-    """The last columns of a view."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, view: Tensor) -> Tensor:
-        return view[:, -self.dim :]
-
-
 class _DirectionAndConcentration(nn.Module):
     """Keep the observed direction, predict the raw concentration from the covariates."""
 
-    def __init__(self, dim: int, width: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.columns = [dim, COVARIATES, dim]
         self.concentration = nn.Sequential(
-            nn.Linear(COVARIATES, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
+            nn.Linear(COVARIATES, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1)
         )
 
     def forward(self, view: Tensor) -> Tensor:
@@ -86,10 +76,11 @@ class _DirectionAndConcentration(nn.Module):
         return torch.cat([direction, self.concentration(covariates)], dim=-1)
 
 
-def pair_of(dim: int, width: int = 32) -> MultiViewPair:
+def pair_of(dim: int) -> MultiViewPair:
     """The pair: its model sees direction and covariates, its guide the latent."""
-    head = PowerSphericalHead(_DirectionAndConcentration(dim, width), relative_concentration)
-    return MultiViewPair(dim, MultiViewModel(nn.Identity(), head), MultiViewGuide(_Latent(dim))).double()
+    head = PowerSphericalHead(_DirectionAndConcentration(dim), relative_concentration)
+    guide = MultiViewGuide(Network(lambda view: view[:, -dim:]))
+    return MultiViewPair(dim, MultiViewModel(nn.Identity(), head), guide).double()
 
 
 @dataclass(frozen=True)
@@ -111,30 +102,20 @@ class Calibration:
 
 
 def calibrate(
-    *,
-    dim: int = 8,
-    train: int = 50_000,
-    held_out: int = 50_000,
-    steps: int = 1500,
-    batch_size: int = 1024,
-    bins: int = 10,
-    seed: int = 0,
+    *, count: int = 50_000, steps: int = 1500, bins: int = 10, seed: int = 0
 ) -> tuple[Calibration, Calibration]:
-    """Fit the head, and judge it on held-out observations: the untrained head first, then the trained one."""
-    data, test = observe(train, dim, 2 * seed), observe(held_out, dim, 2 * seed + 1)
+    """Fit the head, and judge it on as many held-out observations: the untrained head first, then the trained one."""
+    data, test = (observe(count, DIM, 2 * seed + held_out) for held_out in (0, 1))
     torch.manual_seed(seed)
-    pair = pair_of(dim)
+    pair = pair_of(DIM)
     before = judge(pair, test, bins)
     loss = pair_loss(pair, ExponentialMovingAverage(1.0), KLObjective("all"))  # the target does not move
     optimizer = torch.optim.Adam(pair.model.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     views = data.views()
+    step = TrainingStep(loss, optimizer, then=schedule.step)
     for _ in tqdm(range(steps), desc="calibration", unit="step", leave=False):
-        batch = views[torch.randint(len(views), (batch_size,))]
-        optimizer.zero_grad()
-        loss([batch]).backward()
-        optimizer.step()
-        schedule.step()
+        step(views[torch.randint(len(views), (BATCH_SIZE,))])
     return before, judge(pair, test, bins)
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from experiments.images.digits import DigitViews, load
 from experiments.special_cases.methods import Size, initial, log_vmf_normalizer, of_pair, published_simsiam
+from experiments.special_cases.plain import negative_cosine
 from experiments.special_cases.recovery import Sgd, Step, Training, Views, digit_views, losses_of, pair_loss, steps_of
 from inference.fitting.kl_objective import KLObjective, Pairs
 from inference.fitting.targets import ExponentialMovingAverage, NoStopGradient, StopGradientCopy
@@ -56,9 +57,9 @@ def moving_average_that_never_moves(size: Size, seed: int) -> tuple[Training, Tr
 
     def regression(views: Views) -> Tensor:
         with torch.no_grad():
-            targets = [normalize(fixed(view)) for view in views]
-        outputs = [normalize(predictor(encoder(view))) for view in views]
-        return -((outputs[0] * targets[1]).sum(1) + (outputs[1] * targets[0]).sum(1)).mean()
+            targets = [fixed(view) for view in views]
+        outputs = [predictor(encoder(view)) for view in views]
+        return negative_cosine(outputs[0], targets[1]) + negative_cosine(outputs[1], targets[0])
 
     return ours, Training(regression, other.parts, size.sgd)
 
@@ -119,9 +120,9 @@ def collapse(variant: Variant, seed: int, *, steps: int = 200) -> Outputs:
     return _trained(pair, pair_loss(pair, target), steps, seed)
 
 
-def with_pairs(pairs: Pairs, seed: int, *, steps: int = 300, dim: int = 32) -> Outputs:
+def with_pairs(pairs: Pairs, seed: int, *, steps: int = 300) -> Outputs:
     """Train SimSiam with or without the i = j terms (C15)."""
-    pair = small_pair(seed, dim=dim, hidden=dim // 4, output_norm=True)
+    pair = small_pair(seed, dim=32, hidden=8, output_norm=True)
     return _trained(pair, pair_loss(pair, StopGradientCopy(), KLObjective(pairs)), steps, seed)
 
 

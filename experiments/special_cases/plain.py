@@ -33,12 +33,8 @@ class SimSiam(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.projection = nn.Sequential(
-            nn.Linear(features, features, bias=False),
-            nn.BatchNorm1d(features),
-            nn.ReLU(),
-            nn.Linear(features, features, bias=False),
-            nn.BatchNorm1d(features),
-            nn.ReLU(),
+            *hidden_layer(features, features),
+            *hidden_layer(features, features),
             nn.Linear(features, dim, bias=False),
             nn.BatchNorm1d(dim, affine=False),  # the output has batch normalisation too, but no ReLU
         )
@@ -108,11 +104,14 @@ class BYOL(nn.Module):
             xi.mul_(self.tau).add_(theta, alpha=1 - self.tau)
 
 
+def hidden_layer(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    """Linear layer, batch normalisation, ReLU."""
+    return nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()
+
+
 def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Linear layer, batch normalisation, ReLU, linear layer."""
-    return nn.Sequential(
-        nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs)
-    )
+    """A hidden layer and a linear one."""
+    return nn.Sequential(*hidden_layer(inputs, hidden), nn.Linear(hidden, outputs))
 
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:

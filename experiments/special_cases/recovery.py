@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -141,6 +142,18 @@ def pair_loss(
         return nats / len(views[0])
 
     return loss
+
+
+class Network(nn.Module):
+    """A network that is a function."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, view: Tensor) -> Any:
+        """What the function makes of the view."""
+        return self.function(view)
 
 
 def encoder_parts(encoder: nn.Module) -> list[nn.Module]:

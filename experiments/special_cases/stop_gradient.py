@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from experiments.special_cases.methods import predictor_network
 from experiments.special_cases.negative_results import small_pair
+from experiments.special_cases.plain import negative_cosine
 from experiments.special_cases.recovery import Sgd, Training, Views, digit_views, losses_of, pair_loss
 from inference.fitting.targets import NoStopGradient, StopGradientCopy
 from models.networks import VonMisesFisherHead
@@ -27,10 +28,10 @@ def target_path_error(seed: int) -> float:
     parameters = list(pair.model.parameters())
     full = gradient(pair_loss(pair, NoStopGradient())(views), parameters)
     stopped = gradient(pair_loss(pair, StopGradientCopy())(views), parameters)
-    z = [nn.functional.normalize(encoder(view), dim=1) for view in views]
+    z = [encoder(view) for view in views]
     with torch.no_grad():
-        p = [nn.functional.normalize(predictor(encoder(view)), dim=1) for view in views]
-    path = gradient(-((p[0] * z[1]).sum(1) + (p[1] * z[0]).sum(1)).mean(), parameters)
+        p = [predictor(encoder(view)) for view in views]
+    path = gradient(negative_cosine(p[0], z[1]) + negative_cosine(p[1], z[0]), parameters)
     return float((full - stopped - path).abs().max())
 
 

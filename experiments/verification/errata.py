@@ -16,9 +16,10 @@ from sympy import Eq, Expr, Integer, log
 from torch import nn
 from torch.distributions import kl_divergence
 
+from experiments.special_cases.recovery import Network
 from experiments.verification.claim import Claim, Outcome, paragraphs
 from experiments.verification.claims_inference import ENTROPIES, entropy_by_quadrature
-from experiments.verification.lab import FISHER, POWER, Lab, Network, Table, at, cosine_slope
+from experiments.verification.lab import FISHER, POWER, Lab, Table, at, cosine_slope
 from experiments.verification.witnesses import Array, log_area, log_integral_of_product, log_peak
 from inference.fitting.kl_objective import KLObjective
 from models.networks import PowerSphericalHead

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import product
@@ -13,8 +13,9 @@ import mpmath
 import numpy as np
 import torch
 from sympy import Expr, lambdify
-from torch import Tensor, nn
+from torch import Tensor
 
+from experiments.special_cases.recovery import Network
 from experiments.verification.witnesses import HEIGHTS, Array, sphere_grid, two_directions
 from inference.fitting.kl_objective import KLObjective
 from ssl_as_inference.derivations.evaluation import compile_loss
@@ -172,18 +173,6 @@ def _cosines(mu: Array, f: Array) -> list[list[Any]]:
     """Cosines of the directions of two stacks of vectors, in all digits asked for."""
     units = [[mpmath.matrix(row) / mpmath.norm(row) for row in vectors.tolist()] for vectors in (mu, f)]
     return [[mpmath.fdot(m, v) for v in units[1]] for m in units[0]]
-
-
-class Network(nn.Module):
-    """A network that is a function."""
-
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, view: Tensor) -> Any:
-        """What the function makes of the view."""
-        return self.function(view)
 
 
 def draw_table(lab: Lab, family: str, dim: int, views: int, *, constant: bool = False) -> Table:

@@ -86,14 +86,12 @@ def all_derivations() -> list[Derivation]:
 
 def terminal_table(results: Iterable[Result]) -> str:
     """One line for each check, cut to fit; formulas are LaTeX, as in the report."""
-    rows = [["Id", *_COLUMNS], *([result.claim.id, *_cells(result)] for result in results)]
     widths = (5, 24, 60, 11, 30, 9, 9, 7)
-    return aligned_table(
-        [
-            [shorten(cell.strip("*"), width, placeholder="…") for cell, width in zip(row, widths, strict=True)]
-            for row in rows
-        ]
-    )
+
+    def cut(row: list[str]) -> list[str]:
+        return [shorten(cell.strip("*"), width, placeholder="…") for cell, width in zip(row, widths, strict=True)]
+
+    return aligned_table([["Id", *_COLUMNS], *(cut([result.claim.id, *_cells(result)]) for result in results)])
 
 
 def _errata(lab: Lab, heading: str) -> str:

@@ -96,7 +96,7 @@ def test_c28_an_untrained_network_has_not_collapsed() -> None:
 
 
 def test_c30_a_learned_concentration_is_calibrated_and_an_untrained_one_is_not() -> None:
-    untrained, trained = calibration.calibrate(train=20_000, held_out=20_000, steps=400, bins=5)
+    untrained, trained = calibration.calibrate(count=20_000, steps=400, bins=5)
     assert untrained.gap > 0.2
     # A head that answers much the same for every observation can be right on average: this is why κ* is binned as well.
     assert untrained.by_prediction.largest_gap < untrained.by_truth.largest_gap / 3
