@@ -5,7 +5,6 @@ from experiments.figures.contact_sheet import Tile as Tile
 from experiments.figures.contact_sheet import contact_sheet_figure as contact_sheet_figure
 from experiments.figures.data_flow import data_flow_figure as data_flow_figure
 from experiments.figures.loss_surface import loss_surface_figure as loss_surface_figure
-from experiments.figures.recovery import recovery_figure as recovery_figure
 from experiments.figures.style import save_figure as save_figure
 from experiments.figures.training_curves import training_curves_figure as training_curves_figure
 from experiments.figures.uncertainty import UncertaintyCurves as UncertaintyCurves

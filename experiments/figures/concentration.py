@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -38,21 +39,20 @@ def concentration_figure(concentration: Tensor, images: Tensor, *, rows: int = 2
     Raises:
         ValueError: If a shape does not fit, κ is negative or not finite, or `rows` or `columns` is less than 1.
     """
-    _check(concentration, images, rows, columns)
+    _check(concentration, images)
     order = concentration.detach().argsort(stable=True).cpu()
     slots = rows * columns
     lowest = order[: min(slots, (len(order) + 1) // 2)]
     highest = order[len(order) - min(slots, len(order) // 2) :].flip(0)
     kappa = concentration.detach().double().cpu()
-    pixels = images.detach().float().cpu().clamp(0, 1).permute(0, 2, 3, 1)
 
     figure = Figure(figsize=(4.2 + 0.95 * columns, 0.8 + 2.25 * rows), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[4.0, 0.95 * columns], squeeze=False)[0]
     _draw_histogram(left.subplots(), kappa, lowest, highest)
     halves = right.subfigures(2, 1, squeeze=False)[:, 0]
     for half, shown, name, colour in zip(halves, (lowest, highest), ("lowest", "highest"), (LOW, HIGH), strict=True):
-        half.suptitle(rf"{name} $\kappa$", color=colour, fontsize=12, x=0.02, horizontalalignment="left")
-        _draw_images(half.subplots(rows, columns, squeeze=False), kappa[shown], pixels[shown])
+        texts = [format_concentration(float(value)) for value in kappa[shown]]
+        draw_images(half, rf"{name} $\kappa$", colour, images[shown], texts, (rows, columns))
     return figure
 
 
@@ -68,21 +68,47 @@ def format_concentration(kappa: float) -> str:
     return f"{kappa:#.3g}".rstrip(".") if kappa else "0"
 
 
+def draw_images(
+    part: SubFigure, heading: str, colour: str, images: Iterable[Tensor], texts: Iterable[str], shape: tuple[int, int]
+) -> list[Axes]:
+    """Draw images in rows below a heading, with a text under each.
+
+    Args:
+        part: Of a figure.
+        heading: Above the images.
+        colour: Of the heading.
+        images: Each of shape `(1 or 3, height, width)`; values outside [0, 1] are clipped.
+        texts: One an image.
+        shape: Rows and columns; places that are left over stay empty.
+
+    Returns:
+        The places, row by row.
+    """
+    part.suptitle(heading, color=colour, fontsize=12, x=0.02, horizontalalignment="left")
+    places = part.subplots(*shape, squeeze=False).ravel().tolist()
+    for axes in places:
+        axes.set_axis_off()
+    for axes, image, text in zip(places, images, texts, strict=False):
+        pixels = image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu()
+        axes.imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=1)  # takes one channel or three
+        write_below(axes, text, 3)
+    return places
+
+
+def write_below(axes: Axes, text: str, points: float, **style: Any) -> None:
+    """Write a text so many points below the middle of the axes."""
+    place = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "top"}
+    axes.annotate(text, (0.5, 0), (0, -points), **place, **style)
+
+
 def _draw_histogram(axes: Axes, kappa: Tensor, lowest: Tensor, highest: Tensor) -> None:
-    smallest, largest = float(kappa.min()), float(kappa.max())
-    logarithmic = largest > _DECADES * smallest and largest > 0
+    largest = float(kappa.max())
+    logarithmic = largest > _DECADES * float(kappa.min())
     if logarithmic:
-        smallest = max(smallest, _SMALLEST_SHOWN * largest)
-        edges: Any = np.geomspace(smallest, largest, _BINS + 1)
-        kappa = kappa.clamp_min(smallest)
-    elif largest > smallest:
-        edges = np.linspace(smallest, largest, _BINS + 1)
-    else:  # one value: a single bar around it
-        edges = np.array([smallest - 0.5, smallest + 0.5]) * max(1.0, 0.1 * smallest)
-        edges += smallest - edges.mean()
-    # geomspace and linspace may round their ends inwards, and would lose the extreme image.
-    if len(edges) > 2:
-        edges[0], edges[-1] = smallest, largest
+        kappa = kappa.clamp_min(_SMALLEST_SHOWN * largest)
+        edges = np.geomspace(float(kappa.min()), largest, _BINS + 1)
+    else:
+        edges = np.histogram_bin_edges(kappa.numpy(), _BINS)
     axes.hist(kappa.numpy(), bins=edges, color="#BBBBBB", edgecolor="white", linewidth=0.4)
     if len(highest):
         spans = (edges[0], kappa[lowest].max(), LOW, "lowest"), (kappa[highest].min(), edges[-1], HIGH, "highest")
@@ -96,15 +122,7 @@ def _draw_histogram(axes: Axes, kappa: Tensor, lowest: Tensor, highest: Tensor) 
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2, handlelength=1.4)
 
 
-def _draw_images(slots: Any, kappa: Tensor, pixels: Tensor) -> None:
-    for slot in slots.flat:
-        slot.set_axis_off()
-    for slot, value, image in zip(slots.flat, kappa, pixels, strict=False):
-        slot.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)  # takes one channel or three
-        slot.text(0.5, -0.04, format_concentration(float(value)), transform=slot.transAxes, ha="center", va="top")
-
-
-def _check(concentration: Tensor, images: Tensor, rows: int, columns: int) -> None:
+def _check(concentration: Tensor, images: Tensor) -> None:
     if concentration.dim() != 1 or len(concentration) == 0:
         raise ValueError(f"concentration must have shape (images,), got {tuple(concentration.shape)}")
     if not (torch.isfinite(concentration) & (concentration >= 0)).all():
@@ -114,5 +132,3 @@ def _check(concentration: Tensor, images: Tensor, rows: int, columns: int) -> No
             f"images must have shape ({len(concentration)}, 1 or 3, height, width), one for each concentration, got "
             f"{tuple(images.shape)}"
         )
-    if rows < 1 or columns < 1:
-        raise ValueError(f"rows and columns must be at least 1, got {rows} and {columns}")

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from experiments.figures import recovery_figure, save_figure
+from experiments.figures import save_figure
+from experiments.figures.recovery import recovery_figure
 from experiments.records.record import Cell, Record, Table
 from experiments.special_cases.methods import SIZES, byol, simsiam, vi_simsiam
 from experiments.special_cases.negative_results import compared
@@ -30,14 +31,6 @@ def run(options: argparse.Namespace) -> int:
     steps = compared(trainings(size, options.seed), size, options.steps, options.seed, method)
     table, recovered = difference_table(steps), is_recovered(steps)
     print(f"\n{table.aligned()}\n")
-    figure = recovery_figure(
-        {
-            f"{method}, pair under the KL objective": [step.ours for step in steps],
-            f"{method}, published algorithm": [step.published for step in steps],
-        },
-        {name: [getattr(step, name) for step in steps] for name in TOLERANCES},
-        TOLERANCES,
-    )
     name, folder = f"{options.method}_{options.backbone}", options.out
     record = Record(
         name,
@@ -49,7 +42,12 @@ def run(options: argparse.Namespace) -> int:
         figures=(f"{name}.png",),
         details={"recovered": recovered, "steps": [asdict(step) for step in steps]},
     )
-    print("Saved:", record.save(folder), save_figure(figure, folder / record.figures[0]), sep="\n  ")
+    print(
+        "Saved:",
+        record.save(folder),
+        save_figure(recovery_figure(method, steps), folder / record.figures[0]),
+        sep="\n  ",
+    )
     print(f"\n{method} {'is' if recovered else 'is NOT'} recovered within the tolerances.")
     return 0 if recovered else 1
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from experiments import recover
-from experiments.figures import recovery_figure
 from experiments.records.record import Record
 from experiments.special_cases import plain
 from experiments.special_cases.methods import SIZES, Size, byol, log_vmf_normalizer, simsiam, vi_simsiam
@@ -168,17 +167,6 @@ def test_the_command_prints_its_table_and_saves_figure_and_numbers(
 def test_the_command_fails_when_a_tolerance_is_not_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOLERANCES, "loss", -1.0)
     assert recover.main(["vi_simsiam", "--steps", "1", "--out", str(tmp_path)]) == 1
-
-
-@pytest.mark.parametrize(
-    ("losses", "differences"),
-    [({}, {"loss": [1.0]}), ({"a": [1.0]}, {}), ({"a": [1.0, 2.0]}, {"loss": [1.0]}), ({"a": []}, {"loss": []})],
-)
-def test_a_figure_of_nothing_or_of_unequal_lengths_is_refused(
-    losses: dict[str, list[float]], differences: dict[str, list[float]]
-) -> None:
-    with pytest.raises(ValueError, match="losses and differences must hold series of one length of at least 1"):
-        recovery_figure(losses, differences, {})
 
 
 @pytest.mark.parametrize(
