@@ -12,15 +12,15 @@ from models.networks import small_convolutional_backbone
 from models.vi_simsiam import VISimSiam
 
 
-def graphical_model(path: Path, views: int = 2) -> Path:
+def graphical_model(path: Path) -> Path:
     """Let Pyro draw VI-SimSiam's model, with its distributions, into a PNG file.
 
     Raises:
         graphviz.ExecutableNotFound: If Graphviz is not installed.
     """
     model = VISimSiam(small_convolutional_backbone(), features=128, dim=32).eval().model
-    images = [torch.rand(2, 1, 16, 16) for _ in range(views)]
-    graph = pyro.render_model(model, model_args=(images,), render_distributions=True)
+    views = [torch.rand(2, 1, 16, 16) for _ in range(2)]
+    graph = pyro.render_model(model, model_args=(views,), render_distributions=True)
     graph.graph_attr.update(dpi="150", rankdir="TB")
     drawn: bytes = graph.pipe(format="png")
 

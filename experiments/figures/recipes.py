@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -31,8 +31,8 @@ class Column:
         aim_text: What was aimed at.
         nothing: Value of an uncertainty that knows nothing.
         aim: Value that was aimed at, above or below `nothing`.
-        signed: Whether the sign counts; otherwise the size alone, and no aim is reached.
-        beyond: What the interval has to lie above for the aim to count as reached.
+        signed: Whether the sign counts; otherwise the size alone.
+        reached: Whether a cell reaches what was aimed at; of an aim that nobody set none does.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Column:
     nothing: float
     aim: float
     signed: bool = True
-    beyond: float | None = None
+    reached: Callable[[Cell], bool] = lambda _: False
 
     def score(self, value: float) -> float:
         """0 for nothing, 1 for the aim or better, −1 for as much in the wrong direction or worse.
@@ -51,12 +51,6 @@ class Column:
         """
         value = value if self.signed else abs(value)
         return max(-1.0, min(1.0, (value - self.nothing) / (self.aim - self.nothing)))
-
-    def reached(self, value: float, ends: Sequence[float]) -> bool:
-        """Whether the mean reaches the aim, and the interval, where it has to, lies beyond what it has to."""
-        return (
-            self.signed and self.score(value) >= 1 and (self.beyond is None or min(ends, default=value) > self.beyond)
-        )
 
 
 @styled
@@ -97,11 +91,10 @@ def _cell(axes: Axes, column: int, place: int, test: Column, cell: Cell) -> None
         return
     colour = _COLOURS(0.5 + 0.5 * _PALE * test.score(cell.value))
     axes.add_patch(Rectangle((column - 0.47, place - 0.45), 0.94, 0.9, color=colour, linewidth=0))
-    ends = [end for end in (cell.low, cell.high) if end is not None]
-    reached = test.reached(cell.value, ends)
+    reached = test.reached(cell)
     text, weight = f"{cell.value:z.2f}".replace("-", "−"), "bold" if reached else "normal"
     axes.text(column, place, text, ha="center", va="center", fontsize=9, color=INK, weight=weight)
     if reached:
-        surely = len(ends) == 2 and min(test.score(end) for end in ends) >= 1
+        surely = all(end is not None and test.score(end) >= 1 for end in (cell.low, cell.high))
         width = 2 if surely else 0.8
         axes.add_patch(Rectangle((column - 0.45, place - 0.42), 0.9, 0.84, fill=False, edgecolor=INK, linewidth=width))

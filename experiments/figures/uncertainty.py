@@ -39,30 +39,32 @@ def uncertainty_figure(curves: UncertaintyCurves) -> Figure:
 
     Panels whose numbers need labels are left out where there are none.
     """
-    drawn = [_draw_degradations, _draw_calibration]
-    drawn += [_draw_risk] if curves.risk else []
-    drawn += [_draw_ambiguity] if curves.ambiguity is not None else []
+    drawn = {r"$\kappa$ as images are degraded": _draw_degradations, "calibration": _draw_calibration}
+    if curves.risk:
+        drawn["risk of the most certain images"] = _draw_risk
+    if curves.ambiguity is not None:
+        drawn["superpositions of two images"] = _draw_ambiguity
     rows = (len(drawn) + 1) // 2
     figure = Figure(figsize=(10, 3.9 * rows), layout="constrained")
     panels = figure.subplots(rows, 2, squeeze=False).flat
-    for letter, draw, axes in zip("abcd", drawn, panels, strict=False):
-        draw(axes, curves, letter)
+    for letter, (title, draw), axes in zip("abcd", drawn.items(), panels, strict=False):
+        draw(axes, curves)
+        panel_title(axes, letter, title)
     for axes in list(panels)[len(drawn) :]:
         axes.set_axis_off()
     return figure
 
 
-def _draw_degradations(axes: Axes, curves: UncertaintyCurves, letter: str) -> None:
+def _draw_degradations(axes: Axes, curves: UncertaintyCurves) -> None:
     for (name, relative), colour in zip(curves.degradations.items(), PALETTE, strict=False):
         axes.plot(range(len(relative)), relative.numpy(), color=colour, marker="o", markersize=4, label=name)
     axes.axhline(1, color=MUTED, linewidth=0.8, linestyle="dashed")
     axes.set(xlabel="level of the degradation (0: none)", ylabel=r"$\kappa$ / $\kappa$ of the whole image, median")
     axes.set_ylim(bottom=0)
     axes.legend(**_BELOW)
-    panel_title(axes, letter, r"$\kappa$ as images are degraded")
 
 
-def _draw_calibration(axes: Axes, curves: UncertaintyCurves, letter: str) -> None:
+def _draw_calibration(axes: Axes, curves: UncertaintyCurves) -> None:
     bins = curves.calibration
     expected, seen = bins.predicted.numpy(), bins.observed.numpy()
     low, high = min(expected.min(), seen.min()), max(expected.max(), seen.max())
@@ -72,10 +74,9 @@ def _draw_calibration(axes: Axes, curves: UncertaintyCurves, letter: str) -> Non
     axes.plot(expected, seen, color=PALETTE[0], marker="o", markersize=4, label=r"bins of $\kappa$")
     axes.set(xlim=ends, ylim=ends, xlabel="mean cosine that the expert expects", ylabel="mean cosine of fresh views")
     axes.legend(loc="upper left")
-    panel_title(axes, letter, "calibration")
 
 
-def _draw_risk(axes: Axes, curves: UncertaintyCurves, letter: str) -> None:
+def _draw_risk(axes: Axes, curves: UncertaintyCurves) -> None:
     colours = iter(PALETTE)
     for name, risk in curves.risk.items():
         coverage = [(kept + 1) / len(risk) for kept in range(len(risk))]
@@ -87,10 +88,9 @@ def _draw_risk(axes: Axes, curves: UncertaintyCurves, letter: str) -> None:
     top = max(float(risk[start:].max()) for risk in curves.risk.values())
     axes.set(xlim=(0, 1), ylim=(0, 1.1 * top if top else 1), xlabel="coverage", ylabel="error of the linear probe")
     axes.legend(**_BELOW)
-    panel_title(axes, letter, "risk of the most certain images")
 
 
-def _draw_ambiguity(axes: Axes, curves: UncertaintyCurves, letter: str) -> None:
+def _draw_ambiguity(axes: Axes, curves: UncertaintyCurves) -> None:
     assert curves.ambiguity is not None  # noqa: S101  # the caller's invariant
     ambiguity, classes, control = curves.ambiguity
     drawn = (classes, PALETTE[1], "of two classes"), (control, MUTED, "of one class (not ambiguous)")
@@ -100,4 +100,3 @@ def _draw_ambiguity(axes: Axes, curves: UncertaintyCurves, letter: str) -> None:
     axes.set(xlabel="weight of the second image, doubled", ylabel=r"$\kappa$ / $\kappa$ of the single image, median")
     axes.set_ylim(0, 1.1 * max(float(classes.max()), float(control.max()), 1.0))
     axes.legend(loc="lower left")
-    panel_title(axes, letter, "superpositions of two images")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from experiments.benchmarks.references import von_mises_fisher_reference
 from experiments.special_cases import plain
-from experiments.special_cases.recovery import Sgd, Training, Views, encoder_parts, pair_loss
+from experiments.special_cases.recovery import Sgd, Training, encoder_parts, pair_loss
 from inference.fitting.targets import ExponentialMovingAverage, StopGradientCopy, TargetRule
 from models.byol import BYOL
 from models.networks import resnet18_backbone, small_convolutional_backbone
@@ -144,9 +144,4 @@ def _published(
     """A published algorithm, whose networks are in the order of the pair's parts, from the pair's weights."""
     networks = nn.ModuleList(algorithm.double().children())
     networks.load_state_dict(ours.parts.state_dict())
-
-    def loss(views: Views) -> Tensor:
-        nats: Tensor = algorithm.loss(*views)
-        return nats / per
-
-    return Training(loss, networks, sgd, update)
+    return Training(lambda views: algorithm.loss(*views) / per, networks, sgd, update)

@@ -146,7 +146,7 @@ def columns_of(outcome: Outcome, aims: Iterable[Measure]) -> dict[Column, dict[s
     shown = {}
     for test in aims:
         nothing, aim = _NOTHING_KNOWN.get(test.name, 0.0), float(test.aim or 0)
-        column = Column(short(test.name), test.aim_text, nothing, aim, beyond=test.interval_beyond)
+        column = Column(short(test.name), test.aim_text, nothing, aim, reached=partial(reaches, test))
         shown[column] = cells(asked(test.name))
     shown[Column("degraded ρ(κ)−c", "0", _MUCH, 0.0, signed=False)] = cells(predicting(f"{MEAN}: {EXCESS}"))
     return shown

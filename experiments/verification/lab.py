@@ -50,10 +50,6 @@ class Lab:
         """Float64 on the device."""
         return torch.as_tensor(values, dtype=torch.float64, device=self.device)
 
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers."""
-        return self.tensor(self.rng.standard_normal(shape))
-
     def pole(self, dim: int, axis: int = 0) -> Tensor:
         """A unit vector along an axis, `(d,)`."""
         return torch.eye(dim, dtype=torch.float64, device=self.device)[axis]

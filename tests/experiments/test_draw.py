@@ -17,7 +17,7 @@ from experiments.figures.glossary import GLOSSARY
 def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing(path: Path, views: int = 2) -> Path:  # noqa: ARG001
+    def missing(path: Path) -> Path:  # noqa: ARG001
         raise graphviz.ExecutableNotFound(["dot"])
 
     monkeypatch.setattr(graphical_model, "graphical_model", missing)

@@ -7,7 +7,7 @@ from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
 from experiments.figures.drawing import direction
-from experiments.figures.interactive.style import dress, slider, stacked
+from experiments.figures.interactive.style import STACKED, dress, slider
 from experiments.figures.style import PALETTE
 from ssl_as_inference.cross_entropies import cross_entropy
 from ssl_as_inference.distributions import DeltaMixture, ProductOfExperts, SphericalMixture, VonMisesFisher
@@ -57,4 +57,4 @@ def narrowing_guide() -> Figure:
         for tau, density, loss in zip(taus, densities, losses, strict=True)
     }
     figure.update_layout(sliders=[slider("τ", steps, at=_START)])
-    return dress(figure, "From a guide with a density to the mixture of Diracs", narrow=stacked())
+    return dress(figure, "From a guide with a density to the mixture of Diracs", narrow=STACKED)

@@ -7,7 +7,7 @@ from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
 from experiments.figures.drawing import direction
-from experiments.figures.interactive.style import dress, slider, stacked
+from experiments.figures.interactive.style import STACKED, dress, slider
 from experiments.figures.style import PALETTE
 from ssl_as_inference.distributions import ProductOfExperts, VonMisesFisher
 
@@ -56,5 +56,5 @@ def product_of_experts() -> Figure:
     figure.update_xaxes(range=[-reach, reach], constrain="domain", **right)
     figure.update_yaxes(range=[-reach, reach], scaleanchor="x2", constrain="domain", **right)
     figure.update_layout(sliders=[slider("angle between the views", steps, at=_START)])
-    narrow = {**stacked(), "xaxis2.range": [-reach, reach], "yaxis2.range": [-reach, reach], "margin.r": 35}
+    narrow = {**STACKED, "xaxis2.range": [-reach, reach], "yaxis2.range": [-reach, reach], "margin.r": 35}
     return dress(figure, "A product of experts and its resultant", narrow=narrow)

@@ -31,17 +31,12 @@ for (const plot of document.querySelectorAll('.plotly-graph-div')) {{
 """The program that gives every figure of a page the layout for its width."""
 
 
-def stacked(*, at: float = 0.44) -> dict[str, Any]:
-    """How two plots with titles come to stand below each other, for `narrow` of `dress`.
-
-    Args:
-        at: Where the lower one ends, as a fraction of the height.
-    """
-    return {
-        "xaxis.domain": [0, 1], "yaxis.domain": [at + 0.2, 1], "annotations[0].x": 0.5,
-        "xaxis2.domain": [0, 1], "yaxis2.domain": [0, at], "annotations[1].x": 0.5, "annotations[1].y": at,
-        "margin.t": 130,
-    }  # fmt: skip
+STACKED: Final = {
+    "xaxis.domain": [0, 1], "yaxis.domain": [0.64, 1], "annotations[0].x": 0.5,
+    "xaxis2.domain": [0, 1], "yaxis2.domain": [0, 0.44], "annotations[1].x": 0.5, "annotations[1].y": 0.44,
+    "margin.t": 130,
+}  # fmt: skip
+"""How two plots with titles come to stand below each other, for `narrow` of `dress`."""
 
 
 def slider(name: str, steps: Mapping[str, Sequence[Any]], *, at: int = 0, y: float = 0.0) -> Any:
