@@ -97,7 +97,7 @@ def draw_images(
 
 def write_below(axes: Axes, text: str, points: float, **style: Any) -> None:
     """Write a text so many points below the middle of the axes."""
-    place = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "top"}
+    place: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "top"}
     axes.annotate(text, (0.5, 0), (0, -points), **place, **style)
 
 
@@ -106,7 +106,7 @@ def _draw_histogram(axes: Axes, kappa: Tensor, lowest: Tensor, highest: Tensor) 
     logarithmic = largest > _DECADES * float(kappa.min())
     if logarithmic:
         kappa = kappa.clamp_min(_SMALLEST_SHOWN * largest)
-        edges = np.geomspace(float(kappa.min()), largest, _BINS + 1)
+        edges: Any = np.geomspace(float(kappa.min()), largest, _BINS + 1)
     else:
         edges = np.histogram_bin_edges(kappa.numpy(), _BINS)
     axes.hist(kappa.numpy(), bins=edges, color="#BBBBBB", edgecolor="white", linewidth=0.4)
