@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-import subprocess
-import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from mpmath import mpf
+from torch import Tensor
 
 from experiments.benchmark import main
 from experiments.benchmarks import distributions
@@ -28,7 +28,6 @@ from inference.fitting.cuda_graphs import RecordingError
 TINY = Sizes(8, (3, 64), 50, (3, 16), (3, 128), (1e-3, 1.0, 1e3))
 VMF, PS = ours()
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[2]
 
 
 def once() -> Stopwatch:
@@ -184,22 +183,25 @@ def test_a_contestant_that_is_a_context_is_entered_for_its_turns() -> None:
     assert (loader.turns, loader.calls, loader.entered) == (4, 8, False)
 
 
-_PLACES = """
-import torch
-from experiments.benchmarks.timing import Stopwatch
+def test_other_memory_is_held_in_each_round_so_that_results_lie_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where a result lies depends on the gaps of the process's memory as well; what is held does not.
+    empty, given = torch.empty, list[tuple[weakref.ref[Tensor], int]]()
 
-offsets = set()  # within a page, where two vectors that lie alike are in each other's way
-contestant = lambda: offsets.add(torch.empty(2**18).data_ptr() % 4096)
-Stopwatch(torch.device("cpu"), 9).measure_in_turns({"a": lambda: contestant})
-print(len(offsets))
-"""
+    def watched(size: int) -> Tensor:
+        memory = empty(size)
+        given.append((weakref.ref(memory), memory.nbytes))
+        return memory
 
-
-def test_results_do_not_always_lie_at_the_same_place() -> None:
-    # In a process of its own: in a gap that another test has left, a result may lie at one place for ever.
-    command = [sys.executable, "-c", _PLACES]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603  # the text above
-    assert int(done.stdout) > 4  # of 9 rounds; the warm-up alone may give two
+    monkeypatch.setattr(torch, "empty", watched)
+    held: list[int] = []
+    stopwatch = Stopwatch(CPU, 9, shortest=0.0)
+    stopwatch.measure_in_turns(
+        {"a": lambda: lambda: held.append(sum(size for memory, size in given if memory() is not None))}
+    )
+    warm_up, rounds = held[: stopwatch.warm_up], held[stopwatch.warm_up :]
+    assert set(warm_up) == {0}
+    assert len(set(rounds)) == len(rounds) == 9
+    assert min(rounds) > 0
 
 
 def test_the_summary_takes_each_number_from_its_table() -> None:
