@@ -285,6 +285,6 @@ def load_implementations() -> tuple[list[Implementation], dict[str, str]]:
     for name, make in _PEERS.items():
         try:
             found.append(make())
-        except Unsupported as reason:
+        except (Unsupported, AttributeError) as reason:  # the latter of a version that lacks what is compared
             left_out[name] = str(reason)
     return sorted(found, key=lambda one: one.family != "vMF"), left_out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
+import types
 import weakref
 from pathlib import Path
 from typing import Any
@@ -217,6 +219,13 @@ def test_the_summary_takes_each_number_from_its_table() -> None:
     one, wrong = distributions.summary(errors, log_prob, sampling, Sizes()).markdown().splitlines()[2:]
     assert one == "| one | PS | 2 | 3 | 1.20 | 0.80 | 12.8 | – | – | 1.0e−03 (2) |"
     assert set(wrong.split("|")[3:-1]) == {" – "}  # its draws are, too, since their mean is not right
+
+
+def test_a_peer_of_a_version_that_lacks_its_distribution_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "power_spherical", types.ModuleType("power_spherical"))
+    found, left_out = load_implementations()
+    assert "SciPy" in {law.library.split()[0] for law in found}
+    assert "PowerSpherical" in left_out["power_spherical (authors')"]
 
 
 @pytest.fixture
