@@ -113,7 +113,7 @@ if (ROOT / "lessons").is_dir():
             place = LESSONS / ("index.md" if lesson.name == "README.md" else lesson.name)
             place.write_text(of_a_lesson(text), encoding="utf-8")
 
-# The page of results is written by `python -m experiments.results` where a reader of the repository finds it.
+# The page of results stands where a reader of the repository finds it; the site shows a copy.
 results = re.sub(r"\]\((?!https?://|#)", "](../", (ROOT / "RESULTS.md").read_text(encoding="utf-8"))
 (DOCS / "results.md").write_text(results.replace("](../docs/", "]("), encoding="utf-8")
 
