@@ -55,8 +55,7 @@ extensions = [
     "turnable_figures",
     "course",
 ]
-exclude_patterns = ["conf.py", "check_site.py", "_extensions", "README.md"]
-nitpicky = False
+exclude_patterns = ["conf.py", "check_site.py", "_extensions"]
 
 html_theme = "furo"
 html_title = "Self-supervised learning as inference"
@@ -70,7 +69,6 @@ copybutton_prompt_is_regexp = True
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
-math_number_all = False
 math_eqref_format = "Eq. ({number})"
 bibtex_bibfiles = ["references.bib"]
 
@@ -87,7 +85,6 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_default_options = {"autosummary": True, "autosummary-nosignatures": True}
 autodoc_inherit_docstrings = False
-napoleon_google_docstring = True
 napoleon_use_ivar = True
 suppress_warnings = [
     "mystnb.unknown_mime_type",
