@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs=2,
         type=positive_number,
         metavar=("SIMSIAM", "VI_SIMSIAM"),
-        help="learning rate of each method; default: what table 1 chose at the small scale",
+        help="learning rate of each method; default: what table 1 chose at this scale",
     )
     add("--images", type=whole_number(2), default=1000, help="images of each set for U1 to U8, at most")
     add("--foreign", nargs="+", default=[], metavar="SET", help="other sets, for U5")

@@ -1,6 +1,6 @@
 """One image file becomes one upright RGB image, or one clear error.
 
-Pillow alone decodes, so that the loader's workers, the check before a training and the set on a device see the same
+Pillow alone decodes, so that streamed images, the check before a training and the set on a device see the same
 pixels. Only the formats of `FORMATS` are tried, whatever a file is called: some of Pillow's others start programs. What
 is not 8-bit RGB is converted:
 
