@@ -83,6 +83,8 @@ def _machine(options: argparse.Namespace) -> tuple[dict[str, Any], Workers]:
     gpus = torch.cuda.device_count() if options.device != "cpu" else 0
     if options.device == "gpu" and not gpus:
         raise ValueError("--device gpu: PyTorch sees none here")
+    if options.scheduler and options.device == "auto" and not gpus:
+        print("This machine has no GPU: all workers train on their CPUs (--device gpu refuses that)")
     here = 0 if options.scheduler else gpus  # that this command shares among its processes
     jobs = options.jobs or RUNS_A_GPU * here or (None if options.scheduler else available_processors())
     # More than one thread on a CPU is slower for networks as small as those that suit it.

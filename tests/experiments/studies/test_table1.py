@@ -145,7 +145,9 @@ def test_a_result_of_images_of_the_same_name_that_lie_elsewhere_is_not_taken(tmp
         finished(elsewhere)
 
 
-def test_workers_of_a_cluster_take_the_gpus_that_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_of_a_cluster_take_the_gpus_that_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     given: dict[str, object] = {
         "scale": "tiny",
@@ -160,6 +162,12 @@ def test_workers_of_a_cluster_take_the_gpus_that_they_have(tmp_path: Path, monke
     options.scheduler = "tcp://127.0.0.1:8786"
     there = planned(options)[1]
     assert [(workers.jobs, workers.gpus) for workers in (here, there)] == [(8, 2), (None, 0)]
+    options.device = "auto"
+    planned(options)
+    assert not capsys.readouterr().out
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert planned(options)[0].machine["engine.accelerator"] == "cpu"
+    assert capsys.readouterr().out.startswith("This machine has no GPU: all workers train on their CPUs")
 
 
 def test_a_table_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
