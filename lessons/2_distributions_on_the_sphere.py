@@ -106,7 +106,7 @@ plt.show()
 # The constant $C(\kappa)$ makes the density integrate to one. This can be checked.
 # A density that depends on $z$ through $t = \mu^\top z$ alone is easy to integrate over
 # the sphere of *any* dimension: the points with cosine $t$ form a smaller sphere of
-# radius $\sqrt{1-t^2}$, so that
+# radius $\sqrt{1-t^2}$, and a step $dt$ is a ring of width $dt/\sqrt{1-t^2}$, so that
 #
 # $$\int_{S^{d-1}} h(\mu^\top z)\,dz =
 # \mathrm{area}(S^{d-2}) \int_{-1}^{1} h(t)\,(1-t^2)^{(d-3)/2}\,dt .$$
@@ -280,8 +280,8 @@ assert abs(fisher.concentration - 283) < 8
 # up to $\infty$ at $-\mu$. Keep the right picture in mind: it decides how the two treat
 # a pair of views that disagree. And compare the labels: two equally wide distributions,
 # one with a $\kappa$ of 508 and one of about 283. *Compare widths, never raw
-# concentrations, between families.* For large $\kappa$ the rule is $\mathrm{PS}(\kappa)
-# \approx \mathrm{vMF}(\kappa/2)$:
+# concentrations, between families.* For $\kappa$ much larger than $d$ the rule is
+# $\mathrm{PS}(\kappa) \approx \mathrm{vMF}(\kappa/2)$:
 
 # %%
 divergences = {}
@@ -295,9 +295,10 @@ for kappa, expected in {1e2: 2.4e-4, 1e3: 2.5e-6, 1e4: 2.5e-8}.items():
     assert abs(divergences[kappa] / expected - 1) < 0.05
 
 # %% [markdown]
-# Turn the two families yourself, and move $\kappa$. At small $\kappa$ both are nearly
-# uniform, at large $\kappa$ the two spheres look alike. In between, where do they
-# differ most?
+# Turn $\mathrm{vMF}(\kappa/2)$ and $\mathrm{PS}(\kappa)$ yourself, and move $\kappa$.
+# At large $\kappa$ the two spheres look alike. At $\kappa = 1$ turn them to the side
+# opposite to $\mu$: there the Power Spherical density falls to zero, and the other does
+# not.
 
 # %% tags=["turnable-figure", "remove-cell"]
 density_on_the_sphere()
