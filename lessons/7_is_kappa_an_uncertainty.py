@@ -158,7 +158,7 @@ assert abs(accuracy["trained"] - accuracy["raw pixels"]) < 0.05
 #    what can be predicted from $x$* (claims C32 to C34 of [the
 #    ledger](../docs/verification.md)).
 #
-# In code it is four lines. A head is too sure of items that it was fitted to. So
+# In code it is a few lines. A head is too sure of items that it was fitted to. So
 # `fit_to_features` keeps a tenth of the digits aside, and in the end lets them say how
 # large $\kappa$ should be.
 
@@ -332,10 +332,10 @@ assert FAST or max(label_free, key=lambda key: auroc["raw pixels"][key]) == "κ"
 # ## Expectation 3: κ falls when an image gets worse
 #
 # Spoil each held-out digit step by step, in six ways. The head's views contain two of
-# them (noise, squares). Three others take information away too (blur, fading, a crop).
-# The last one takes nothing away: swapping black and white can be undone. *Write down*
-# for each whether $\kappa$ will fall. And does it matter what the views contain? Fit a
-# second head to views *without* noise and squares.
+# them (noise, squares), and two more in a mild form (fading, a crop). They contain no
+# blur. All these take information away. The last one takes nothing away: swapping black
+# and white can be undone. *Write down* for each whether $\kappa$ will fall. And does it
+# matter what the views contain? Fit a second head to views *without* noise and squares.
 
 # %%
 Spoil = Callable[[Tensor, float], Tensor]
@@ -401,17 +401,18 @@ if not FAST:
 
 # %% [markdown]
 # Read the first column. $\kappa$ falls under noise and squares, which its views
-# contained. It also falls under blur and fading, which they did not. It is tempting to
-# conclude that it follows everything that takes information away. It does not: under a
-# crop it stays where it was, and when black and white are swapped it *rises*. The
-# second column says where the good values come from: without defects among the views
-# they are lower. Exercise 3 shows a pair whose encoder was trained together with
-# $\kappa$. There, without defects, $\kappa$ hardly follows blur.
+# contained. It also falls under fading, which they contained in a mild form only, and
+# under blur, which they did not contain. It is tempting to conclude that it follows
+# everything that takes information away. It does not: under a crop it stays where it
+# was. And when black and white are swapped, it *rises*. The second column says where
+# the good values come from: without defects among the views they are lower. Exercise 3
+# shows a pair whose encoder was trained together with $\kappa$. There, without defects,
+# $\kappa$ hardly follows blur.
 #
-# Do not judge the rivals by their best line either. The norm follows blur perfectly,
+# Do not judge the rivals by their best line. The norm follows blur perfectly,
 # and rises under a crop. The cosine with the nearest training digit falls in all six.
-# *Verdict: half true. κ follows what its views contained, and some of what they did
-# not. You cannot know which without trying.*
+# *Verdict: half true. κ follows much of what takes information away, but not all of it.
+# You cannot know which without trying.*
 #
 # ## What κ predicts on images that it does not know
 #
@@ -450,8 +451,8 @@ assert FAST or too_high["black ↔ white"] > 0.1
 # %% [markdown]
 # On clean digits the prediction is right. On all spoiled ones it is too high, also
 # under noise and squares, of which there is more here than in the views that the head
-# was fitted to. It is also far too high where $\kappa$ had risen. So the calibration of
-# $\kappa$ ends where the views end.
+# was fitted to. It is also far too high where $\kappa$ had risen (black ↔ white). So
+# the calibration of $\kappa$ ends where the views end.
 #
 # **What is κ, then?** *The precision with which one view predicts another one's
 # features, for images and views like those that the head was fitted to.* That is an

@@ -66,11 +66,11 @@ def on_a_circle(angle: Tensor, dim: int = 3) -> Tensor:
 # %% [markdown]
 # ## 1. A product that is a density
 #
-# The paper multiplies experts and does not divide by $Z(\mathbb{X})$. With it the
-# objective is the true divergence, up to the guide's entropy: $-\log C(R) - \eta^\top
-# \bar f$, where $\eta = \sum_i\kappa_i\mu_i$, $R = \lVert\eta\rVert$ and $\bar f$ is
-# the mean of the targets. Its gradient is a moment condition that you met in lesson 2
-# as maximum likelihood:
+# The paper multiplies experts and does not divide by $Z(\mathbb{X})$. Divide, and the
+# objective is the true divergence, up to the guide's entropy. With von Mises–Fisher
+# experts it is $\mathcal L = -\log C(R) - \eta^\top \bar f$, where
+# $\eta = \sum_i\kappa_i\mu_i$, $R = \lVert\eta\rVert$ and $\bar f$ is the mean of the
+# targets. Its gradient is a moment condition that you met in lesson 2:
 #
 # $$\nabla_\eta \mathcal{L} = A(R)\,\frac{\eta}{R} - \bar f .$$
 #
@@ -117,15 +117,15 @@ assert largest < 1e-6
 # Two guesses that are each wrong but right together (their product is centred on the
 # target) feel hardly any pull once they are confident. In `KLObjective` the switch is
 # `normalized=True`. Does it prevent collapse? No: a guide and a model that ignore the
-# images can still agree (lesson 4, `COLLAPSE_IS_OPTIMAL`).
+# images can still agree (lesson 4).
 #
 # ## 2. A guide with a width
 #
 # The Dirac guide has no width, so $\mathrm{KL}(q\,\|\,p)$ is infinite. We dropped the
 # infinite part, its entropy, because it does not depend on the model. Give the atoms a
-# width $1/\tau$: a mixture of von Mises–Fisher distributions. The cross-entropy still
-# has a closed form, and the paper's loss appears as the limit $\tau\to\infty$, with an
-# error that falls as $1/\tau$:
+# finite concentration $\tau$: a mixture of von Mises–Fisher distributions. The
+# cross-entropy still has a closed form, and the paper's loss appears as the limit
+# $\tau\to\infty$, with an error that falls as $1/\tau$:
 
 # %%
 atoms = normalize(torch.randn(2, 16, dtype=torch.float64))
@@ -343,8 +343,8 @@ assert tuple(together.batch_shape) == (4,)
 # **Why does it not collapse?** Not because of the objective, for which collapse is
 # optimal (lesson 4), nor because of batch normalisation, which only changes what a
 # collapse looks like (lesson 6). It is the *dynamics* of predictor and stop-gradient
-# together: a predictor that knows how well each direction can be predicted makes those
-# directions grow, and weight decay removes the others. That part is understood in
+# together: a predictor that knows how well each direction can be predicted makes the
+# predictable ones grow, and weight decay removes the others. That part is understood in
 # simple models; in a ResNet it is still research.
 #
 # **What is probability good for here?** It gives the parts names, so that they can be
@@ -387,8 +387,9 @@ guides = VonMisesFisher(target, choices)
 # ## Solutions
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. κ = 0 adds the zero vector to η. A missing view is an expert of κ = 0: no
-# imputation, no special case.
+# Solution 1. κ = 0 adds the zero vector to η, and posterior and pull depend on the
+# experts through η alone. A missing view is an expert of κ = 0: no imputation, no
+# special case.
 kappas = torch.cat([experts.concentration, number(0.0)[None]])
 silent = VonMisesFisher(directions, kappas)
 before, after = product.normalized(), ProductOfExperts(silent).normalized()
