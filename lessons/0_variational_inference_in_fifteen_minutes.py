@@ -47,10 +47,12 @@ BLUE, ORANGE, GREEN = PALETTE[:3]
 # $$z \sim \mathcal N(0, 1), \qquad x \mid z \sim \mathcal N(z, 0.5^2).$$
 #
 # What we want is the **posterior** $p(z\mid x)$: what to believe of $z$ after seeing
-# $x$. Bayes' rule gives it, up to a number that does not depend on $z$:
+# $x$. Bayes' rule gives it:
 #
 # $$p(z\mid x) = \frac{p(x\mid z)\,p(z)}{p(x)},
 # \qquad p(x) = \int p(x\mid z)\,p(z)\,dz.$$
+#
+# The number $p(x)$ is called the **evidence**. It does not depend on $z$.
 
 # %%
 x = torch.tensor(2.0)
@@ -65,7 +67,7 @@ figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
 axis.plot(z, Normal(0.0, 1.0).log_prob(z).exp(), color=BLUE, label="prior p(z)")
 axis.plot(z, Normal(z, 0.5).log_prob(x).exp(), color=GREEN, label="likelihood p(x|z)")
 axis.plot(z, posterior, color=ORANGE, label="posterior p(z|x)")
-axis.set(xlabel="z", xlim=(-3, 4))
+axis.set(xlabel="z", ylabel="density", xlim=(-3, 4))
 axis.legend()
 plt.show()
 
@@ -116,6 +118,7 @@ areas = [
     draw_divergence(axes[1], Normal(1.6, 0.9), "too wide"),
     draw_divergence(axes[2], Normal(1.6, deviation), "the posterior"),
 ]
+axes[0].set(ylabel="density, integrand")
 axes[0].legend()
 plt.show()
 
@@ -139,8 +142,8 @@ assert abs(areas[2]) < 1e-3
 #
 # The left side is fixed. So raising the **ELBO** lowers the divergence by the same
 # amount. And the ELBO needs only things that we can evaluate. Its name, *evidence lower
-# bound*, says the rest: the divergence is not negative, so the ELBO is at most $\log
-# p(x)$.
+# bound*, says the rest: the divergence is not negative, so the ELBO is at most the log
+# evidence.
 
 
 # %%
@@ -215,7 +218,7 @@ for _ in range(600):
 figure, axis = plt.subplots(figsize=(6, 2.2), layout="constrained")
 axis.plot(means, color=BLUE, label="mean of the guide")
 axis.axhline(1.6, color=ORANGE, label="posterior mean")
-axis.set(xlabel="step")
+axis.set(xlabel="step", ylabel="z")
 axis.legend()
 plt.show()
 
@@ -256,8 +259,8 @@ assert trace.nodes["z"]["value"].shape == (100,)
 # In these lessons the latent is a unit vector, the measurements are views of an image,
 # and the guide is a *point* on the sphere, or several. For a guide that is a point at
 # $a$, the divergence has one term that can be computed, $-\log p(a\mid x)$. The other
-# term, the entropy of a point, is infinite, but it does not depend on the model. So
-# fitting the model to such a guide means making $\log p(a\mid x)$ large: maximum
+# term, minus the entropy of a point, is infinite, but it does not depend on the model.
+# So fitting the model to such a guide means making $\log p(a\mid x)$ large: maximum
 # likelihood. That is all the machinery that you need.
 #
 # ## Exercises
@@ -289,8 +292,8 @@ places = torch.linspace(-2.5, 2.5, 101)  # of the guide's mean
 # ## Solutions
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 1. KL(q‖p) punishes mass of q where p has none, which a wide guide has;
-# KL(p‖q) punishes missing mass, which it has not.
+# Solution 1. KL(q‖p) does. It punishes mass of q where p has none, and a wide guide has
+# such mass. KL(p‖q) punishes mass of p that q misses, and a wide guide misses none.
 backwards = float((posterior * (posterior.log() - wide)).sum() * step)
 print(f"KL(q‖p) = {areas[1]:.3f}, KL(p‖q) = {backwards:.3f}")
 assert areas[1] > backwards > 0

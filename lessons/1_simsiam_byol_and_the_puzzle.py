@@ -70,18 +70,19 @@ assert (len(train), len(test)) == (1347, 450)
 # ## SimSiam in twenty lines
 #
 # An **encoder** $f$ maps a view to a vector; a **predictor** $h$ maps that vector to a
-# guess of what $f$ says about the *other* view. Write $g = h \circ f$. Both are scaled
-# to unit length, so all that counts is their direction: they live on a sphere. The loss
-# is minus the cosine of guess and target, both ways round (Eq. (1) of [Nakamura et
+# guess of what $f$ says about the *other* view. Write $g = h \circ f$. The outputs of
+# $f$ and $g$ are scaled to unit length before they are compared, so all that counts is
+# their direction: they live on a sphere. The loss is minus the cosine of guess and
+# target, both ways round (Eq. (1) of [Nakamura et
 # al.](https://arxiv.org/abs/2203.11437v1), the paper that these lessons follow):
 #
 # $$\mathcal{L}_{SSL} = -\,g(x_1)^\top f(x_2) \;-\; g(x_2)^\top f(x_1),
 # \qquad \lVert f\rVert = \lVert g\rVert = 1.$$
 #
-# [SimSiam](https://arxiv.org/abs/2011.10566) publishes half of this. And it adds one
-# thing that the formula does not show: $f$ is treated as a **constant**. Gradients flow
-# through the guess $g$ and not through the target $f$. In PyTorch that is `detach`; in
-# papers, a *stop-gradient*.
+# The loss that [SimSiam](https://arxiv.org/abs/2011.10566) publishes is half of this.
+# And it adds one thing that the formula does not show: the target $f$ is treated as a
+# **constant**. Gradients flow through the guess $g$ and not through the target $f$. In
+# PyTorch that is `detach`; in papers, a *stop-gradient*.
 
 
 # %%
@@ -156,9 +157,8 @@ assert abs(loss_of_lazy - (-1)) < 1e-6
 #   have 1 and equal ones have 0;
 # - their **effective rank**: in how many directions they vary, however little, from 1
 #   to 8;
-# - and, as a judge that training never sees, the **accuracy of nearest neighbours**: a
-#   view of a held-out digit is sought among views of the training digits, and the
-#   neighbours' labels vote.
+# - and, as a judge that training never sees, the **accuracy of nearest neighbours**:
+#   for each view of a held-out digit, the labels of the nearest training views vote.
 #
 # The judge compares *views*, because whole digits are too easy: raw pixels find the
 # right neighbour of a whole digit 97 times in 100, and of a view about 80 times.
@@ -289,9 +289,9 @@ BYOL_IS_AFFINE_IN_SSL.verify()  # raises an error if a step does not follow
 BYOL_IS_AFFINE_IN_SSL
 
 # %% [markdown]
-# A constant and a factor of two: the same gradient direction, the same minima, the same
-# collapse available. So what SimSiam and BYOL share is Eq. (1) and a target that no
-# gradient reaches.
+# A constant and a factor of two: the same direction of the gradient in the weights, the
+# same minima, the same collapse available. So what SimSiam and BYOL share is Eq. (1)
+# and a target that no gradient reaches.
 #
 # ## The puzzle
 #
@@ -404,8 +404,9 @@ g1, f2 = normalize(raw, dim=0), normalize(torch.randn(8, dtype=torch.float64), d
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 1. It collapses as well. Guess and target are now the same function of two
-# views, so each is pulled towards the other's old position: taking turns does not keep
-# them apart. The stop-gradient alone is not enough. It takes both parts.
+# views, so the loss is −f₁ᵀf₂. Its gradient in f₁ is −f₂, and with the stop-gradient
+# −f₂/2: half as long, in the same direction. The stop-gradient alone is not enough. It
+# takes both parts.
 no_predictor.predictor = nn.Identity()
 solution = fit(no_predictor, steps)
 spread, last_loss = solution["standard deviation"][-1], solution["loss"][-1]

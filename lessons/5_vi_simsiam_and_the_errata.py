@@ -80,7 +80,7 @@ vi_simsiam.CORRECTED_LOSS
 # A larger $\kappa$ lowers this loss where the guess is good, and raises it where the
 # guess is bad. For each cosine there is a best $\kappa$. *It is where the derivative
 # vanishes. With $b = \frac{d-1}{2}$, $a = b + \kappa$ and the digamma function
-# $\psi = (\log\Gamma)'$, which comes from $\log C$:*
+# $\psi(a) = (\log\Gamma)'(a)$, which comes from $\log C$ (not the weights $\psi$):*
 #
 # $$\log(1+c) = \log 2 + \psi(a) - \psi(a+b).$$
 
@@ -122,6 +122,7 @@ for ratio, colour in ((0.1, GREEN), (1.0, BLUE), (10.0, ORANGE)):
     right.plot(cosines, curve, color=colour, label=rf"$\kappa = {ratio:g}\,d$")
 right.axhline(0, color=INK, linewidth=0.8, linestyle="dashed")
 right.set(xlabel="cosine c of guess and target", ylim=(-2, 4))
+right.set(ylabel="loss, nats per dimension")
 left.legend()
 right.legend()
 plt.show()
@@ -133,13 +134,14 @@ for c, found in best_kappa.items():
     assert abs(found / rule[c] - 1) < 0.05
 
 # %% [markdown]
-# Left: the loss over $\kappa$ with its minimum (dots). Where guess and target are
-# unrelated, $c = 0$, the best $\kappa$ is about 1/2. In $d = 128$ that is nearly the
-# uniform distribution. Right: the loss over the cosine, for three values of $\kappa$.
-# An expert of small $\kappa$ has a flat curve. It gains little and loses little, and
-# *it hardly pulls on the encoder*, because the slope in $c$ is $-\kappa/(1+c)$. An
-# expert of large $\kappa$ gains a lot where it is right, and pays a lot where it is
-# wrong. So VI-SimSiam weighs each image by the certainty that it predicts.
+# Left: the loss over $\kappa$ with its minimum (dots). The minimum lies near
+# $(d-1)\,c/(1-c) + 1/2$; Exercise 1 asks why. Where guess and target are unrelated, $c
+# = 0$, the best $\kappa$ is about 1/2. In $d = 128$ that is nearly the uniform
+# distribution. Right: the loss over the cosine, for three values of $\kappa$. An expert
+# of small $\kappa$ has a flat curve. It gains little and loses little, and *it hardly
+# pulls on the encoder*, because the slope in $c$ is $-\kappa/(1+c)$. An expert of large
+# $\kappa$ gains a lot where it is right, and pays a lot where it is wrong. So
+# VI-SimSiam weighs each view by the certainty that it predicts.
 #
 # Move $\kappa$ and $d$ yourself. A von Mises–Fisher expert gives a straight line:
 # SimSiam's loss.
@@ -223,8 +225,8 @@ for d in (128, 2048):
 # %% [markdown]
 # ## Training
 #
-# The pair comes from `models`, the loss from `inference`. It is divided by $d - 1$,
-# because $\kappa$, and with it the gradient, grows with $d$; and the gradient is
+# The pair comes from `models`, the loss from `inference`. The loss is divided by
+# $d - 1$, because $\kappa$, and with it the gradient, grows with $d$. The gradient is
 # clipped. The rest is a training of SimSiam, with `VISimSiam` in its place.
 
 
