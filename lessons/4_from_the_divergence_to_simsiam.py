@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 4 · From the divergence to SimSiam
 #
-# Here the two halves meet. You start from the Kullback–Leibler divergence between a
+# Here lessons 1 and 3 meet. You start from the Kullback–Leibler divergence between a
 # guide and a posterior. You insert the model and the guide of [lesson
 # 3](3_a_latent_with_many_views.py). You arrive at the loss of [lesson
 # 1](1_simsiam_byol_and_the_puzzle.py), in six small steps. Each line comes with the

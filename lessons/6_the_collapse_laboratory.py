@@ -348,7 +348,7 @@ assert flow(0.5, stop_gradient=False)[0][-1] < 1e-6
 #
 # **Exercise 1.** (medium) The table claims the encoder's equation. Derive it, or check
 # it: draw many $(x_1, x_2)$, let autograd differentiate the loss with `detach` in $w$,
-# and compare $\dot s = -2w\,\partial_w$ with the formula at $\eta = 0$.
+# and compare $\dot s = -2w\,\partial_w\,\mathrm{loss}$ with the formula at $\eta = 0$.
 
 # %% tags=["starter"]
 torch.manual_seed(0)
@@ -366,9 +366,9 @@ without_decay = flow(20.0, decay=0.0)  # the path of s, and the final p
 # Your turn: when does p [1 − (1+σ²) p] = η have a solution?
 
 # %% [markdown]
-# **Exercise 3.** (easy) BYOL says that a *slow* target prevents collapse. Take the pair
-# without a predictor, give it a target of its own and `ExponentialMovingAverage(0.9)`.
-# Does the slow target save it?
+# **Exercise 3.** (easy) BYOL has a predictor *and* a slow target. Is the slow target
+# enough? Take the pair without a predictor, give it a target of its own and
+# `ExponentialMovingAverage(0.9)`. Does it collapse?
 
 # %% tags=["starter"]
 import copy
@@ -393,7 +393,8 @@ assert abs(by_autograd - by_formula) < 3e-3
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 2. A steady state with s > 0 needs p[1 − (1+σ²)p] = η, which has a real root
 # only if 1 ≥ 4η(1+σ²). So it is at σ² = 1/(4η) − 1, which is 11.5 for η = 0.02. Without
-# decay every direction survives, with p = 1/(1+σ²): nothing is selected.
+# decay s − p² never changes. It is positive at the start here, so every direction
+# survives, with p = 1/(1+σ²): nothing is selected.
 threshold = 1 / (4 * 0.02) - 1
 below, above = flow(threshold - 1.5)[0][-1], flow(threshold + 1.5)[0][-1]
 print(f"threshold σ² = {threshold}; size below {below:.2e}, above {above:.2e}")
@@ -405,9 +406,9 @@ assert without_decay[0][-1] > 0.05
 assert abs(without_decay[1] - 1 / 21) < 1e-3
 
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
-# Solution 3. No, not here: it delays. In the equations above p = 1 still gives a
-# negative rate. (With momentum 1 the target never moves and there is no collapse, but
-# nothing to learn except a random network.)
+# Solution 3. It does; the slow target only delays the collapse. In the equations above
+# p = 1 still gives a negative rate. (With momentum 1 the target never moves and there
+# is no collapse, but nothing to learn except a random network.)
 slow = fit(alone, ExponentialMovingAverage(0.9), steps)
 print(
     "standard deviation:",
