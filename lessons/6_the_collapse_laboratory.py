@@ -393,8 +393,9 @@ assert abs(by_autograd - by_formula) < 3e-3
 # %% tags=["solution", "hide-cell"] jupyter={"source_hidden": true}
 # Solution 2. A steady state with s > 0 needs p[1 − (1+σ²)p] = η, which has a real root
 # only if 1 ≥ 4η(1+σ²). So it is at σ² = 1/(4η) − 1, which is 11.5 for η = 0.02. Without
-# decay s − p² never changes. It is positive at the start here, so every direction
-# survives, with p = 1/(1+σ²): nothing is selected.
+# decay ṡ = 2pṗ, so the flow keeps s − p² as it was (steps of 0.2 do so only roughly).
+# That is positive here, so every direction survives, with p = 1/(1+σ²): nothing is
+# selected.
 threshold = 1 / (4 * 0.02) - 1
 below, above = flow(threshold - 1.5)[0][-1], flow(threshold + 1.5)[0][-1]
 print(f"threshold σ² = {threshold}; size below {below:.2e}, above {above:.2e}")
