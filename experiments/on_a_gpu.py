@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -118,16 +119,22 @@ def write_archives(folder: Path, into: Path, limit: int = ARCHIVE_BYTES, most: i
     Returns:
         The files that are left out.
     """
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("results_")]
-    left = sorted((path.stat().st_size + 1536, path) for path in files)  # with a header, and the rest of a last block
+    left = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a part that runs has taken it away
+            if path.is_file() and not path.name.startswith("results_"):
+                left.append((path.stat().st_size + 1536, path))  # with a header, and the rest of a last block
+    left.sort()
     for number in range(1, most + 1):
         free, writing = limit, into / f"results_{number}.tar.gz.writing"
-        with tarfile.open(writing, "w:gz") as packed:
+        with tarfile.open(writing, "w:gz", dereference=True) as packed:
             while left and left[0][0] <= free:
                 size, path = left.pop(0)
                 free -= size
-                with suppress(FileNotFoundError):  # a part that runs has replaced it
-                    packed.add(path, path.relative_to(folder).as_posix())
+                with suppress(FileNotFoundError):
+                    header, content = packed.gettarinfo(path, path.relative_to(folder).as_posix()), path.read_bytes()
+                    header.size = len(content)  # a part that runs may have replaced it in between
+                    packed.addfile(header, BytesIO(content))
         writing.replace(writing.with_suffix(""))
         if not left or left[0][0] > limit:
             break
@@ -162,7 +169,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=whole_number(1), default=8, help="longest time for one command")
     parser.add_argument("--total-minutes", type=whole_number(1), default=12, help="longest time for all together")
     parser.add_argument("--tiny", action="store_true", help="on a CPU with tiny settings, to try the command")
-    options = parser.parse_args(arguments)
+    return parser.run(arguments, __name__)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the parts, one after the other; returns the exit status: 0 if every part ended well.
+
+    What stops the command stops its part, too, and is followed by a last summary and the last archives.
+
+    Raises:
+        ValueError: If there is no GPU.
+        OSError: If something cannot be written.
+    """
     if options.wheels is not None:
         return fetch_wheels(options.wheels)
 
@@ -171,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from experiments.records.environment import current_commit, describe_device, installed_versions  # noqa: PLC0415
 
     if not options.tiny and not torch.cuda.is_available():
-        parser.error("PyTorch sees no GPU here; --tiny tries the same parts on a CPU")
+        raise ValueError("PyTorch sees no GPU here; --tiny tries the same parts on a CPU")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what runs in its own session, too
     done: list[dict[str, Any]] = []
     until = time.monotonic() + 60 * options.total_minutes
@@ -189,14 +207,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             began, log = time.monotonic(), options.out / f"{len(done)}_{part}.log"
             limit = min(60.0 * minutes, until - began)
             command = commands(options, limit)[part][number]
-            status = run_command(command, log, limit, pack)
-            seconds = round(time.monotonic() - began, 1)
-            typed = shlex.join(["python", "-m", *command])
-            done.append({"part": part, "command": typed, "seconds": seconds, "status": status, "log": log.name})
+            one: dict[str, Any] = {
+                "part": part,
+                "command": shlex.join(["python", "-m", *command]),
+                "status": None,
+                "log": log.name,
+            }
+            done.append(one)
+            try:
+                status = one["status"] = run_command(command, log, limit, pack)
+            finally:
+                one["seconds"] = round(time.monotonic() - began, 1)
+                (options.out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+                left_out = pack()
             state = {0: "ended well", None: "was stopped for its time"}.get(status, "FAILED")
-            print(f"{part}: {state} after {seconds:.0f} s, see {log}", flush=True)
-            (options.out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-            left_out = pack()
+            print(f"{part}: {state} after {one['seconds']:.0f} s, see {log}", flush=True)
             if status in {0, None}:
                 break  # what follows is for the case that this failed
     print(f"Results: {options.archives or options.out}/results_*.tar.gz; too large: {', '.join(left_out) or 'nothing'}")

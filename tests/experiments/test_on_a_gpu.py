@@ -104,6 +104,49 @@ def test_archives_hold_the_smallest_files_that_fit_and_say_what_does_not(tmp_pat
         assert found == [["run/metrics.csv", "features.npz"], ["more.npz"]]
 
 
+def test_archives_hold_what_a_running_part_leaves_of_the_files_that_it_replaces_and_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("kept", "removed", "replaced"):
+        (tmp_path / name).write_bytes(bytes(3000))
+    is_file, gettarinfo = Path.is_file, tarfile.TarFile.gettarinfo
+
+    def then_removed(path: Path) -> bool:
+        found = is_file(path)
+        if path.name == "removed":
+            path.unlink()
+        return found
+
+    def then_replaced(archive: tarfile.TarFile, path: Path, name: str) -> tarfile.TarInfo:
+        header = gettarinfo(archive, path, name)
+        if path.name == "replaced":
+            path.write_bytes(b"shorter")
+        return header
+
+    monkeypatch.setattr(Path, "is_file", then_removed)
+    monkeypatch.setattr(tarfile.TarFile, "gettarinfo", then_replaced)
+    assert not on_a_gpu.write_archives(tmp_path, tmp_path)
+    with tarfile.open(tmp_path / "results_1.tar.gz") as archive:
+        assert {member.name: member.size for member in archive} == {"kept": 3000, "replaced": 7}
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+def test_what_stops_the_command_leaves_summary_and_archives_behind(
+    signal: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_command: object, log: Path, *_: object) -> None:
+        log.write_text("saved at the last moment", encoding="utf-8")
+        raise signal(143)
+
+    monkeypatch.setattr(on_a_gpu, "run_command", stopped)
+    with pytest.raises(SystemExit, match=r"130|143"):
+        raise SystemExit(on_a_gpu.main(["--tiny", "--out", str(tmp_path)]))
+    (part,) = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["parts"]
+    assert part["status"] is None
+    with tarfile.open(tmp_path / "results_1.tar.gz") as archive:
+        assert set(archive.getnames()) == {"summary.json", "0_tests.log"}
+
+
 def test_archives_are_written_while_a_part_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_a_gpu, "_BETWEEN_ARCHIVES", 0.2)
     written: list[float] = []
@@ -191,7 +234,5 @@ def test_bad_arguments_give_one_line_before_anything_runs(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_one_line_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as error:
-        on_a_gpu.main(["--out", str(tmp_path)])
-    assert error.value.code == 2
+    assert on_a_gpu.main(["--out", str(tmp_path)]) == 2
     assert "--tiny" in capsys.readouterr().err
