@@ -44,7 +44,8 @@ def write_columns(path: Path, form: str, table: Mapping[str, Any]) -> None:
         pq.write_table(pa.table(dict(table)), path)
     else:
         with path.open("wb") as stream:
-            np.savez(stream, **table)
+            # Text as such, not as objects, which NumPy would pickle and refuse to read.
+            np.savez(stream, **{name: of.astype(str) if of.dtype == object else of for name, of in table.items()})
 
 
 def write_embeddings(

@@ -228,18 +228,17 @@ def test_features_from_a_file_need_no_encoder_and_no_images(form: str, tmp_path:
     assert isinstance(pair, FrozenEncoderPair)
     concentration: Tensor = pair.expert(features[0]).concentration
     assert concentration.shape == (40,)
-    applied = tmp_path / f"applied.{form}"
-    assert embed.main([str(out), "--features", str(file), "--out", str(applied)]) == 0
-    found = np.load(applied) if form == "npz" else pq.read_table(applied).to_pydict()
-    rows = {
-        (str(item), int(view)): row for row, (item, view) in enumerate(zip(found["item"], found["view"], strict=True))
-    }
-    for view in range(3):
-        expert = pair.expert(features[view])
-        here = [rows[name, view] for name in names]
-        np.testing.assert_allclose(np.array(found["concentration"])[here], expert.concentration, rtol=1e-5)
-        promised = np.array(found["mean_resultant_length"])[here]
-        np.testing.assert_allclose(promised, expert.mean_resultant_length, rtol=1e-5)
+    for applied in (tmp_path / "applied.npz", tmp_path / "applied.parquet"):
+        assert embed.main([str(out), "--features", str(file), "--out", str(applied)]) == 0
+        found = np.load(applied) if applied.suffix == ".npz" else pq.read_table(applied).to_pydict()
+        pairs = zip(found["item"], found["view"], strict=True)
+        rows = {(str(item), int(view)): row for row, (item, view) in enumerate(pairs)}
+        for view in range(3):
+            expert = pair.expert(features[view])
+            here = [rows[name, view] for name in names]
+            np.testing.assert_allclose(np.array(found["concentration"])[here], expert.concentration, rtol=1e-5)
+            promised = np.array(found["mean_resultant_length"])[here]
+            np.testing.assert_allclose(promised, expert.mean_resultant_length, rtol=1e-5)
     assert embed.main([str(out), str(tmp_path), "--out", str(tmp_path / "x.npz")]) == 2
     assert "was fitted to features from a file and has no encoder" in capsys.readouterr().err
 
