@@ -177,6 +177,11 @@ def kept(folder: Path, different: Callable[[Result], list[str]]) -> Result | Non
 
 def _carry_out(carry_out: Callable[[Any], Result], run: Any, folder: Path) -> tuple[Result | None, str]:
     os.chdir(folder)  # a worker on another machine starts elsewhere
+    return attempt(carry_out, run)
+
+
+def attempt(carry_out: Callable[[Any], Result], run: Any) -> tuple[Result | None, str]:
+    """The result of a run; or `None`, and why it failed."""
     try:
         return carry_out(run), ""
     except Exception as error:  # noqa: BLE001  # whatever it is, the other runs go on

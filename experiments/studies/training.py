@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from experiments.pretraining.export import CHECKPOINTS, load_pretrained
 from experiments.pretraining.images import WatchedImages, open_part, resident, storage_size
 from experiments.pretraining.side_by_side import PretrainingsSideBySide
 from experiments.pretraining.training import pretrain
-from experiments.studies.engine import Result, Study, keep, kept
+from experiments.studies.engine import Result, Study, attempt, keep, kept
 from experiments.studies.plan import Plan, Training, top1
 from inference.fitting.cuda_graphs import RecordingError
 from inference.judging.representation import Embedding, embed
@@ -145,11 +145,14 @@ def train_side_by_side(plan: Plan, minutes: float, *, record: bool = True) -> tu
         raise ValueError(f"{error}; with --eager nothing is recorded") from error
     seconds = (time.monotonic() - started) / len(configs)
     for run in study.everything:
-        if run.config.out in failures:
-            study.failures[run.name] = failures[run.config.out]
+        result, why = None, failures.get(run.config.out, "")
+        if not why:
+            result, why = attempt(partial(conclude, seconds=seconds if run.epochs else 0.0), run)
+        if result is None:
+            study.failures[run.name] = why
         else:
-            study.results[run.name] = conclude(run, seconds if run.epochs else 0.0)
-            print(f"{run.title}: {study.say(study.results[run.name])}", flush=True)
+            study.results[run.name] = result
+            print(f"{run.title}: {study.say(result)}", flush=True)
     return plan, study
 
 

@@ -11,6 +11,9 @@ import pytest
 from experiments import table1
 from experiments.pretraining.side_by_side import PretrainingsSideBySide
 from experiments.records.record import Record
+from experiments.studies import training
+from experiments.studies.plan import Training
+from inference.fitting.checkpointing import CheckpointError
 from inference.fitting.cuda_graphs import RecordingError
 
 TINY = ["--scale", "tiny", "--seeds", "1", "--device", "cpu", "--rows", "untrained", "simsiam", "vi_simsiam"]
@@ -50,6 +53,25 @@ def test_a_table_of_trainings_side_by_side_says_how_many_epochs_fitted(
     assert main.rows["SimSiam"]["top-1, digits"].value is not None
     assert main.rows["VI-SimSiam"]["top-1, digits"].text == "failed (1 of 1 seeds)"
     assert all("Choice" not in table.title for table in others)  # nothing was chosen
+
+
+def test_a_run_that_cannot_be_judged_is_told_and_the_others_make_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = training.judge
+
+    def fail_one(run: Training) -> dict[str, Any]:
+        if run.row.key == "simsiam":
+            raise CheckpointError("encoder.safetensors holds NaN or infinity")
+        return whole(run)
+
+    monkeypatch.setattr(PretrainingsSideBySide, "fitting_epochs", lambda *_: 1)
+    monkeypatch.setattr(training, "judge", fail_one)
+    assert table1.main([*TINY, "--minutes", "2", "--out", str(tmp_path)]) == 1
+    assert "seed_0 failed: encoder.safetensors holds NaN or infinity" in capsys.readouterr().err
+    main, *_ = Record.load(tmp_path / "table1_tiny.json").tables
+    assert main.rows["SimSiam"]["top-1, digits"].text == "failed (1 of 1 seeds)"
+    assert main.rows["VI-SimSiam"]["top-1, digits"].value is not None
 
 
 def test_a_step_that_cannot_be_recorded_is_told_in_a_line_with_what_to_do(
