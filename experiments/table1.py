@@ -9,6 +9,7 @@ small gives a small table in an hour. --scale one_gpu with --minutes is for a GP
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 
 from experiments.command_line.parser import positive_number
@@ -28,7 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "as many epochs as take so long; judge after",
     )
     parser.add_argument("--eager", action="store_true", help="with --minutes: record no steps on the GPU")
-    return parser.run(arguments, "experiments.studies.tables")
+
+    def module(options: Namespace) -> str:
+        if options.eager and options.minutes is None:
+            parser.error("--eager belongs to --minutes")
+        if options.minutes is not None:
+            for name in ("table_only", "jobs", "scheduler", "tune_on"):
+                if getattr(options, name):
+                    parser.error(f"--{name.replace('_', '-')} does not go with --minutes")
+        return "experiments.studies.tables"
+
+    return parser.run(arguments, module)
 
 
 if __name__ == "__main__":

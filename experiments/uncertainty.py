@@ -14,12 +14,11 @@ once, and what was seen is kept on disk: a stopped run goes on.
 
 from __future__ import annotations
 
-import re
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
+from experiments.command_line.parser import CommandLineParser, record_name, whole_number, writable_folder
 from experiments.evaluation.options import CHECKPOINT, STUDIES, add_options, add_seed
 
 
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--jobs", type=whole_number(1), default=1, help="heads that are fitted at a time")
     add("--resamples", type=whole_number(1), default=1000, help="resamples of the bootstrap")
     add_seed(parser, "of images, degradations and resamples")
-    add("--name", type=_name, default="uncertainty", help="name of the record and its figures")
+    add("--name", type=record_name, default="uncertainty", help="name of the record and its figures")
     add(
         "--out",
         type=writable_folder,
@@ -59,13 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return f"experiments.evaluation.uncertainty.asking{'' if options.heads is None else '_heads'}"
 
     return parser.run(arguments, module)
-
-
-def _name(text: str) -> str:
-    """A record's name, which is no path; now, not after all measuring."""
-    if not re.fullmatch("[a-z0-9_]+", text):
-        raise ArgumentTypeError(f"expected lower-case letters, digits and underscores, got {text!r}")
-    return text
 
 
 if __name__ == "__main__":

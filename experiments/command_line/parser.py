@@ -10,9 +10,10 @@ import argparse
 import ast
 import importlib
 import math
+import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -100,6 +101,24 @@ def positive_number(text: str) -> float:
 def fraction(text: str) -> float:
     """Check that a number lies strictly between 0 and 1; a type for `add_argument`."""
     return _number(float, lambda value: 0 < value < 1, "a number between 0 and 1", text)
+
+
+def record_name(text: str) -> str:
+    """Check what a record and its files are to be called; a type for `add_argument`."""
+    if not re.fullmatch("[a-z0-9_]+", text):
+        raise argparse.ArgumentTypeError(f"expected lower-case letters, digits and underscores, got {text!r}")
+    return text
+
+
+def require_different_names(options: str, sets: Iterable[str]) -> None:
+    """Refuse different sets of one name, by which what comes of them is called.
+
+    Raises:
+        ValueError: If the folders of two have the same name.
+    """
+    different = dict.fromkeys(sets)
+    if len({Path(name).name for name in different}) < len(different):
+        raise ValueError(f"{options} must name sets whose folders have different names, got {', '.join(different)}")
 
 
 def _number(kind: type[Number], allowed: Callable[[Number], bool], expected: str, text: str) -> Number:

@@ -12,12 +12,13 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.command_line.lock import alone
+from experiments.command_line.parser import require_different_names
 from experiments.figures import save_figure
 from experiments.images.threads import available_processors
 from experiments.records.record import FOLDER, Record
 from experiments.studies.engine import Study, Workers
 from experiments.studies.options import ROWS, RUNS_A_GPU
-from experiments.studies.plan import Plan, Scale, rows, set_label
+from experiments.studies.plan import Plan, Scale, rows
 
 
 def carry_through(
@@ -56,13 +57,12 @@ def planned(options: argparse.Namespace, study: str = "table1", *, tuned: bool =
         tuned: Whether the learning rates are chosen; otherwise they are given.
 
     Raises:
-        ValueError: If sets share a name, rates are missing, or a GPU is requested and there is none.
+        ValueError: If sets share a name, rates are missing or too many, or a GPU is requested and there is none.
     """
     scale = Scale.named(options.scale, options.epochs)
     options.record = options.name or (study if scale.name == "full" else f"{study}_{scale.name}")
     sets, fixed, tune_on = tuple(dict.fromkeys(options.data or scale.sets[: None if tuned else 1])), None, None
-    if len({set_label(name) for name in sets}) < len(sets):
-        raise ValueError(f"--data must name sets whose folders have different names, got {', '.join(sets)}")
+    require_different_names("--data", sets)
     if tuned:
         tune_on = options.tune_on
         epochs = min(scale.tuning_epochs, scale.base["training.epochs"])
@@ -71,7 +71,10 @@ def planned(options: argparse.Namespace, study: str = "table1", *, tuned: bool =
         rates = options.rates or scale.fixed_rates
         if not rates:
             raise ValueError(f"--scale {scale.name} needs --rates: those that python -m experiments.table1 has chosen")
-        fixed = dict(zip(ROWS["methods"], rates, strict=True))
+        methods = ROWS["methods"]
+        if len(rates) != len(methods):
+            raise ValueError(f"--rates must be {len(methods)} numbers, of {' and '.join(methods)}, got {len(rates)}")
+        fixed = dict(zip(methods, rates, strict=True))
     machine, workers = _machine(options)
     every = rows(study, scale.base, fixed)
     wanted = options.rows or scale.rows.get(study) or [row.key for row in every if row.scale is None]

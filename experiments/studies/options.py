@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from experiments.command_line.parser import CommandLineParser, Module, whole_number, writable_folder
+from experiments.command_line.parser import CommandLineParser, Module, record_name, whole_number, writable_folder
 
 _HERE = Path(__file__).parent
 SCALES: dict[str, Any] = yaml.safe_load((_HERE / "scales.yaml").read_text("utf-8"))
@@ -45,7 +45,11 @@ class StudyParser(CommandLineParser):
         add("--table-only", action="store_true", help="run nothing; make the table of the finished runs in --out")
         add("--out", type=writable_folder, default=f"runs/{module}", help="folder of all runs")
         add("--note", default="", help="a sentence for the record, such as how a set was made")
-        add("--name", help=f"name of the record; default: {module}, with the scale where it is not full")
+        add(
+            "--name",
+            type=record_name,
+            help=f"name of the record; default: {module}, with the scale where it is not full",
+        )
         add("--publish", action="store_true", help="put record and figure in experiments/results as well")
 
     def run(self, arguments: Sequence[str] | None, module: Module) -> int:

@@ -9,6 +9,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from experiments.command_line.parser import require_different_names
 from experiments.evaluation.uncertainty import measures as tests
 from experiments.evaluation.uncertainty.measures import Measure
 from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
@@ -60,6 +61,7 @@ def short(name: str) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Train and ask what is not finished, and save the tables; returns the exit status: 0 if every run ended well."""
+    require_different_names("--foreign", options.foreign)
     questions = {"images": options.images, "foreign": options.foreign}
     plan, workers = planned(options, "recipes", tuned=False)
     asked_of = partial(partial, questions=questions)

@@ -187,6 +187,7 @@ def test_without_labels_and_with_a_constant_concentration_there_is_less_to_say(
     ("command", "arguments", "message"),
     [
         ("uncertainty", ["--data", "nowhere"], "nowhere: expected a known set"),
+        ("uncertainty", ["--foreign", "a/b", "c/b"], "--foreign must name sets whose folders have different names"),
         ("figure4", ["--data", "nowhere"], "nowhere: expected a known set"),
         ("uncertainty", ["--data", "digits"], "digits .* has 1 channel.*trained on 3"),
         ("figure4", ["--data", "digits"], "digits .* has 1 channel.*trained on 3"),

@@ -6,6 +6,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+from experiments.command_line.parser import require_different_names
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.report import publish
 from experiments.evaluation.uncertainty.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
@@ -27,6 +28,7 @@ def run(options: Namespace) -> int:
         OSError: If the record cannot be written.
     """
     started = time.monotonic()
+    require_different_names("--foreign", options.foreign)
     opener = Opener(options)
     pretrained = [opener.encoder(path) for path in options.checkpoints]
     configs = [one.config for one in pretrained]

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
+from experiments.command_line.parser import require_different_names
 from experiments.evaluation.encoders import FrozenEncoder, load_added
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.options import STUDIES
@@ -91,6 +92,7 @@ def run(options: Namespace) -> int:
     if config is None:
         raise ValueError(f"{path} was fitted to features from a file and has no encoder that could look at images")
     names = [options.data or config.data.name, *options.foreign]
+    require_different_names("--data and --foreign", names)
     asked = {Path(name).name: opener.decoded(config, "val", name) for name in names}  # now: fitting takes long
     folder = path.with_suffix(".features")
     train = opener.images(config, "train")

@@ -206,6 +206,7 @@ def test_each_variant_differs_from_the_head_in_one_thing() -> None:
         (["OTHER", "--heads", "2"], "--heads belongs to one result of experiments.add_uncertainty"),
         (["--study"], "--study and --degraded belong to --heads"),
         (["--degraded", "3"], "--study and --degraded belong to --heads"),
+        (["--heads", "2", "--data", "a/b", "--foreign", "c/b"], "--data and --foreign must name sets whose folders"),
         (["--heads", "2"], "must hold the features that experiments.add_uncertainty kept"),
     ],
 )

@@ -360,6 +360,7 @@ def test_the_figure_frames_what_the_table_counts_as_reached_and_a_promise_never(
         (["--rows", "none"], "invalid choice: 'none'"),
         (["--rates", "0.1"], "expected 2 arguments"),
         (["--scale", "tiny", "--foreign", "{}/nowhere", "--rows", "simsiam"], "nowhere"),
+        (["--scale", "tiny", "--foreign", "a/woof", "b/woof"], "--foreign must name sets whose folders have different"),
         (["--scale", "tiny", "--table-only"], "holds no finished run to make a table of"),
         (["--scale", "small", "--root", "{}/nowhere"], "cifar10: expected the folder"),
     ],

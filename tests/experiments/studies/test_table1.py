@@ -120,6 +120,11 @@ def test_tuning_opens_no_validation_image(tmp_path: Path, monkeypatch: pytest.Mo
         (["--scale", "tiny", "--data", "a/digits", "b/digits"], "whose folders have different names"),
         (["--scale", "tiny", "--rows", "none"], "invalid choice: 'none'"),
         (["--scale", "tiny", "--rates", "-1"], "expected a positive number"),
+        (["--scale", "tiny", "--minutes", "1", "--rates", "1"], "must be 2 numbers, of simsiam and vi_simsiam, got 1"),
+        (["--scale", "tiny", "--minutes", "1", "--table-only"], "--table-only does not go with --minutes"),
+        (["--scale", "tiny", "--minutes", "1", "--tune-on", "digits"], "--tune-on does not go with --minutes"),
+        (["--scale", "tiny", "--eager"], "--eager belongs to --minutes"),
+        (["--scale", "tiny", "--name", "Mine"], "--name: expected lower-case letters, digits and underscores"),
         (["--scale", "tiny", "--seeds", "0"], "whole number of at least 1"),
     ],
 )
