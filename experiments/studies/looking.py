@@ -128,17 +128,17 @@ def _other_set(config: PretrainConfig, name: str) -> PretrainConfig:
 
 
 @torch.no_grad()
-def predicted_cosines(subject: Subject, images: DeviceImages, chosen: Tensor, seed: int = 0) -> dict[str, Tensor]:
+def predicted_cosines(subject: Subject, images: DeviceImages, chosen: Tensor) -> dict[str, Tensor]:
     """Cosines of what degraded images predict and what their views, not degraded but by the recipe, turn out to be.
 
     Args:
         subject: The frozen pair.
         images: Among which the chosen ones are.
         chosen: Their numbers.
-        seed: Of the degradations and of the views, which are the same for every level.
 
     Returns:
-        For each degradation the mean over `VIEWS` random views of μ(degraded)ᵀf(view), float64, `(levels, images)`.
+        For each degradation the mean over `VIEWS` random views of μ(degraded)ᵀf(view), float64, `(levels, images)`. The
+        views are the same for every level.
     """
     pixels = middles(images, subject.recipe, chosen)
 
@@ -147,13 +147,13 @@ def predicted_cosines(subject: Subject, images: DeviceImages, chosen: Tensor, se
         seen = [random_view(images.canvas[rows], images.sizes[rows], subject, generator).outputs for rows in batches]
         return torch.cat(seen).double().cpu()
 
-    mean = torch.stack([view(fresh_generator(seed, _STREAM + number)) for number in range(VIEWS)]).mean(0)
+    mean = torch.stack([view(fresh_generator(0, _STREAM + number)) for number in range(VIEWS)]).mean(0)
 
     def cosine(degraded: Tensor) -> Tensor:
         directions = [subject.look(batch).mean_direction.double().cpu() for batch in degraded.split(BATCH)]
         return (torch.cat(directions) * mean).sum(-1)
 
     return {
-        series.name: torch.stack([cosine(series(pixels, level, seed=seed)) for level in range(len(series))])
+        series.name: torch.stack([cosine(series(pixels, level)) for level in range(len(series))])
         for series in DEGRADATIONS
     }

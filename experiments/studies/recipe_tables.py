@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from experiments.command_line.parser import require_different_names
 from experiments.evaluation.uncertainty import measures as tests
 from experiments.evaluation.uncertainty.measures import Measure
+from experiments.evaluation.uncertainty.report import DEGRADED_BY
 from experiments.evaluation.uncertainty.rivals import KAPPA, TWO_VIEWS
 from experiments.figures.recipes import Column, recipes_figure
-from experiments.images.degradations import DEGRADATIONS
 from experiments.records.record import Cell, Record, Table
 from experiments.studies import looking
 from experiments.studies.conducting import carry_through, planned, save
@@ -107,8 +107,7 @@ def recipes_record(
     held_out = {run: result["measures"]["held_out"] for run, result in results.items()}
     fallen = [run for run, of in held_out.items() if has_collapsed(of["standard_deviation"], of["effective_rank"])]
     void = f"VOID, because the outputs have collapsed: {'; '.join(fallen)}." if fallen else ""
-    degradations = {series.name: [series.unit, list(series.severities)] for series in DEGRADATIONS}
-    more = {"questions": questions, "degradations": degradations}
+    more = {"questions": questions, "degradations": DEGRADED_BY}
     record = record_of(name, "What makes κ trustworthy", plan, outcome.study, command, tables, [note, void], more)
     points = {DIFFERENCE: (measured("linear", "top1", times=100), REFERENCE)}
     differences = {row.label: outcome.cells(row, points).get(DIFFERENCE, Cell()) for row in plan.rows}
