@@ -161,9 +161,10 @@ class GraphedStep:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._output = self.step(*self._inputs)
         except RuntimeError as error:
+            cause = error.__context__ or error  # after an error of the step, the end of the recording raises another
             raise RecordingError(
                 "the step cannot be recorded as a CUDA graph, as none can that waits for the device or copies from the "
-                f"processor's memory: {str(error).splitlines()[0]}"
+                f"processor's memory: {str(cause).splitlines()[0]}"
             ) from error
         self._graph = graph
 
