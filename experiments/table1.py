@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.eager and options.minutes is None:
             parser.error("--eager belongs to --minutes")
         if options.minutes is not None:
+            parser.when_stopped = "stopped; the trainings stay in --out, and another --out begins anew"
             for name in ("table_only", "jobs", "scheduler", "tune_on"):
                 if getattr(options, name):
                     parser.error(f"--{name.replace('_', '-')} does not go with --minutes")

@@ -74,6 +74,17 @@ def test_a_run_that_cannot_be_judged_is_told_and_the_others_make_the_table(
     assert main.rows["VI-SimSiam"]["top-1, digits"].value is not None
 
 
+def test_a_stopped_table_of_trainings_side_by_side_says_that_it_does_not_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PretrainingsSideBySide, "fitting_epochs", stopped)
+    assert table1.main([*TINY, "--minutes", "2", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("stopped; the trainings stay in --out, and another --out begins anew\n")
+
+
 def test_a_step_that_cannot_be_recorded_is_told_in_a_line_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
