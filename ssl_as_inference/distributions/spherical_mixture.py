@@ -9,6 +9,8 @@ import torch
 from pyro.distributions import Categorical, MixtureSameFamily, TorchDistribution, constraints
 from torch import Tensor
 
+from ssl_as_inference.distributions.spherical_distribution import at_fault
+
 
 class SphericalMixture(MixtureSameFamily):  # type: ignore[misc]  # pyro makes its torch classes at run time
     r"""$q(z) = \sum_j w_j\,q_j(z)$ with densities $q_j$ on the sphere, uniformly weighted by default.
@@ -20,12 +22,13 @@ class SphericalMixture(MixtureSameFamily):  # type: ignore[misc]  # pyro makes i
 
     Args:
         components: A distribution whose rightmost batch dimension is the component: batch shape `(*batch, M)`.
-        weights: Probabilities w, shape `(M,)` or broadcastable with `(*batch, M)`, summing to one; 1/M if not given.
+        weights: Non-negative, shape `(M,)` or broadcastable with `(*batch, M)`; w is their share of their sum, and 1/M
+            if they are not given.
         validate_args: Check the arguments; `None` follows the default of `torch.distributions`.
 
     Raises:
         ValueError: If `components` has no batch dimension to mix over or the weights do not fit it, or (when
-            validating) are negative or do not sum to one.
+            validating) are negative, not finite or all zero.
 
     Example:
         >>> from ssl_as_inference.distributions import PowerSpherical
@@ -58,6 +61,12 @@ class SphericalMixture(MixtureSameFamily):  # type: ignore[misc]  # pyro makes i
                 f"weights must have shape (M,) or one that expands to the batch shape {tuple(shape)} of components, "
                 f"got {tuple(weights.shape)}"
             ) from error
+        if self._validate_args if validate_args is None else validate_args:
+            valid = (weights >= 0) & weights.isfinite() & (weights.sum(-1, keepdim=True) > 0)
+            if not torch._is_all_true(valid):  # noqa: SLF001  # as torch's own distributions ask
+                raise ValueError(
+                    f"weights must be finite and >= 0 with a positive sum, got {at_fault(weights, valid)} among them"
+                )
         super().__init__(Categorical(weights, validate_args=validate_args), components, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:

@@ -55,6 +55,7 @@ def test_weights_default_to_uniform_and_broadcast_over_the_batch() -> None:
     stock = MixtureSameFamily(Categorical(weights.expand(4, 3)), components)
     z = _directions(7, 4, 5, seed=1)
     torch.testing.assert_close(law.log_prob(z), stock.log_prob(z))
+    torch.testing.assert_close(SphericalMixture(components, 30 * weights).weights, law.weights)
 
 
 def test_samples_lie_on_the_sphere_with_the_mean_and_the_variance() -> None:
@@ -125,9 +126,12 @@ def test_gradients_reach_weights_directions_and_concentrations() -> None:
     [
         (PowerSpherical(torch.eye(3)[0], 2.0), None, r"components must have batch shape .* got batch shape \(\)"),
         (PowerSpherical(torch.eye(3), 2.0), torch.ones(2) / 2, r"weights must have shape \(M,\) .* got \(2,\)"),
-        (PowerSpherical(torch.eye(3), 2.0), torch.tensor([0.5, -0.1, 0.6]), "found invalid values"),
+        (PowerSpherical(torch.eye(3), 2.0), torch.tensor([0.5, -0.1, 0.6]), "weights must be .* >= 0 .* got -0.1"),
+        (PowerSpherical(torch.eye(3), 2.0), torch.tensor([-0.5, -0.2, -0.3]), "weights must be .* >= 0 .* got -0.5"),
+        (PowerSpherical(torch.eye(3), 2.0), torch.zeros(3), "weights must be .* with a positive sum"),
+        (PowerSpherical(torch.eye(3), 2.0), torch.tensor([0.5, 0.5, math.inf]), "weights must be finite .* got inf"),
     ],
-    ids=["no batch", "shape", "negative"],
+    ids=["no batch", "shape", "negative", "all negative", "none", "infinite"],
 )
 def test_bad_arguments_are_refused(components: PowerSpherical, weights: Tensor | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
