@@ -40,7 +40,7 @@ from ssl_as_inference.special import (
     von_mises_fisher_mean_resultant_complement,
     von_mises_fisher_mean_resultant_length,
 )
-from ssl_as_inference.sphere import half_gap_and_height, half_squared_chord
+from ssl_as_inference.sphere import half_gap_and_height, half_squared_chord, log_surface_area
 
 _Rule = TypeVar("_Rule", bound=Callable[[Any, Any], Tensor])
 _RULES: dict[tuple[type[Distribution], type[Distribution]], Callable[[Any, Any], Tensor]] = {}
@@ -118,10 +118,6 @@ def unsqueeze_batch(p: Any, position: int) -> Any:
     raise NotImplementedError(f"a batch dimension cannot be inserted in a {type(p).__name__}")
 
 
-def _dtype(*distributions: RotationallySymmetric) -> torch.dtype:
-    return result_dtype(*(tensor for p in distributions for tensor in (p.mean_direction, p.concentration)))
-
-
 def _resultant(q: RotationallySymmetric) -> tuple[Tensor, Tensor]:
     """Mean resultant length A and 1 − A in float64, either without cancellation."""
     tau = q.concentration.double()
@@ -154,7 +150,7 @@ def _to_von_mises_fisher(q: RotationallySymmetric, p: VonMisesFisher) -> Tensor:
     # log p = (log C + κ) − κ(1 − μᵀz): neither term is larger than the result has to be
     kappa = p.concentration.double()
     mode = von_mises_fisher_log_normalizer_plus_concentration(p.dim, kappa)
-    return (kappa * mean_cosine_gap(q, p) - mode).to(_dtype(q, p))
+    return (kappa * mean_cosine_gap(q, p) - mode).to(result_dtype(q, p))
 
 
 @register_cross_entropy(PowerSpherical, PowerSpherical)
@@ -163,14 +159,14 @@ def _to_power_spherical(q: RotationallySymmetric, p: PowerSpherical) -> Tensor:
     # log p = (log C + κ log 2) + κ log{(1 + μᵀz)/2}
     kappa = p.concentration.double()
     mode = power_spherical_log_normalizer_plus_peak(p.dim, kappa)
-    return (-kappa * mean_log_height(q, p) - mode).to(_dtype(q, p))
+    return (-kappa * mean_log_height(q, p) - mode).to(result_dtype(q, p))
 
 
 @register_cross_entropy(SphericalUniform, VonMisesFisher)
 def _uniform_to_von_mises_fisher(q: SphericalUniform, p: VonMisesFisher) -> Tensor:
     kappa = p.concentration.double()
     value = kappa - von_mises_fisher_log_normalizer_plus_concentration(p.dim, kappa)
-    return value.to(_dtype(p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return value.to(result_dtype(q, p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
 
 
 @register_cross_entropy(SphericalUniform, PowerSpherical)
@@ -178,13 +174,14 @@ def _uniform_to_power_spherical(q: SphericalUniform, p: PowerSpherical) -> Tenso
     kappa, b = p.concentration.double(), (p.dim - 1) / 2
     mean = polygamma_difference(0, kappa.new_full((), b), b, lower=b)  # of log{(1 + μᵀz)/2}
     value = -kappa * mean - power_spherical_log_normalizer_plus_peak(p.dim, kappa)
-    return value.to(_dtype(p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return value.to(result_dtype(q, p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
 
 
 @register_cross_entropy(SphericalUniform, SphericalUniform)
 @register_cross_entropy(RotationallySymmetric, SphericalUniform)
-def _to_uniform(q: Distribution, p: SphericalUniform) -> Tensor:
-    return p.entropy().expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+def _to_uniform(q: RotationallySymmetric | SphericalUniform, p: SphericalUniform) -> Tensor:
+    shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    return p.entropy().new_full(shape, log_surface_area(p.dim), dtype=result_dtype(q, p))
 
 
 @register_cross_entropy(DeltaMixture, Distribution)
@@ -201,4 +198,4 @@ def _to_product(q: Any, p: ProductOfExperts) -> Tensor:
 @register_cross_entropy(SphericalMixture, Distribution)
 def _from_spherical_mixture(q: SphericalMixture, p: Any) -> Tensor:
     each = cross_entropy(q.components, unsqueeze_batch(p, -1))
-    return (q.weights * each).sum(-1).to(each.dtype)
+    return (q.weights * each).sum(-1)

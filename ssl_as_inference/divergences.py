@@ -47,7 +47,6 @@ from ssl_as_inference.cross_entropies import cross_entropy, mean_cosine_gap, mea
 from ssl_as_inference.distributions.delta_mixture import DeltaMixture
 from ssl_as_inference.distributions.power_spherical import PowerSpherical
 from ssl_as_inference.distributions.product_of_experts import ProductOfExperts
-from ssl_as_inference.distributions.rotationally_symmetric import RotationallySymmetric
 from ssl_as_inference.distributions.spherical_mixture import SphericalMixture
 from ssl_as_inference.distributions.spherical_uniform import SphericalUniform
 from ssl_as_inference.distributions.von_mises_fisher import VonMisesFisher
@@ -153,10 +152,6 @@ def power_spherical_concentration_divergence(dim: int, first: Tensor, second: Te
     return _bregman(first, second - first, lambda x: polygamma_difference(1, x + b, b, lower=b), far, scale)
 
 
-def _cast(value: Tensor, *distributions: RotationallySymmetric) -> Tensor:
-    return value.to(result_dtype(*(tensor for p in distributions for tensor in (p.mean_direction, p.concentration))))
-
-
 def _at_least_zero(value: Tensor) -> Tensor:
     """0 where rounding made the value negative; the derivatives are those of the value."""
     return value + (value.clamp_min(0) - value).detach()
@@ -166,14 +161,14 @@ def _kl_vmf_vmf(q: VonMisesFisher, p: VonMisesFisher) -> Tensor:
     kappa_q, kappa_p = q.concentration.double(), p.concentration.double()
     gap = half_squared_chord(q.mean_direction, p.mean_direction).double()
     turn = kappa_p * von_mises_fisher_mean_resultant_length(q.dim, kappa_q) * gap
-    return _cast(von_mises_fisher_concentration_divergence(q.dim, kappa_q, kappa_p) + turn, q, p)
+    return (von_mises_fisher_concentration_divergence(q.dim, kappa_q, kappa_p) + turn).to(result_dtype(q, p))
 
 
 def _kl_ps_ps(q: PowerSpherical, p: PowerSpherical) -> Tensor:
     kappa_q, kappa_p = q.concentration.double(), p.concentration.double()
     gap, height = half_gap_and_height(q.mean_direction, p.mean_direction)
     turn = kappa_p * power_spherical_log_height_deficit(q.dim, kappa_q, gap, height)
-    return _cast(power_spherical_concentration_divergence(q.dim, kappa_q, kappa_p) + turn, q, p)
+    return (power_spherical_concentration_divergence(q.dim, kappa_q, kappa_p) + turn).to(result_dtype(q, p))
 
 
 def _kl_ps_vmf(q: PowerSpherical, p: VonMisesFisher) -> Tensor:
@@ -189,7 +184,7 @@ def _kl_ps_vmf(q: PowerSpherical, p: VonMisesFisher) -> Tensor:
     turn = resultant_q * half_squared_chord(q.mean_direction, p.mean_direction).double()
     diffuse = power_spherical_kl_to_uniform(q.dim, tau) - von_mises_fisher_kl_to_uniform(p.dim, kappa)
     diffuse = diffuse + kappa * (resultant_p - resultant_q) + kappa * turn
-    return _cast(_at_least_zero(torch.where(tau + kappa < q.dim, diffuse, concentrated)), q, p)
+    return _at_least_zero(torch.where(tau + kappa < q.dim, diffuse, concentrated)).to(result_dtype(q, p))
 
 
 def _kl_vmf_ps(q: VonMisesFisher, p: PowerSpherical) -> Tensor:
@@ -203,33 +198,33 @@ def _kl_vmf_ps(q: VonMisesFisher, p: PowerSpherical) -> Tensor:
     uniform = polygamma_difference(0, kappa.new_full((), b), b, lower=b)
     diffuse = von_mises_fisher_kl_to_uniform(q.dim, tau) - kappa * (log_height - uniform)
     diffuse = diffuse + power_spherical_concentration_divergence(p.dim, torch.zeros_like(kappa), kappa)
-    return _cast(_at_least_zero(torch.where(tau + kappa < q.dim, diffuse, concentrated)), q, p)
+    return _at_least_zero(torch.where(tau + kappa < q.dim, diffuse, concentrated)).to(result_dtype(q, p))
 
 
 def _kl_vmf_uniform(q: VonMisesFisher, p: SphericalUniform) -> Tensor:
     value = von_mises_fisher_kl_to_uniform(q.dim, q.concentration.double())
-    return _cast(value, q).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return value.to(result_dtype(q, p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
 
 
 def _kl_ps_uniform(q: PowerSpherical, p: SphericalUniform) -> Tensor:
     value = power_spherical_kl_to_uniform(q.dim, q.concentration.double())
-    return _cast(value, q).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return value.to(result_dtype(q, p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
 
 
 def _kl_uniform_vmf(q: SphericalUniform, p: VonMisesFisher) -> Tensor:
     kappa = p.concentration.double()
     value = von_mises_fisher_concentration_divergence(p.dim, torch.zeros_like(kappa), kappa)
-    return _cast(value, p).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return value.to(result_dtype(q, p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
 
 
 def _kl_uniform_ps(q: SphericalUniform, p: PowerSpherical) -> Tensor:
     kappa = p.concentration.double()
     value = power_spherical_concentration_divergence(p.dim, torch.zeros_like(kappa), kappa)
-    return _cast(value, p).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return value.to(result_dtype(q, p)).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
 
 
 def _kl_uniform_uniform(q: SphericalUniform, p: SphericalUniform) -> Tensor:
-    return torch.zeros_like(q.entropy()).expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return torch.zeros_like(q.entropy() + p.entropy())
 
 
 def _kl_with_delta(q: TorchDistribution, p: TorchDistribution) -> Tensor:

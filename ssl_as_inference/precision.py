@@ -9,18 +9,25 @@ integers count as float32.
 from __future__ import annotations
 
 import functools
+from typing import Protocol
 
 import torch
-from torch import Tensor
 
 HALF = frozenset({torch.float16, torch.bfloat16})
 
 
-def result_dtype(*tensors: Tensor) -> torch.dtype:
-    """The widest dtype of the tensors, float32 at least.
+class _Typed(Protocol):
+    """A tensor, or a distribution on the sphere."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+
+def result_dtype(*arguments: _Typed) -> torch.dtype:
+    """The widest dtype of the arguments, float32 at least.
 
     Example:
         >>> result_dtype(torch.tensor(1), torch.tensor(1.0, dtype=torch.bfloat16))
         torch.float32
     """
-    return functools.reduce(torch.promote_types, [tensor.dtype for tensor in tensors], torch.float32)
+    return functools.reduce(torch.promote_types, [argument.dtype for argument in arguments], torch.float32)

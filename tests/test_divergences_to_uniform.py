@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mpmath
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import kl_divergence
 
-import ssl_as_inference.divergences  # noqa: F401  # registers them
-from ssl_as_inference.distributions import PowerSpherical, SphericalUniform
+from ssl_as_inference import cross_entropy
+from ssl_as_inference.distributions import PowerSpherical, RotationallySymmetric, SphericalUniform, VonMisesFisher
 from ssl_as_inference.sphere import normalize
 
 
@@ -47,3 +50,19 @@ def test_shapes_broadcast_and_spheres_must_agree() -> None:
     assert torch.equal(kl_divergence(uniform, uniform), torch.zeros(2, 1, 1))
     with pytest.raises(ValueError, match=r"same sphere, got event shapes \(3,\) and \(4,\)"):
         kl_divergence(law, SphericalUniform(4))
+
+
+@pytest.mark.parametrize("function", [kl_divergence, cross_entropy])
+@pytest.mark.parametrize("family", [PowerSpherical, VonMisesFisher])
+def test_results_have_the_wider_dtype_and_its_digits(
+    family: type[RotationallySymmetric], function: Callable[..., Tensor]
+) -> None:
+    dtypes = (torch.float32, torch.float64)
+    laws = [family(torch.eye(3, dtype=dtype)[0], 2.0) for dtype in dtypes]
+    uniforms = [SphericalUniform(3, dtype=dtype) for dtype in dtypes]
+    for first, second in ((laws, uniforms), (uniforms, laws), (uniforms, uniforms)):
+        expected = function(first[1], second[1])
+        assert expected.dtype == torch.float64
+        assert torch.equal(function(first[0], second[1]), expected)
+        assert torch.equal(function(first[1], second[0]), expected)
+        assert function(first[0], second[0]).dtype == torch.float32

@@ -11,11 +11,9 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
 from ssl_as_inference.distributions.power_spherical import PowerSpherical
-from ssl_as_inference.distributions.rotationally_symmetric import RotationallySymmetric
 from ssl_as_inference.distributions.spherical_distribution import SphericalDistribution
 from ssl_as_inference.distributions.spherical_uniform import SphericalUniform
 from ssl_as_inference.distributions.von_mises_fisher import VonMisesFisher
-from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.special import (
     power_spherical_pair_log_normalizer,
     von_mises_fisher_log_normalizer,
@@ -182,10 +180,6 @@ def normalized_product(experts: TorchDistribution) -> TorchDistribution:
     )
 
 
-def _result_dtype(experts: RotationallySymmetric) -> torch.dtype:
-    return result_dtype(experts.mean_direction, experts.concentration)
-
-
 def _resultant(experts: VonMisesFisher) -> tuple[Tensor, Tensor, Tensor]:
     r"""Sum and largest of the κ, and $\sum_i\kappa_i\mu_i$ in units of the largest: no square of a κ is ever formed."""
     kappa = experts.concentration
@@ -226,14 +220,14 @@ def _(experts: VonMisesFisher) -> Tensor:
         von_mises_fisher_log_normalizer_of_square(experts.dim, squared),
         von_mises_fisher_log_normalizer(experts.dim, torch.where(near, 1.0, resultant)),
     )
-    return torch.where(aligned, agreeing, single - of_resultant).to(_result_dtype(experts))
+    return torch.where(aligned, agreeing, single - of_resultant).to(experts.dtype)
 
 
 @log_product_normalizer.register
 def _(experts: PowerSpherical) -> Tensor:
     views = experts.batch_shape[-1]
     if views == 1:
-        return experts.concentration.new_zeros(experts.batch_shape[:-1], dtype=_result_dtype(experts))
+        return experts.concentration.new_zeros(experts.batch_shape[:-1], dtype=experts.dtype)
     if views > 2:
         raise NotImplementedError(
             f"no closed form is known for the normaliser of {views} Power Spherical experts, only for 1 or 2; "
@@ -241,7 +235,7 @@ def _(experts: PowerSpherical) -> Tensor:
         )
     gap, height = half_gap_and_height(experts.mean_direction[..., 0, :], experts.mean_direction[..., 1, :])
     first, second = experts.concentration.unbind(-1)
-    return power_spherical_pair_log_normalizer(experts.dim, first, second, gap, height).to(_result_dtype(experts))
+    return power_spherical_pair_log_normalizer(experts.dim, first, second, gap, height).to(experts.dtype)
 
 
 @normalized_product.register

@@ -143,6 +143,11 @@ class RotationallySymmetric(SphericalDistribution):
         """Mean direction `(*batch, dim)` and concentration `(*batch)`; float64 weights `(n, *batch)` sum to one."""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The wider dtype of μ and κ."""
+        return result_dtype(self.mean_direction, self.concentration)
+
+    @property
     @abstractmethod
     def mean_resultant_length(self) -> Tensor:
         r"""$\mathbb{E}[\mu^\top z] = \lVert\mathbb{E} z\rVert$, between 0 (uniform) and 1; shape `batch_shape`."""

@@ -9,6 +9,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from ssl_as_inference.distributions.spherical_distribution import SphericalDistribution
+from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.sphere import checked_dim, log_surface_area, normalize
 
 
@@ -52,6 +53,12 @@ class SphericalUniform(SphericalDistribution):
         self._declare(torch.Size(batch_shape), checked_dim(dim), validate_args)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of samples."""
+        kind: torch.dtype = self._kind["dtype"]
+        return kind
+
+    @property
     def _log_density(self) -> Tensor:
         # Filled on the device: a number copied to it would wait for it, and cannot be recorded in a CUDA graph.
         return torch.full((), -log_surface_area(self.dim), dtype=torch.float64, device=self._kind["device"])
@@ -65,7 +72,7 @@ class SphericalUniform(SphericalDistribution):
         return {"_kind": self._kind}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.dim}, batch_shape={tuple(self.batch_shape)}, dtype={self._kind['dtype']})"
+        return f"{type(self).__name__}({self.dim}, batch_shape={tuple(self.batch_shape)}, dtype={self.dtype})"
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draw as normalised normal vectors; there is no parameter to differentiate by."""
@@ -86,13 +93,13 @@ class SphericalUniform(SphericalDistribution):
         """
         value = self._checked_value(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
-        log_density = self._log_density.to(torch.promote_types(value.dtype, self._kind["dtype"]))
+        log_density = self._log_density.to(result_dtype(value, self))
         # What is not a number is not on the sphere.
         return torch.where(value.detach().isnan().any(-1), torch.nan, log_density).expand(shape)
 
     def entropy(self) -> Tensor:
         """Log area, the largest entropy on the sphere; shape `batch_shape`."""
-        return (-self._log_density).to(self._kind["dtype"]).expand(self.batch_shape)
+        return (-self._log_density).to(self.dtype).expand(self.batch_shape)
 
     @property
     def mean(self) -> Tensor:
