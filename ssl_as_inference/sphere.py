@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_as_inference.own_derivatives import OwnDerivatives, sum_to
-from ssl_as_inference.precision import HALF
+from ssl_as_inference.precision import result_dtype
 
 _MANY = 2**20  # numbers, whose difference the operating system would have to provide new memory for
 _PIECE = 2**17  # numbers, that a processor's cache holds
@@ -106,19 +106,21 @@ class _Normalized(OwnDerivatives):
 def normalize(vector: Tensor) -> Tensor:
     """Project onto the unit sphere, in float32 or better.
 
-    Half precision is raised to float32 first: a cosine in half precision has three digits, and κ multiplies its error.
-    Vectors of any other length become unit vectors, however small or large their numbers. Zero has no direction and
-    stays zero, which a validating distribution reports.
+    Half precision and integers are raised to float32 first: a cosine in half precision has three digits, and κ
+    multiplies its error. Vectors of any other length become unit vectors, however small or large their numbers. Zero
+    has no direction and stays zero, which a validating distribution reports.
 
     Args:
         vector: Shape `(*batch, dim)`.
 
     Returns:
         Unit vectors of the same shape.
+
+    Example:
+        >>> normalize(torch.tensor([3, 0, 4]))
+        tensor([0.6000, 0.0000, 0.8000])
     """
-    if vector.dtype in HALF:
-        vector = vector.float()
-    unit: Tensor = _Normalized.apply(vector)[0]
+    unit: Tensor = _Normalized.apply(vector.to(result_dtype(vector)))[0]
     return unit
 
 

@@ -68,6 +68,12 @@ def test_what_is_not_a_number_stays_so() -> None:
     assert normalize(vectors).isnan().any(-1).tolist() == [True, True, False]
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_integers_count_as_float32(dtype: torch.dtype) -> None:
+    vector = torch.tensor([[1, 0, 1], [0, 0, 0]]).to(dtype)
+    assert torch.equal(normalize(vector), torch.nn.functional.normalize(vector.float(), dim=-1))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_raised_first(dtype: torch.dtype) -> None:
     vector = torch.randn(4, 8).to(dtype).requires_grad_()
