@@ -84,5 +84,5 @@ def accuracy_at_coverage(uncertainty: Tensor, is_right: Tensor, coverage: float 
         raise ValueError(f"coverage must lie in (0, 1], got {coverage}")
     curve = risk_coverage_curve(uncertainty, is_right)
     # 0.8 × 5 = 4.000000000000001 in floating point would keep a fifth image of five.
-    kept = math.ceil(round(coverage * len(curve), 9))
+    kept = max(1, math.ceil(round(coverage * len(curve), 9)))
     return 1 - float(curve[kept - 1])

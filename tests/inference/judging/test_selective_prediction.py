@@ -71,7 +71,7 @@ def test_oracle_area_is_close_to_its_published_approximation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "coverage", "kept"), [(5, 0.8, 4), (10, 0.8, 8), (7, 0.8, 6), (3, 1.0, 3), (9, 0.01, 1)]
+    ("images", "coverage", "kept"), [(5, 0.8, 4), (10, 0.8, 8), (7, 0.8, 6), (3, 1.0, 3), (9, 0.01, 1), (9, 1e-12, 1)]
 )
 def test_accuracy_is_that_of_the_images_kept(images: int, coverage: float, kept: int) -> None:
     u, right = draw(images, 4)
