@@ -72,6 +72,8 @@ def calibration_bins(
     _check_pair("predicted", predicted, "observed", observed)
     if not 1 <= bins <= len(predicted):
         raise ValueError(f"bins must lie between 1 and the number of images, {len(predicted)}, got {bins}")
+    if by is not None:
+        _check_pair("predicted", predicted, "by", by.double())
     order = (predicted if by is None else by).argsort(stable=True)
     parts = order.tensor_split(bins)
     return CalibrationBins(
@@ -93,11 +95,11 @@ def gaps_by_chance(
         predicted: As `calibration_bins`.
         observed: As `calibration_bins`.
         bins: Their number; no more than the images.
-        draws: Of the signs.
+        draws: Of the signs, at least 1.
         seed: Of the signs.
 
     Raises:
-        ValueError: As `calibration_bins`.
+        ValueError: As `calibration_bins`, or if `draws` is less than 1.
 
     Example:
         >>> noise = torch.randn(2000, generator=torch.Generator().manual_seed(0))
@@ -105,6 +107,8 @@ def gaps_by_chance(
         >>> 0.1 / 200**0.5 * 0.7 < mean < largest < 0.1 / 200**0.5 * 3  # a bin has 200 images
         True
     """
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
     bins = min(bins, len(predicted))
     whole = calibration_bins(predicted, observed, bins=bins)
     parts = predicted.argsort(stable=True).tensor_split(bins)
@@ -136,7 +140,7 @@ def power_spherical_likelihood_gain(dim: int, concentration: Tensor, cosine: Ten
     Args:
         dim: Dimension d ≥ 2.
         concentration: κ ≥ 0 of each image, shape `(images,)`.
-        cosine: $\mu_i^\top f_i$ with a fresh view, shape `(images,)`; −1 is read as the nearest number above it.
+        cosine: $\mu_i^\top f_i$ with a fresh view, shape `(images,)`; −1 is read as −1 + ε, ε = 2.2e-16.
 
     Raises:
         ValueError: If the shapes disagree, a value is not finite, κ is negative, a cosine lies outside [−1, 1] by more

@@ -94,6 +94,25 @@ def test_bad_arguments_of_bins_are_named(predicted: Tensor, observed: Tensor, bi
         calibration_bins(predicted, observed, bins=bins)
 
 
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        (torch.arange(3), r"by must have the shape of predicted, \(4,\), got \(3,\)"),
+        (torch.ones(4, 2), r"by must have the shape of predicted, \(4,\), got \(4, 2\)"),
+        (torch.tensor([1.0, math.nan, 0.0, 2.0]), "by must hold finite"),
+    ],
+    ids=["length", "matrix", "nan"],
+)
+def test_a_bad_order_of_bins_is_named(by: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        calibration_bins(torch.ones(4), torch.ones(4), bins=2, by=by)
+
+
+def test_gaps_by_chance_need_a_draw() -> None:
+    with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
+        gaps_by_chance(torch.ones(4), torch.ones(4), draws=0)
+
+
 def power_spherical_log_density(dim: int, kappa: Any, cosine: Any) -> Any:
     """Written once more with SciPy: (1 + c)^κ over 2^(2b + κ) π^b Γ(κ + b)/Γ(κ + 2b)."""
     b = (dim - 1) / 2
