@@ -152,7 +152,7 @@ class FrozenEncoderPair(MultiViewPair):
     def __init__(self, features: int, *, dim: int = 32, hidden: int = 512, family: Family = "power_spherical") -> None:
         if family not in get_args(Family):
             raise ValueError(f"family must be one of {', '.join(get_args(Family))}, got {family!r}")
-        for name, value, least in (("dim", dim, 2), ("hidden", hidden, 1)):
+        for name, value, least in (("features", features, 1), ("dim", dim, 2), ("hidden", hidden, 1)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         network = nn.Sequential(

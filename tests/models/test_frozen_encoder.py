@@ -144,6 +144,7 @@ def broken(value: float) -> Tensor:
         (lambda: FrozenEncoderPair.of(views(width=3)[..., [0, 1, 2, 2, 1]], dim=4), "at least dim = 4.* vary in 3"),
         (lambda: FrozenEncoderPair.of(views(), dim=9), "dim must lie between 2 and the width.*, 8, got 9"),
         (lambda: FrozenEncoderPair.of(views(), dim=1), "dim must lie between 2 and"),
+        (lambda: FrozenEncoderPair(0), "features must be at least 1, got 0"),
         (lambda: FrozenEncoderPair(8, dim=1), "dim must be at least 2, got 1"),
         (lambda: FrozenEncoderPair(8, hidden=0), "hidden must be at least 1, got 0"),
         (lambda: FrozenEncoderPair(8, family="normal"), "family must be one of power_spherical, von_mises_fisher"),  # type: ignore[arg-type]
