@@ -223,11 +223,12 @@ def linear_probe(
 
 
 def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Split image numbers into those to fit on and those held out, every class in equal proportion.
+    """Split image numbers into those to fit on and those held out, every class as nearly in proportion as can be.
 
     Args:
         labels: Integers, shape `(images,)`, at least two of each class.
-        fraction: Of the images to hold out; at least one image for each class is held out.
+        fraction: Of the images to hold out, at least as many as there are classes. A class of few images beside large
+            ones may have all of them on one side.
         seed: Of the choice.
     """
     least = max(math.ceil(fraction * len(labels)), len(labels.unique()))
