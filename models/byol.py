@@ -26,6 +26,9 @@ class BYOL(MultiViewPair):
         concentration: The constant κ of the experts.
         guide_views: Number of views, from the first on, that the guide uses (multi-crop); all when not given.
 
+    Raises:
+        ValueError: If `hidden` or `guide_views` is less than 1, or `concentration` not positive and finite.
+
     Example:
         >>> from models.networks import small_convolutional_backbone
         >>> pair = BYOL(small_convolutional_backbone(), features=128, dim=64, hidden=256).eval()

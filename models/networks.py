@@ -132,6 +132,9 @@ def two_layer_mlp(
         hidden: Width of the hidden layer.
         outputs: Width of what goes out.
         last_layer: Makes the last layer of its inputs and outputs.
+
+    Raises:
+        ValueError: If `hidden` is less than 1.
     """
     if hidden < 1:
         raise ValueError(f"hidden must be at least 1, got {hidden}")
@@ -203,6 +206,9 @@ class VonMisesFisherHead(_ConstantHead):
     Args:
         network: Projection to an unnormalised mean direction, shape `(images, dim)`.
         concentration: The constant κ > 0. It scales the gradient and nothing else (C9).
+
+    Raises:
+        ValueError: If `concentration` is not positive and finite.
     """
 
     def forward(self, projection: Tensor) -> VonMisesFisher:
@@ -217,6 +223,9 @@ class PowerSphericalHead(nn.Module):
     Args:
         network: Projection to `(images, dim + 1)`: an unnormalised mean direction and the raw concentration.
         concentration_map: Raw concentration and dim to κ ≥ 0.
+
+    Raises:
+        ValueError: When called, if `network` gives fewer than 3 outputs.
     """
 
     def __init__(self, network: nn.Module, concentration_map: Callable[[Tensor, int], Tensor]) -> None:
@@ -259,6 +268,9 @@ class ConstantPowerSphericalHead(_ConstantHead):
     Args:
         network: Projection to an unnormalised mean direction, shape `(images, dim)`.
         concentration: The constant κ > 0.
+
+    Raises:
+        ValueError: If `concentration` is not positive and finite.
     """
 
     def forward(self, projection: Tensor) -> PowerSpherical:

@@ -23,6 +23,9 @@ class PowerSphericalSimSiam(MultiViewPair):
         concentration: The constant κ. It scales the loss, up to a constant, and with it the gradient.
         guide_views: Number of views, from the first on, that the guide uses (multi-crop); all when not given.
 
+    Raises:
+        ValueError: If `hidden` or `guide_views` is less than 1, or `concentration` not positive and finite.
+
     Example:
         >>> from models.networks import small_convolutional_backbone
         >>> import torch

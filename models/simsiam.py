@@ -24,6 +24,9 @@ class SimSiam(MultiViewPair):
         concentration: The constant κ. At 1, half the loss of the cross pairs is SimSiam's, up to a constant.
         guide_views: Number of views, from the first on, that the guide uses (multi-crop); all when not given.
 
+    Raises:
+        ValueError: If `hidden` or `guide_views` is less than 1, or `concentration` not positive and finite.
+
     Example:
         >>> from models.networks import small_convolutional_backbone
         >>> import torch

@@ -80,7 +80,7 @@ class VISimSiam(MultiViewPair):
         guide_views: Number of views, from the first on, that the guide uses (multi-crop); all when not given.
 
     Raises:
-        ValueError: For an unknown `concentration_gradient`, or widths that make no network.
+        ValueError: For an unknown `concentration_gradient`, or if `hidden` or `guide_views` is less than 1.
 
     Example:
         >>> from models.networks import small_convolutional_backbone

@@ -61,6 +61,9 @@ class ExponentialMovingAverage(TargetRule):
         momentum: m in [0, 1]; BYOL starts at 0.996.
         steps: K ≥ 1, the steps of the training; `None` for a constant momentum.
 
+    Raises:
+        ValueError: If one of the two is out of its range.
+
     Example:
         >>> rule = ExponentialMovingAverage(0.996, steps=100)
         >>> [round(rule.momentum_after(step), 4) for step in (0, 50, 100)]

@@ -51,6 +51,9 @@ class ProbeSettings:
         trust_coefficient: τ of LARS, see `linear_probe`.
         held_out: Fraction of the training images that chooses among the learning rates.
         seed: Of the initial weights, the order and the held-out images.
+
+    Raises:
+        ValueError: If one of them is out of its range.
     """
 
     epochs: int = 90

@@ -48,7 +48,7 @@ def monte_carlo_log_normalizer(product: ProductOfExperts, samples: int = 10_000)
 
     Args:
         product: A product of von Mises–Fisher or Power Spherical experts.
-        samples: Number n ≥ 2 of draws for each batch element; n × dim numbers are held at once.
+        samples: Number n ≥ 2 of draws for each batch element; n × M × dim numbers are held at once.
 
     Returns:
         The estimate and its standard error, each of shape `batch_shape`.

@@ -165,7 +165,7 @@ def lgamma_difference(x: Tensor, b: float, *, lower: float = 0.0, scale: float =
 
 
 def polygamma_difference(order: int, x: Tensor, b: float, *, lower: float = 0.0) -> Tensor:
-    r"""$\psi^{(n)}(x) - \psi^{(n)}(x+b)$ without cancellation.
+    r"""$\psi^{(n)}(x) - \psi^{(n)}(x+b)$ without cancellation. Differentiable 8 − n times.
 
     Args:
         order: n from 0, the digamma function, to 8.
