@@ -7,7 +7,6 @@ it is exact: with i = 1/x and i' = 1/(x+b) every term is a power, and i − i' =
 
 from __future__ import annotations
 
-import functools
 import math
 from fractions import Fraction
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ssl_as_inference.own_derivatives import Elementwise
+from ssl_as_inference.special.constant import constant
 from ssl_as_inference.special.polynomials import polynomial, polynomial_difference
 
 # Stirling's series is used from here on. With the eight terms below it is cut at the ninth, which relative to the
@@ -51,8 +51,8 @@ HIGHEST_ORDER = 8
 STIRLING_COEFFICIENTS = {order: _stirling_coefficients(order) for order in range(-1, HIGHEST_ORDER + 1)}
 
 
-@functools.cache
-def _cached_coefficients(order: int, start: float) -> tuple[float, ...]:
+@constant
+def _needed_coefficients(order: int, start: float) -> tuple[float, ...]:
     """The series without the terms that are below the rounding of the leading one for every 1/i ≥ `start`."""
     coefficients = STIRLING_COEFFICIENTS[order]
     leading = math.factorial(max(order, 0))
@@ -63,13 +63,6 @@ def _cached_coefficients(order: int, start: float) -> tuple[float, ...]:
             break
         size -= 1
     return coefficients[:size]
-
-
-def _needed_coefficients(order: int, start: float) -> tuple[float, ...]:
-    return _cached_coefficients(order, start)
-
-
-setattr(_needed_coefficients, "_dynamo_marked_constant", True)  # noqa: B010  # for torch.compile, see log_bessel.py
 
 
 def stirling_tail_difference(near: Tensor, far: Tensor, lower: float) -> Tensor:

@@ -38,6 +38,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from ssl_as_inference.special.constant import constant
 from ssl_as_inference.special.polynomials import economized, polynomial
 from ssl_as_inference.sphere import log_surface_area
 
@@ -102,16 +103,16 @@ def _tail_coefficients(dim: int) -> list[Fraction]:
     return [Fraction(0), *(-value / m for m, value in enumerate(_slope_coefficients(dim)) if m)]
 
 
-@functools.cache
-def _cached_derivative_polynomial(dim: int, order: int) -> tuple[float, ...]:
+@constant
+def _derivative_polynomial(dim: int, order: int) -> tuple[float, ...]:
     r"""Coefficients of $\mathcal{E}^{\text{order}} h$ in 1/q; for order −1 those of the tail T of the logarithm."""
     if order < 0:
         return _economized(_tail_coefficients(dim), dim)
     return _economized([value * (-m) ** order for m, value in enumerate(_slope_coefficients(dim, order))], dim)
 
 
-@functools.cache
-def _cached_tail_quotient(dim: int) -> tuple[float, ...]:
+@constant
+def _tail_quotient(dim: int) -> tuple[float, ...]:
     """Coefficients in u = 1/q of {T(u) − T(u₀)}/(u − u₀) at u₀ = 1/ν, so that a small difference keeps its digits."""
     tail = _tail_coefficients(dim)
     start = 1 / (Fraction(dim, 2) - 1)
@@ -132,14 +133,14 @@ def _needed(ratio: Callable[[int], float]) -> tuple[float, ...]:
     return tuple(factors)
 
 
-@functools.cache
-def _cached_series_factors(order: float) -> tuple[float, ...]:
-    """Those of ₀F₁(; order; x)."""
+@constant
+def series_factors(order: float) -> tuple[float, ...]:
+    """Ratios of neighbouring terms of ₀F₁(; order; x), for x ≤ 225."""
     return _needed(lambda k: 1 / ((k + 1) * (order + k)))
 
 
-@functools.cache
-def _cached_variance_factors(dim: int, derivative: int) -> tuple[float, ...]:
+@constant
+def _variance_factors(dim: int, derivative: int) -> tuple[float, ...]:
     """Those of ₁F₂((d−1)/2; d/2+1, d; 4x), or of its derivative in x relative to the derivative's first term."""
     return _needed(
         lambda k: (
@@ -148,32 +149,9 @@ def _cached_variance_factors(dim: int, derivative: int) -> tuple[float, ...]:
     )
 
 
-def _derivative_polynomial(dim: int, order: int) -> tuple[float, ...]:
-    return _cached_derivative_polynomial(dim, order)
-
-
 def tail_polynomial(dim: int) -> tuple[float, ...]:
     """Coefficients in 1/q of the tail T of the logarithm of Olver's expansion."""
     return _derivative_polynomial(dim, -1)
-
-
-def _tail_quotient(dim: int) -> tuple[float, ...]:
-    return _cached_tail_quotient(dim)
-
-
-def series_factors(order: float) -> tuple[float, ...]:
-    """Ratios of neighbouring terms of ₀F₁(; order; x), for x ≤ 225."""
-    return _cached_series_factors(order)
-
-
-def _variance_factors(dim: int, derivative: int) -> tuple[float, ...]:
-    return _cached_variance_factors(dim, derivative)
-
-
-# torch.compile would trace into functools.cache and the rationals: it treats these results as constants. This
-# is all that torch.compiler.assume_constant_result does, which would import the whole compiler (2 s) to do it.
-for _function in (_derivative_polynomial, _tail_quotient, series_factors, _variance_factors):
-    setattr(_function, "_dynamo_marked_constant", True)  # noqa: B010
 
 
 def hypergeometric_excess(ratios: tuple[float, ...], x: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ of either is the error, 1e-10 at d = 100,000. Here the *difference* of log C fro
 from __future__ import annotations
 
 import decimal
-import functools
 import math
 from decimal import Decimal
 
 import torch
 from torch import Tensor
 
+from ssl_as_inference.special.constant import constant
 from ssl_as_inference.special.gamma_differences import BERNOULLI
 from ssl_as_inference.special.power_spherical_difference import peak_difference_by_terms
 
@@ -45,8 +45,8 @@ def _exact_log_normalizer(dim: int, concentration: Decimal) -> Decimal:
     return value + _log_gamma_tail(far) - _log_gamma_tail(a)
 
 
-@functools.cache
-def _cached_zero(dim: int) -> tuple[float, float]:
+@constant
+def _zero(dim: int) -> tuple[float, float]:
     with decimal.localcontext(prec=_DIGITS):
         kappa = Decimal(dim)
         while _exact_log_normalizer(dim, kappa) > 0:
@@ -60,13 +60,6 @@ def _cached_zero(dim: int) -> tuple[float, float]:
                 break
         high = float(kappa)
         return high, float(kappa - Decimal(high))
-
-
-def _zero(dim: int) -> tuple[float, float]:
-    return _cached_zero(dim)
-
-
-setattr(_zero, "_dynamo_marked_constant", True)  # noqa: B010  # for torch.compile, see log_bessel.py
 
 
 def log_normalizer_from_zero(dim: int, kappa: Tensor) -> Tensor:
