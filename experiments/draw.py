@@ -11,6 +11,7 @@ With `--interactive` the command writes figures with sliders instead, one web pa
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
@@ -24,7 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--interactive", action="store_true", help="draw figures to turn with the mouse instead, a web page each"
     )
-    options = parser.parse_args(arguments)
+    return parser.run(arguments, __name__)
+
+
+def run(options: Namespace) -> int:
+    """Draw all figures of a kind; returns the exit status.
+
+    Raises:
+        OSError: If a figure cannot be written.
+    """
     from graphviz import ExecutableNotFound  # noqa: PLC0415
 
     from experiments.figures import data_flow_figure, loss_surface_figure, save_figure  # noqa: PLC0415  # slow

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import graphviz
 import pytest
 
-from experiments import draw
+from experiments import draw, figures
 from experiments.figures import graphical_model
 from experiments.figures.glossary import GLOSSARY
 
@@ -45,6 +46,21 @@ def test_the_interactive_figures_are_pages_that_need_no_network(
         assert '<script src="' not in text
         assert "<script src='" not in text
         assert "Plotly.newPlot" in text
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "said"),
+    [(KeyboardInterrupt(), 130, "draw: stopped\n"), (OSError(28, "No space left"), 2, "No space left\n")],
+)
+def test_what_stops_the_drawing_is_told_in_a_line(
+    stop: BaseException, status: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def stopped(*_: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(figures, "save_figure", stopped)
+    assert draw.main(["--out", str(tmp_path)]) == status
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_the_glossary_shows_every_picture_that_the_command_draws_for_it() -> None:
