@@ -115,7 +115,9 @@ def unsqueeze_batch(p: Any, position: int) -> Any:
         return p.expand(shape)
     if isinstance(p, ProductOfExperts):
         return ProductOfExperts(unsqueeze_batch(p.experts, position - 1), validate_args=False)
-    raise NotImplementedError(f"a batch dimension cannot be inserted in a {type(p).__name__}")
+    raise NotImplementedError(
+        f"no cross-entropy of a mixture or a product is registered for a {type(p).__name__}; estimate it by sampling"
+    )
 
 
 def _resultant(q: RotationallySymmetric) -> tuple[Tensor, Tensor]:

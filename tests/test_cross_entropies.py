@@ -237,3 +237,10 @@ def test_unknown_pair_names_the_remedy_and_can_be_registered() -> None:
 
     expected = 0.5 * math.log(2 * math.pi) + math.log(2) + 1 / 8
     assert cross_entropy(q, p).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_pair_without_a_rule_inside_a_mixture_is_told_as_such() -> None:
+    components = VonMisesFisher(_directions(3, 4), 5.0)
+    mixture = SphericalMixture(components, torch.full((3,), 1 / 3, dtype=torch.float64))
+    with pytest.raises(NotImplementedError, match=r"no cross-entropy .* registered for a SphericalMixture; estimate"):
+        cross_entropy(mixture, mixture)

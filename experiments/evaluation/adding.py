@@ -169,7 +169,7 @@ def _show(subject: Subject, config: PretrainConfig, images: ImageSet, opener: Op
         return torch.cat([subject.look(batch).concentration.double().cpu() for batch in of.split(options.encode_batch)])
 
     clean = kappa(some)
-    path = save_figure(concentration_figure(clean, some), options.out.with_suffix(".png"))
+    path = save_figure(concentration_figure(clean, some.__getitem__), options.out.with_suffix(".png"))
     levels = max(len(series) for series in DEGRADATIONS)
     rows = {}
     for series in DEGRADATIONS:

@@ -15,6 +15,7 @@ An npz file needs NumPy alone: `numpy.load("embeddings.npz")["features"]` reads 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -102,6 +103,27 @@ def _column(values: Sequence[str] | Matrix) -> Any:
     return pa.array(values, pa.float32() if isinstance(values, np.ndarray) else pa.string())
 
 
+def new_array(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """An array of zeros in a file, to be written a part at a time; all of its place on the disk is taken now.
+
+    Without that the file would be sparse, and a disk that fills up later would end the process by a signal.
+
+    Raises:
+        OSError: If the disk has too little room; the file is removed again.
+    """
+    array: np.memmap[Any, Any] = open_memmap(file, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        try:
+            with file.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+        except OSError as error:
+            file.unlink()
+            raise OSError(
+                error.errno, f"{array.nbytes / 1e6:,.1f} MB are needed: {error.strerror}", str(file)
+            ) from error
+    return array
+
+
 def _write_npz(path: Path, parts: Iterable[dict[str, Any]], names: Sequence[str], about: str) -> None:
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
         arrays: dict[str, Path] = {name: Path(folder) / f"{name}.npy" for name in ("file", *COLUMNS)}
@@ -112,7 +134,7 @@ def _write_npz(path: Path, parts: Iterable[dict[str, Any]], names: Sequence[str]
                 dtype = values.dtype if name != "file" else text
                 shape = (len(names), *values.shape[1:])
                 # Opened for each batch alone, so that what was written does not stay in memory.
-                array = open_memmap(file, "r+" if done else "w+", *(() if done else (dtype, shape)))
+                array = open_memmap(file, "r+") if done else new_array(file, dtype, shape)
                 array[done : done + len(values)] = values
                 del array
             done += len(part["file"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 
 import torch
+from torch import Tensor
 
+from experiments.evaluation.encoding import center_view, displayed, embeddings
 from experiments.evaluation.opening import Opener
-from experiments.evaluation.uncertainty.subject import Subject, middles
 from experiments.figures import concentration_figure, save_figure
 
 
@@ -20,15 +21,19 @@ def run(options: Namespace) -> int:
     """
     opener = Opener(options)
     pretrained = opener.encoder(options.checkpoint)
-    subject = Subject.of(pretrained.pair, pretrained.config, options.device)
-    images = opener.decoded(pretrained.config, options.split)
-    pixels = middles(images, subject.recipe, torch.arange(len(images)))
-    kappa = torch.cat([subject.look(batch).concentration.cpu() for batch in pixels.split(options.encode_batch)])
+    config = pretrained.config
+    images = opener.images(config, options.split)
+    seen = embeddings(pretrained, images, batch_size=options.encode_batch, threads=options.threads)
+    kappa = torch.cat([part.concentration.float().cpu() for part in seen])
     if kappa.min() == kappa.max():
         raise ValueError(
-            f"κ is {kappa[0].item():g} for every image: {pretrained.config.method.name} has a constant concentration; "
+            f"κ is {kappa[0].item():g} for every image: {config.method.name} has a constant concentration; "
             "give a VI-SimSiam that predicts κ"
         )
-    figure = concentration_figure(kappa, pixels, rows=options.rows, columns=options.columns)
+
+    def image(index: int) -> Tensor:
+        return displayed(center_view(images, index, config), config)
+
+    figure = concentration_figure(kappa, image, rows=options.rows, columns=options.columns)
     print(save_figure(figure, options.out / "figure4.png"))
     return 0

@@ -52,10 +52,10 @@ class Opener:
         """A part of the set that `name` or else `--data` names, or that the encoder was trained on.
 
         Raises:
-            ImageSetError: If it is missing or broken.
+            ImageSetError: If it is missing, broken, or of other channels than the encoder takes.
         """
         options = self.options
-        return open_images(
+        images = open_images(
             name or options.data or config.data.name,
             options.root or config.data.root,
             split,
@@ -66,6 +66,11 @@ class Opener:
             cache_folder=options.cache,
             threads=options.threads,
         )
+        if images.channels != config.data.channels:
+            raise ImageSetError(
+                f"{images.name} has {images.channels} channel(s), the encoder was trained on {config.data.channels}"
+            )
+        return images
 
     def decoded(self, config: PretrainConfig, split: Split, name: str | None = None) -> DeviceImages:
         """The same on the device.
@@ -76,12 +81,7 @@ class Opener:
         # All of the configuration that the decoded images depend on.
         key = (config.data.name, config.data.root, config.data.channels, config.views.size, split, name)
         if key not in self._decoded:
-            images = self.images(config, split, name)
-            if images.channels != config.data.channels:
-                raise ImageSetError(
-                    f"{images.name} has {images.channels} channel(s), the encoder was trained on {config.data.channels}"
-                )
-            self._decoded[key] = self.resident(config, images)
+            self._decoded[key] = self.resident(config, self.images(config, split, name))
         return self._decoded[key]
 
     def resident(self, config: PretrainConfig, images: ImageSet) -> DeviceImages:

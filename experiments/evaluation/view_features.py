@@ -16,6 +16,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from experiments.command_line.lock import alone
+from experiments.evaluation.embedding_files import new_array
 from experiments.evaluation.encoders import FrozenEncoder, fingerprint
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.parameters import draw_parameters
@@ -43,6 +44,7 @@ def view_features(encoder: FrozenEncoder, images: ImageSet, folder: Path, *, vie
 
     Raises:
         CheckpointError: If the encoder gives NaN or infinity.
+        OSError: If the disk has too little room for all of them.
         ValueError: If another process computes features there.
     """
     recipe, shorter_side = view_groups(encoder.config)[0][0], storage_size(encoder.config)
@@ -76,7 +78,7 @@ def view_features(encoder: FrozenEncoder, images: ImageSet, folder: Path, *, vie
                 raise CheckpointError(f"the encoder gives NaN or infinity, first near {images.location(start)}")
             if kept is None:
                 about.unlink(missing_ok=True)  # first: it would pass for that of what is overwritten now
-                kept = open_memmap(file, "w+", np.dtype(np.float32), (len(images), views, found.size(-1)))
+                kept = new_array(file, np.dtype(np.float32), (len(images), views, found.size(-1)))
             kept[start : start + len(found)] = found.numpy()
             kept.flush()
             replace_text(about, json.dumps({"key": key, "content": images.content, "done": start + len(found)}))

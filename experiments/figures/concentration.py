@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ _CHANNELS = (1, 3)
 
 
 @styled
-def concentration_figure(concentration: Tensor, images: Tensor, *, rows: int = 2, columns: int = 6) -> Figure:
+def concentration_figure(
+    concentration: Tensor, image: Callable[[int], Tensor], *, rows: int = 2, columns: int = 6
+) -> Figure:
     """Draw the histogram of κ, and beside it the images of lowest and highest κ: Fig. 4 of arXiv:2203.11437v1.
 
     The images are in order, κ written under each: the lowest κ of all comes first, and the highest κ of all first
@@ -31,15 +33,15 @@ def concentration_figure(concentration: Tensor, images: Tensor, *, rows: int = 2
 
     Args:
         concentration: κ ≥ 0, shape `(images,)`.
-        images: Shape `(images, channels, height, width)` with 1 (grey) or 3 (red, green, blue) channels; values
-            outside [0, 1] are clipped.
+        image: The image of a number, shape `(channels, height, width)` with 1 (grey) or 3 (red, green, blue) channels;
+            values outside [0, 1] are clipped. It is asked for the images that are shown alone.
         rows: Rows of images for each of the lowest and the highest κ.
         columns: Images in a row.
 
     Raises:
         ValueError: If a shape does not fit, κ is negative or not finite, or `rows` or `columns` is less than 1.
     """
-    _check(concentration, images)
+    _check(concentration)
     order = concentration.detach().argsort(stable=True).cpu()
     slots = rows * columns
     lowest = order[: min(slots, (len(order) + 1) // 2)]
@@ -52,7 +54,7 @@ def concentration_figure(concentration: Tensor, images: Tensor, *, rows: int = 2
     halves = right.subfigures(2, 1, squeeze=False)[:, 0]
     for half, shown, name, colour in zip(halves, (lowest, highest), ("lowest", "highest"), (LOW, HIGH), strict=True):
         texts = [format_concentration(float(value)) for value in kappa[shown]]
-        draw_images(half, rf"{name} $\kappa$", colour, images[shown], texts, (rows, columns))
+        draw_images(half, rf"{name} $\kappa$", colour, map(image, shown.tolist()), texts, (rows, columns))
     return figure
 
 
@@ -83,12 +85,17 @@ def draw_images(
 
     Returns:
         The places, row by row.
+
+    Raises:
+        ValueError: If an image has another shape.
     """
     part.suptitle(heading, color=colour, fontsize=12, x=0.02, horizontalalignment="left")
     places = part.subplots(*shape, squeeze=False).ravel().tolist()
     for axes in places:
         axes.set_axis_off()
     for axes, image, text in zip(places, images, texts, strict=False):
+        if image.dim() != 3 or len(image) not in _CHANNELS:
+            raise ValueError(f"an image must have shape (1 or 3, height, width), got {tuple(image.shape)}")
         pixels = image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu()
         axes.imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=1)  # takes one channel or three
         write_below(axes, text, 3)
@@ -122,13 +129,8 @@ def _draw_histogram(axes: Axes, kappa: Tensor, lowest: Tensor, highest: Tensor) 
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2, handlelength=1.4)
 
 
-def _check(concentration: Tensor, images: Tensor) -> None:
+def _check(concentration: Tensor) -> None:
     if concentration.dim() != 1 or len(concentration) == 0:
         raise ValueError(f"concentration must have shape (images,), got {tuple(concentration.shape)}")
     if not (torch.isfinite(concentration) & (concentration >= 0)).all():
         raise ValueError("concentration must be finite and at least 0 for every image")
-    if images.dim() != 4 or images.size(1) not in _CHANNELS or len(images) != len(concentration):
-        raise ValueError(
-            f"images must have shape ({len(concentration)}, 1 or 3, height, width), one for each concentration, got "
-            f"{tuple(images.shape)}"
-        )

@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     figures = {
         "training_curves.png": training_curves_figure(histories),
         "loss_surface.png": loss_surface_figure(runs[PLAIN].config.method.dim),
-        "concentration.png": concentration_figure(kappa, images),
+        "concentration.png": concentration_figure(kappa, images.__getitem__),
     }
     record = Record(
         "quickstart",

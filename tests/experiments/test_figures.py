@@ -59,11 +59,11 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "loss_surface_d2048": lambda: loss_surface_figure(2048),
     "loss_surfaces_d3": lambda: loss_surface_figure(3, BOTH),
     "loss_surfaces_d2048": lambda: loss_surface_figure(2048, BOTH),
-    "concentration_grey": lambda: concentration_figure(log_uniform(300), torch.rand(300, 1, 8, 8)),
-    "concentration_rgb": lambda: concentration_figure(20 + log_uniform(99) / 1e5, torch.rand(99, 3, 8, 8)),
-    "concentration_few": lambda: concentration_figure(log_uniform(5), torch.rand(5, 1, 8, 8)),
+    "concentration_grey": lambda: concentration_figure(log_uniform(300), torch.rand(300, 1, 8, 8).__getitem__),
+    "concentration_rgb": lambda: concentration_figure(20 + log_uniform(99) / 1e5, torch.rand(99, 3, 8, 8).__getitem__),
+    "concentration_few": lambda: concentration_figure(log_uniform(5), torch.rand(5, 1, 8, 8).__getitem__),
     "concentration_wide": lambda: concentration_figure(
-        1e5 * torch.rand(50), torch.rand(50, 1, 8, 8), rows=1, columns=9
+        1e5 * torch.rand(50), torch.rand(50, 1, 8, 8).__getitem__, rows=1, columns=9
     ),
     "training_curves": lambda: training_curves_figure(HISTORIES),
     "training_curves_one": lambda: training_curves_figure({"BYOL": {"loss": [(0, 1.0)]}}),
@@ -212,7 +212,7 @@ def shown_images(figure: Figure) -> list[tuple[float, str]]:
 def test_images_shown_are_those_of_lowest_and_highest_concentration(channels: int) -> None:
     kappa = log_uniform(100)
     images = (kappa.argsort().argsort() / 100)[:, None, None, None].expand(-1, channels, 4, 4)  # brightness is the rank
-    shown = shown_images(concentration_figure(kappa, images, rows=2, columns=3))
+    shown = shown_images(concentration_figure(kappa, images.__getitem__, rows=2, columns=3))
     ranks = [round(100 * brightness) for brightness, _ in shown]
     assert ranks == [0, 1, 2, 3, 4, 5, 99, 98, 97, 96, 95, 94]
     in_order = kappa.sort().values.tolist()
@@ -223,7 +223,7 @@ def test_images_shown_are_those_of_lowest_and_highest_concentration(channels: in
 def test_with_few_images_none_is_shown_twice(images: int, expected: list[int] | None) -> None:
     kappa = torch.arange(images) + 1.0
     pixels = (torch.arange(images) / 20.0)[:, None, None, None].expand(-1, 1, 4, 4)
-    shown = [round(20 * brightness) for brightness, _ in shown_images(concentration_figure(kappa, pixels))]
+    shown = [round(20 * brightness) for brightness, _ in shown_images(concentration_figure(kappa, pixels.__getitem__))]
     assert sorted(shown) == list(range(images))
     assert expected is None or shown == expected
 
@@ -240,7 +240,7 @@ def test_with_few_images_none_is_shown_twice(images: int, expected: list[int] | 
     ids=["narrow", "decades", "zeros_and_decades", "constant", "all_zero"],
 )
 def test_histogram_counts_every_image_on_a_fitting_axis(kappa: torch.Tensor, scale: str) -> None:
-    histogram: Axes = concentration_figure(kappa, torch.rand(40, 1, 4, 4)).axes[0]
+    histogram: Axes = concentration_figure(kappa, torch.rand(40, 1, 4, 4).__getitem__).axes[0]
     bars = [container for container in histogram.containers if hasattr(container, "datavalues")]
     assert np.sum(bars[0].datavalues) == 40
     assert histogram.get_xscale() == scale
@@ -270,15 +270,19 @@ def test_epochs_are_marked_by_whole_numbers(epochs: int) -> None:
     assert all(tick == round(tick) for tick in ticks)
 
 
-K, PIXELS = torch.ones(4), torch.rand(4, 1, 8, 8)
+K, PIXELS = torch.ones(4), torch.rand(4, 1, 8, 8).__getitem__
 
 ERRORS: dict[str, tuple[Callable[..., Figure], tuple[Any, ...], dict[str, Any], str]] = {
-    "no_images": (concentration_figure, (K[:0], PIXELS[:0]), {}, r"concentration must have shape \(images,\).*\(0,\)"),
+    "no_images": (concentration_figure, (K[:0], PIXELS), {}, r"concentration must have shape \(images,\).*\(0,\)"),
     "kappa_matrix": (concentration_figure, (K[:, None], PIXELS), {}, r"concentration must .* got \(4, 1\)"),
     "kappa_nan": (concentration_figure, (K * math.nan, PIXELS), {}, "concentration must be finite and at least 0"),
     "kappa_negative": (concentration_figure, (-K, PIXELS), {}, "concentration must be finite and at least 0"),
-    "two_channels": (concentration_figure, (K, torch.rand(4, 2, 8, 8)), {}, r"images must .* got \(4, 2, 8, 8\)"),
-    "more_images": (concentration_figure, (K[:3], PIXELS), {}, r"images must have shape \(3, 1 or 3, height, width\)"),
+    "two_channels": (
+        concentration_figure,
+        (K, torch.rand(4, 2, 8, 8).__getitem__),
+        {},
+        r"an image must .* got \(2, 8, 8\)",
+    ),
     "no_rows": (concentration_figure, (K, PIXELS), {"rows": 0}, "Number of rows must be a positive integer, not 0"),
     "no_methods": (training_curves_figure, ({},), {}, r"histories must hold at least one method.*got lengths \{\}"),
     "no_series": (training_curves_figure, ({"BYOL": {}},), {}, r"histories must hold .* \{'BYOL': \{\}\}"),

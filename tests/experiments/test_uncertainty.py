@@ -234,14 +234,15 @@ def test_a_network_that_gives_nan_is_said_in_one_line(
     bad = save_pretrained(pair, config, tmp_path / "bad.safetensors")
     assert main([str(bad), "--device", "cpu", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert "the network gives NaN or infinity, for an image: its training has diverged" in error
+    assert re.search("the network gives NaN or infinity, .*: its training has diverged", error)
     assert error.count("error:") == 1
     assert "Traceback" not in error
 
 
 def test_figure_4_shows_the_images_of_any_checkpoint(
-    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delattr(DeviceImages, "load")  # the whole set may be larger than the memory
     assert figure4.main([str(checkpoints["first"]), "--device", "cpu", "--columns", "3", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figure4.png").read_bytes().startswith(b"\x89PNG")
     for method, told in (

@@ -88,6 +88,6 @@ def _draw(pretrained: Pretrained, observations: Observations, opener: Opener) ->
     pixels = middles(test, subject.recipe, chosen_images(len(test), options.images, options.seed))
     figures = {
         "curves": uncertainty_figure(curves(observations)),
-        "images": concentration_figure(-observations.clean[KAPPA], pixels),
+        "images": concentration_figure(-observations.clean[KAPPA], pixels.__getitem__),
     }
     return [save_figure(figure, options.out / f"{options.name}_{name}.png") for name, figure in figures.items()]

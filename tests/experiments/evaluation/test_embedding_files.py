@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments.evaluation.embedding_files import FORMATS, write_embeddings
+from experiments.evaluation.embedding_files import FORMATS, new_array, write_embeddings
 
 FORMS = pytest.mark.parametrize("form", list(FORMATS))
 arrow: Any = pa  # its names come from a compiled module
@@ -114,3 +116,23 @@ def test_more_or_fewer_rows_than_images_are_refused_and_no_folder_is_left(
 def test_an_unknown_format_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="form must be one of parquet, npz, got 'csv'"):
         write_embeddings(tmp_path / "out", "csv", rows(["a"], 1), ["a"], {})
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot take the room in advance")
+def test_a_file_has_all_of_its_room_before_it_is_filled(tmp_path: Path) -> None:
+    array = new_array(tmp_path / "features.npy", np.dtype(np.float32), (1000, 250))
+    assert (tmp_path / "features.npy").stat().st_blocks * 512 >= array.nbytes
+    assert not array.any()
+
+
+def test_a_disk_without_room_is_named_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room, raising=False)
+    with pytest.raises(OSError, match=r"2,000\.0 MB are needed: No space left on device: '.*features\.npy'") as caught:
+        new_array(tmp_path / "features.npy", np.dtype(np.float32), (500_000, 1000))
+    assert caught.value.errno == errno.ENOSPC
+    assert [*tmp_path.iterdir()] == []
