@@ -10,6 +10,7 @@ FOLDER is needed, so the items can be texts or sounds. The output works with emb
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--judged", type=whole_number(2), default=500, help="images in the figure and degradations, at most")
     add_seed(parser, "of views, head and held-out items")
     add_options(parser, named_sets=False)
-    return parser.run(arguments, "experiments.evaluation.adding")
+
+    def module(options: Namespace) -> str:
+        given = {name: getattr(options, name) for name in ("encoder", "weights", "images", "size")}
+        given["views"] = None if options.views == parser.get_default("views") else options.views
+        unused = [f"--{name}" if name != "encoder" else "ENCODER" for name, value in given.items() if value is not None]
+        if options.features is not None and unused:
+            parser.error(
+                f"--features holds all views of all items, of an encoder that is not needed: {unused[0]} says nothing"
+            )
+        return "experiments.evaluation.adding"
+
+    return parser.run(arguments, module)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--k", type=whole_number(1), default=20, help="neighbours that vote")
     add_seed(parser, "of all that is random here")
-    parser.add_argument("--out", type=Path, help="JSON file (default: evaluation_….json in the run's folder)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="JSON file (default: evaluation_SET.json in the run's folder, "
+        "NAME_evaluation_SET.json beside another file)",
+    )
 
     def module(options: Namespace) -> str:
         if options.learning_rates and len(set(options.learning_rates)) < len(options.learning_rates):

@@ -138,6 +138,8 @@ def write_archives(folder: Path, into: Path, limit: int = ARCHIVE_BYTES, most: i
         writing.replace(writing.with_suffix(""))
         if not left or left[0][0] > limit:
             break
+    for old in range(number + 1, most + 1):  # of an earlier, larger state: unpacked later, they would undo this one
+        (into / f"results_{old}.tar.gz").unlink(missing_ok=True)
     return [path.relative_to(folder).as_posix() for _, path in left]
 
 

@@ -53,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def module(options: Namespace) -> str:
         if options.heads is None and (options.study is not None or options.degraded):
             parser.error("--study and --degraded belong to --heads")
+        if options.heads is None and options.jobs > 1:
+            parser.error("--jobs belongs to --heads: checkpoints are looked at one after the other")
+        if options.heads is not None and options.compare is not None:
+            parser.error("--compare belongs to checkpoints without --heads")
         if options.heads is not None and len(options.checkpoints) > 1:
             parser.error("--heads belongs to one result of experiments.add_uncertainty, got more checkpoints")
         return f"experiments.evaluation.uncertainty.asking{'' if options.heads is None else '_heads'}"

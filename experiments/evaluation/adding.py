@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from argparse import Namespace
@@ -148,7 +149,7 @@ def _judge(pair: FrozenEncoderPair, features: Tensor, options: Namespace) -> lis
     gaps = {"mean gap of ρ": bins.mean_gap, f"mean gap of ρ{BY_CHANCE}": mean}
     gaps |= {"largest gap of ρ": bins.largest_gap, f"largest gap of ρ{BY_CHANCE}": largest}
     summary = {"nats per dimension gained over one κ for all": {"held-out items": value}}
-    summary |= {name: {"held-out items": Cell(gap)} for name, gap in gaps.items()}
+    summary |= {name: {"held-out items": Cell(None if math.isnan(gap) else gap)} for name, gap in gaps.items()}
     note = (
         "One view of each held-out item predicts another view. In brackets the 95 % bootstrap interval over "
         "items; the one κ is the best on these very items, which favours it."

@@ -22,7 +22,7 @@ from experiments.figures import Tile, contact_sheet_figure, save_figure
 from experiments.figures.concentration import format_concentration
 from experiments.images.image_sets import ImageSet
 from experiments.pretraining.export import Pretrained
-from experiments.records.environment import describe_device, installed_versions
+from experiments.records.environment import describe_device, device_named, installed_versions
 from inference.fitting.checkpointing import replace_file
 
 CONTACT_SHEET = "_contact_sheet.png"
@@ -99,10 +99,10 @@ def _report(
 
 def _apply(options: Namespace) -> int:
     """Apply a head to features: item, view, κ and ρ(κ) of each row."""
-    pair, _ = load_added(options.checkpoint)
+    pair, device = load_added(options.checkpoint)[0], device_named(options.device)
     item, view, vector = read_columns(options.features)
-    expert = pair.expert(torch.from_numpy(vector))
-    found = {name: getattr(expert, name).numpy() for name in ("concentration", "mean_resultant_length")}
+    expert = pair.to(device).expert(torch.from_numpy(vector).to(device))
+    found = {name: getattr(expert, name).cpu().numpy() for name in ("concentration", "mean_resultant_length")}
     table, form = {"item": item, "view": view, **found}, options.out.suffix.removeprefix(".")
     replace_file(options.out, lambda path: write_columns(path, form, table))
     print(f"Saved {options.out}: κ and ρ of {len(item):,} rows")

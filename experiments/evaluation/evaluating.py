@@ -19,7 +19,7 @@ from experiments.images.device_images import DeviceImages, StreamedImages
 from experiments.images.errors import MissingSplitError
 from experiments.images.image_sets import ImageSet
 from experiments.pretraining.configuration import PretrainConfig
-from experiments.pretraining.export import Pretrained
+from experiments.pretraining.export import EXPORTED, Pretrained
 from experiments.pretraining.images import storage_size
 from experiments.records.environment import describe_device, installed_versions
 from experiments.records.record import aligned_table
@@ -131,7 +131,9 @@ def _views(opener: Opener, pretrained: Pretrained, train: ImageSet) -> FeatureSo
 
 
 def _beside(options: Namespace, name: str) -> Path:
-    """The file in the run's folder: of `name` the last part alone, which a model's file may have chosen."""
-    folder: Path = options.checkpoint if options.checkpoint.is_dir() else options.checkpoint.parent
+    """The file beside the encoder: of `name` the last part alone, which a model's file may have chosen."""
+    path: Path = options.checkpoint
+    folder = path if path.is_dir() else path.parent
+    of = "" if path.is_dir() or path.name == EXPORTED else f"{path.stem}_"  # others may lie in the folder
     kind = "" if options.views == "centre" else f"_{options.views}"
-    return folder / f"evaluation_{Path(name).resolve().name or 'images'}{kind}.json"
+    return folder / f"{of}evaluation_{Path(name).resolve().name or 'images'}{kind}.json"

@@ -79,7 +79,8 @@ class Opener:
             ImageSetError: If it is missing, broken, or of other channels than the encoder takes.
         """
         # All of the configuration that the decoded images depend on.
-        key = (config.data.name, config.data.root, config.data.channels, config.views.size, split, name)
+        data = config.data
+        key = (data.name, data.root, data.channels, data.max_pixels, storage_size(config), split, name)
         if key not in self._decoded:
             self._decoded[key] = self.resident(config, self.images(config, split, name))
         return self._decoded[key]

@@ -173,7 +173,7 @@ def read_features(file: Path) -> tuple[Tensor, list[str]]:
         Features `(views, items, features)` and names.
 
     Raises:
-        ValueError: If something is missing or has another form.
+        ValueError: If something is missing or has another form, or a view is there twice.
     """
     item, view, vector = read_columns(file)
     names, number, counts = np.unique(item.astype(str), return_inverse=True, return_counts=True)
@@ -184,6 +184,12 @@ def read_features(file: Path) -> tuple[Tensor, list[str]]:
             f"{str(least)!r} and up to {counts.max()} of others"
         )
     order = np.lexsort((view, number))
+    twice = (np.diff(number[order]) == 0) & (view[order][1:] == view[order][:-1])
+    if twice.any():
+        row = order[twice.argmax()]
+        raise ValueError(
+            f"{file} must have each view of an item once, got view {view[row]} of {str(item[row])!r} twice"
+        )
     shaped = vector[order].reshape(len(names), counts[0], vector.shape[1])
     return torch.from_numpy(shaped).movedim(0, 1), names.tolist()
 

@@ -29,6 +29,7 @@ from experiments.pretraining.images import open_part
 from experiments.studies import training
 from experiments.studies.engine import Result, keep
 from experiments.studies.plan import PLAIN, Training
+from inference.fitting.checkpointing import CheckpointError
 from inference.judging.uncertainty import severity_correlations, spearman
 
 VIEWS = 4
@@ -48,10 +49,22 @@ def carry_out(run: Training, *, questions: Questions) -> Result:
     return keep(Path(run.config.out), {**result, **looked, "questions": questions, "seconds": seconds})
 
 
-def finished(run: Training, *, questions: Questions) -> Result | None:
-    """The kept result with its tests; `None` if there is none, or other questions were asked."""
+def finished(run: Training, *, questions: Questions, ask_again: bool = True) -> Result | None:
+    """The kept result with its tests; `None` if there is none, or other questions were asked.
+
+    Raises:
+        CheckpointError: If the run is of other settings; if other questions were asked, unless `ask_again`.
+    """
     result = training.finished(run)
-    return result if result is not None and result.get("questions") == questions else None
+    asked = None if result is None else result.get("questions")
+    if asked == questions:
+        return result
+    if asked is not None and not ask_again:
+        raise CheckpointError(
+            f"{run.config.out} was asked with {asked}, not {questions}: give the same --images and --foreign, or leave "
+            "--table-only out to ask again"
+        )
+    return None
 
 
 def prepare(runs: Sequence[Training], questions: Questions) -> None:

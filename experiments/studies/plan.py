@@ -65,6 +65,7 @@ class Row:
     changes: Mapping[str, Any] = field(default_factory=dict)
     kind: Literal["trained", "untrained", "pixels"] = "trained"
     scale: str | None = None
+    against: str = REFERENCE
 
 
 def rows(study: str, base: Mapping[str, Any], fixed: Mapping[str, float] | None = None) -> tuple[Row, ...]:

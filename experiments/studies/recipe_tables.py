@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     questions = {"images": options.images, "foreign": options.foreign}
     plan, workers = planned(options, "recipes", tuned=False)
     asked_of = partial(partial, questions=questions)
-    study = trainings(plan, asked_of(looking.carry_out), asked_of(looking.finished))
+    study = trainings(plan, asked_of(looking.carry_out), asked_of(looking.finished, ask_again=not options.table_only))
     carry_through(study, options, asked_of(looking.prepare), workers)
     outcome = Outcome(plan, study, plan.sets[0])
     made = recipes_record(options.record, outcome, questions, options.command, options.note)

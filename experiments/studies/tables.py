@@ -29,7 +29,10 @@ _FEW = {1: "One seed: no interval says anything about other seeds.", 2: "Two see
 
 Read = Callable[[Result], float | None]
 Columns = Mapping[str, Read | tuple[Read, str]]
-"""What a table shows of a result; with the key of a row, the difference to that row, paired by seed."""
+"""What a table shows of a result; with the key of a row, the difference to that row, paired by seed.
+
+With `REFERENCE` it is the difference to the row that a row names for it.
+"""
 
 
 def measured(*path: str, times: float = 1) -> Read:
@@ -77,8 +80,10 @@ class Outcome:
         for name, column in columns.items():
             if callable(column):
                 made[name] = interval(self.values(row.key, column))
-            elif row.key != column[1]:
-                made[name] = difference(*(self.values(key, column[0]) for key in (row.key, column[1])))
+                continue
+            other = row.against if column[1] == REFERENCE else column[1]
+            if row.key != other:
+                made[name] = difference(*(self.values(key, column[0]) for key in (row.key, other)))
         return made
 
     def table(self, title: str, columns: Columns, note: str, corner: str = "", digits: int = 3) -> Table:

@@ -88,7 +88,9 @@ def finished(run: Training) -> Result | None:
 
     def different(result: Result) -> list[str]:
         was = PretrainConfig.from_dict(result["config"])
-        lines = was.differences(run.config)
+        # The machine decides these two, and the record names each precision: a table is made anywhere.
+        machines = ("engine.precision ", "engine.compile ")
+        lines = [line for line in was.differences(run.config) if not line.startswith(machines)]
         if was.data.name != run.config.data.name:  # no part of the differences: a resumed run compares the images
             lines.append(f"data.name {was.data.name!r}, now {run.config.data.name!r}")
         probe = result.get("probe", _probe(run))  # older results do not say it

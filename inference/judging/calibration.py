@@ -88,8 +88,9 @@ def gaps_by_chance(
 ) -> tuple[float, float]:
     r"""The largest and the mean gap of `calibration_bins` that a perfect κ would show on such images, on average.
 
-    Each image keeps the distance of its cosine from the mean of its bin and gets a random sign: what then is left of a
-    bin's mean is chance.
+    Each image keeps how far its cosine lies from its prediction, less the mean of that in its bin, and gets a random
+    sign: what then is left of a bin's mean is chance. The factor √(n/(n − 1)) makes up for the mean that was taken
+    from the n images themselves. With few images in a bin the result is too small by some percent.
 
     Args:
         predicted: As `calibration_bins`.
@@ -98,24 +99,31 @@ def gaps_by_chance(
         draws: Of the signs, at least 1.
         seed: Of the signs.
 
+    Returns:
+        Largest and mean gap; NaN where a bin has one image alone, from which nothing can be told.
+
     Raises:
         ValueError: As `calibration_bins`, or if `draws` is less than 1.
 
     Example:
         >>> noise = torch.randn(2000, generator=torch.Generator().manual_seed(0))
-        >>> largest, mean = gaps_by_chance(torch.linspace(0, 1, 2000), 0.1 * noise)
+        >>> predicted = torch.linspace(0, 1, 2000)
+        >>> largest, mean = gaps_by_chance(predicted, predicted + 0.1 * noise)
         >>> 0.1 / 200**0.5 * 0.7 < mean < largest < 0.1 / 200**0.5 * 3  # a bin has 200 images
         True
     """
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     bins = min(bins, len(predicted))
-    whole = calibration_bins(predicted, observed, bins=bins)
-    parts = predicted.argsort(stable=True).tensor_split(bins)
-    distances = [observed[part].double() - mean for part, mean in zip(parts, whole.observed, strict=True)]
+    counts = calibration_bins(predicted, observed, bins=bins).count
+    if counts.min() < 2:
+        return math.nan, math.nan
+    off = observed.double() - predicted.double()
+    parts = [off[part] for part in predicted.argsort(stable=True).tensor_split(bins)]
+    distances = [(part - part.mean()) * math.sqrt(len(part) / (len(part) - 1)) for part in parts]
     generator = torch.Generator(predicted.device).manual_seed(seed)
     gaps = torch.stack([_signed_means(distance, draws, generator) for distance in distances])
-    weights = whole.count.double() / len(predicted)
+    weights = counts.double() / len(predicted)
     return float(gaps.amax(0).mean()), float((weights @ gaps).mean())
 
 

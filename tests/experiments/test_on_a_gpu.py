@@ -102,6 +102,10 @@ def test_archives_hold_the_smallest_files_that_fit_and_say_what_does_not(tmp_pat
             with tarfile.open(archive) as packed:
                 found.append(packed.getnames())
         assert found == [["run/metrics.csv", "features.npz"], ["more.npz"]]
+    for name in sizes:
+        (work / name).unlink()
+    on_a_gpu.write_archives(work, back, limit=40_000, most=2)
+    assert [path.name for path in back.iterdir()] == ["results_1.tar.gz"]  # the second would bring back what has gone
 
 
 def test_archives_hold_what_a_running_part_leaves_of_the_files_that_it_replaces_and_removes(

@@ -17,6 +17,9 @@ from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
 from experiments import figure4, uncertainty
+from experiments.command_line.parser import CommandLineParser
+from experiments.evaluation.opening import Opener
+from experiments.evaluation.options import add_options
 from experiments.evaluation.uncertainty.ensemble import ensemble_name
 from experiments.evaluation.uncertainty.observations import Observations, look_at
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, MAHALANOBIS, SOFTMAX, TWO_VIEWS, Rivals, edge_energy
@@ -168,6 +171,37 @@ def test_checkpoints_that_differ_in_more_than_the_seed_are_no_ensemble(
     assert len(record.tables) == 2
     assert not any("ensemble" in column for column in record.tables[0].columns)
     assert any("differ in more than the seed" in note for note in record.notes)
+
+
+def test_trainings_on_other_sets_need_one_to_be_asked_about(
+    checkpoints: dict[str, Path], config: PretrainConfig, tmp_path: Path, capsys: Any
+) -> None:
+    other = replace(config, data=replace(config.data, name="elsewhere"), seed=1)
+    second = save_pretrained(acquainted(config), other, tmp_path / "second.safetensors")
+    assert uncertainty.main([str(checkpoints["first"]), str(second), "--device", "cpu", "--out", str(tmp_path)]) == 2
+    assert "trained on different sets, " in (said := capsys.readouterr().err)
+    assert said.strip().endswith("elsewhere: name one with --data")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--jobs", "2"], "--jobs belongs to --heads"), (["--heads", "1", "--compare", "x"], "--compare belongs to")],
+)
+def test_an_option_that_says_nothing_is_refused(options: list[str], message: str, tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        uncertainty.main(["nowhere.ckpt", *options, "--out", str(tmp_path)])
+    assert message in capsys.readouterr().err
+
+
+def test_images_are_decoded_for_each_size_that_an_encoder_stores(config: PretrainConfig) -> None:
+    parser = CommandLineParser(prog="x")
+    add_options(parser)
+    opener = Opener(parser.parse_args(["--device", "cpu"]))
+    sides = []
+    for size in (8, 12):
+        stored = replace(config, data=replace(config.data, storage_size=size))
+        sides.append(opener.decoded(stored, "val").canvas.size(-1))
+    assert sides == [8, 12]
 
 
 @pytest.mark.parametrize("method", ["simsiam", "constant"])

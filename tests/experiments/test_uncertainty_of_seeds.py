@@ -73,6 +73,8 @@ def test_trainings_that_differ_in_the_seed_alone_are_recognised() -> None:
     assert not differ_in_seed_alone([config])
     assert not differ_in_seed_alone([config, config])
     assert not differ_in_seed_alone([config, replace(second, training=TrainingConfig(epochs=3))])
+    assert not differ_in_seed_alone([config, replace(second, data=replace(config.data, name="imagewoof"))])
+    assert not differ_in_seed_alone([config, replace(second, init_from="an.encoder")])
 
 
 def member(seed: int, *, scale: float = 1.0, power: float = 1.0) -> Observations:

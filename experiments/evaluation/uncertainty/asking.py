@@ -32,6 +32,9 @@ def run(options: Namespace) -> int:
     opener = Opener(options)
     pretrained = [opener.encoder(path) for path in options.checkpoints]
     configs = [one.config for one in pretrained]
+    sets = sorted({config.data.name for config in configs})
+    if options.data is None and len(sets) > 1:
+        raise ValueError(f"the checkpoints were trained on different sets, {', '.join(sets)}: name one with --data")
     first, seeds = configs[0], tuple(config.seed for config in configs)
     names = [f"seed {seed}" if seeds.count(seed) == 1 else str(options.checkpoints[n]) for n, seed in enumerate(seeds)]
     observations = [_observe(one, opener) for one in pretrained]

@@ -31,7 +31,9 @@ def ensemble_name(members: int) -> str:
 
 
 def differ_in_seed_alone(configs: Sequence[PretrainConfig]) -> bool:
-    """Whether these are trainings of one configuration, two or more, each with a seed of its own."""
+    """Whether these are trainings of one configuration on one set, two or more, each with a seed of its own."""
+    if len({(config.data.name, config.init_from) for config in configs}) > 1:  # no part of the differences
+        return False
     others = [line for config in configs for line in configs[0].differences(config) if not line.startswith("seed ")]
     return len(configs) > 1 and not others and len({config.seed for config in configs}) == len(configs)
 

@@ -239,12 +239,19 @@ def test_features_from_a_file_need_no_encoder_and_no_images(form: str, tmp_path:
             np.testing.assert_allclose(np.array(found["concentration"])[here], expert.concentration, rtol=1e-5)
             promised = np.array(found["mean_resultant_length"])[here]
             np.testing.assert_allclose(promised, expert.mean_resultant_length, rtol=1e-5)
+    given = [str(out), "--features", str(file), "--out", str(tmp_path / "x.npz")]
+    assert embed.main([*given, "--device", "none"]) == 2
+    assert "none" in capsys.readouterr().err
     assert embed.main([str(out), str(tmp_path), "--out", str(tmp_path / "x.npz")]) == 2
     assert "was fitted to features from a file and has no encoder" in capsys.readouterr().err
 
 
 def missing(table: dict[str, Any]) -> dict[str, Any]:
     return {name: column[1:] for name, column in table.items()}
+
+
+def twice(table: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.concatenate([column, column]) for name, column in table.items()}
 
 
 def without_items(table: dict[str, Any]) -> dict[str, Any]:
@@ -265,6 +272,9 @@ def with_words(table: dict[str, Any]) -> dict[str, Any]:
     [
         (["--features", "WORDS"], "words.npz cannot be read, or has no item, view and vector: could not convert"),
         (["--features", "MISSING"], "must have the same number of views of each item, at least 2, got 2 of 'text"),
+        (["--features", "TWICE"], r"must have each view of an item once, got view 0 of 'text 0' twice"),
+        (["timm:resnet18", "--features", "NAN"], "of an encoder that is not needed: ENCODER says nothing"),
+        (["--views", "7", "--features", "NAN"], "of an encoder that is not needed: --views says nothing"),
         (["--features", "NOITEM"], "has no item, view and vector"),
         (["--features", "NAN"], "features must be finite"),
         (["--features", "TEXT"], "must end in .npz or .parquet"),
@@ -294,6 +304,7 @@ def test_a_users_mistake_gets_one_line_and_status_2(
     torch.save({"weight": Path("x")}, tmp_path / "pickle.pth")
     made = {
         "MISSING": lambda: features_file(tmp_path / "m.npz", change=missing),
+        "TWICE": lambda: features_file(tmp_path / "t.npz", change=twice),
         "NOITEM": lambda: features_file(tmp_path / "n.npz", change=without_items),
         "WORDS": lambda: features_file(tmp_path / "words.npz", change=with_words),
         "NAN": lambda: features_file(tmp_path / "nan.npz", change=with_nan),

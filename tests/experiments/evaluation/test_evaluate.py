@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,14 @@ def test_checkpoints_exported_encoders_and_run_folders_give_the_same(kind: str, 
     }[kind]
     assert run(given, "--epochs", 20, "--out", tmp_path / "out.json") == 0
     assert read(tmp_path / "out.json")["measures"] == content["measures"]
+
+
+def test_encoders_that_lie_in_one_folder_have_files_of_their_own(judged: Any, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copy(judged[0] / "encoder.safetensors", tmp_path / f"{name}.safetensors")
+        assert run(tmp_path / f"{name}.safetensors", "--epochs", 1, "--learning-rates", 1.6) == 0
+    expected = {f"{name}_evaluation_digits.json" for name in ("a", "b")}
+    assert {path.name for path in tmp_path.glob("*.json")} == expected
 
 
 def test_the_seed_changes_the_classifier_and_nothing_else(judged: Any, tmp_path: Path) -> None:

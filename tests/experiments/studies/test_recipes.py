@@ -31,6 +31,7 @@ from experiments.studies.plan import PLAIN, Plan, Scale, Training, rows, run_nam
 from experiments.studies.recipe_tables import AIMS, columns_of, main_table, reaches, recipes_record
 from experiments.studies.tables import Outcome
 from experiments.studies.training import decoded_images, trainings
+from inference.fitting.checkpointing import CheckpointError
 from ssl_as_inference.distributions import PowerSpherical
 
 pytestmark = pytest.mark.slow
@@ -393,7 +394,11 @@ def test_a_damaged_file_or_another_setting_is_named(finished: Path, capsys: pyte
 def test_other_questions_are_asked_anew(finished: Path) -> None:
     run = runs_of(finished)["simsiam", 0]
     assert looking.finished(run, questions=QUESTIONS) is not None
-    assert looking.finished(run, questions={**QUESTIONS, "images": 31}) is None
+    other = {**QUESTIONS, "images": 31}
+    assert looking.finished(run, questions=other) is None
+    message = r"was asked with .*'images': 30.*, not .*'images': 31.*the same --images"
+    with pytest.raises(CheckpointError, match=message):
+        looking.finished(run, questions=other, ask_again=False)
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -103,6 +103,8 @@ def test_tuning_opens_no_validation_image(tmp_path: Path, monkeypatch: pytest.Mo
     assert finished(run) is not None
     with pytest.raises(CheckpointError, match=r"of other settings: .*Give the same ones, or another --out"):
         finished(replace(run, config=replace(first_tuning(tmp_path, "small").config, out=run.config.out)))
+    elsewhere = replace(run.config.engine, precision="bf16-mixed", compile=True)
+    assert finished(replace(run, config=replace(run.config, engine=elsewhere))) is not None  # as of another machine
     with pytest.raises(CheckpointError, match=r"of other settings: probe .*'epochs': 5.*now .*'epochs': 6"):
         finished(replace(run, probe=replace(run.probe, epochs=6)))
     # Results of before the probe was among them are read.

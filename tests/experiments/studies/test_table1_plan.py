@@ -199,6 +199,20 @@ def test_the_record_has_means_paired_differences_edges_and_failures() -> None:
     assert "Precision of the trainings: 32, bf16-mixed." in record.notes
 
 
+def test_a_row_of_a_rate_is_compared_with_the_other_method_at_that_rate() -> None:
+    accuracies = {"simsiam": 0.5, "vi_simsiam": 0.53, "simsiam_slower": 0.6, "vi_simsiam_slower": 0.61}
+    plan = plan_of(*accuracies, scale="two_cores", sets=("imagenette-160",))
+    results = {
+        tuning_name("imagenette-160", method, 0.1): result(0.5, "bf16-mixed") for method in ("simsiam", "vi_simsiam")
+    }
+    for row, accuracy in accuracies.items():
+        results |= {run_name("imagenette-160", row, seed): result(accuracy + 0.01 * seed) for seed in plan.seeds}
+    main, more = table1("table1", plan, study_of(plan, results, {}), "command")[0].tables[:2]
+    for table, column in ((main, main.columns[1]), (more, "kNN, difference to SimSiam")):
+        found = {label: cells[column].value for label, cells in table.rows.items() if column in cells}
+        assert found == pytest.approx({"VI-SimSiam": 3, "SimSiam, rate 0.03": 10, "VI-SimSiam, rate 0.03": 1})
+
+
 def test_one_seed_has_the_interval_of_its_images() -> None:
     plan = replace(plan_of("simsiam", "vi_simsiam", sets=("imagenette",)), seeds=(0,))
     results = {tuning_name("imagenette", method, 0.1): result(0.5) for method in ("simsiam", "vi_simsiam")}

@@ -66,8 +66,20 @@ def test_gaps_by_chance_are_those_of_a_perfect_concentration() -> None:
         assert np.mean(found, axis=0) == pytest.approx(expected, rel=0.05)
 
 
-def test_there_may_be_fewer_images_than_bins() -> None:
-    assert gaps_by_chance(torch.tensor([0.1, 0.9]), torch.tensor([0.3, 0.3])) == (0.0, 0.0)  # a bin each, nothing left
+def test_what_a_prediction_tells_within_a_bin_is_no_chance() -> None:
+    """Predictions that spread in a bin by more than the cosines lie off them, most of all in the lowest one."""
+    generator = torch.Generator().manual_seed(0)
+    predicted = 1 - torch.rand(400, generator=generator, dtype=torch.float64) ** 4
+    draws = [predicted + 0.05 * torch.randn(400, generator=generator, dtype=torch.float64) for _ in range(400)]
+    bins = [calibration_bins(predicted, observed) for observed in draws]
+    expected = [np.mean([one.largest_gap for one in bins]), np.mean([one.mean_gap for one in bins])]
+    found = [gaps_by_chance(predicted, observed, seed=seed) for seed, observed in enumerate(draws[:20])]
+    assert np.mean(found, axis=0) == pytest.approx(expected, rel=0.05)
+
+
+def test_a_bin_of_one_image_tells_nothing_about_chance() -> None:
+    found = gaps_by_chance(torch.tensor([0.1, 0.9]), torch.tensor([0.3, 0.3]))
+    assert all(map(math.isnan, found))
 
 
 @pytest.mark.parametrize("dim", [8, 128])
