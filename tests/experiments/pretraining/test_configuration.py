@@ -95,7 +95,7 @@ def test_every_configuration_holds_known_fields_and_no_other_files_lie_there() -
 def test_changes_are_laid_over_a_configuration() -> None:
     vi = CONFIGS / "vi_simsiam.yaml"
     tuned = parsed("--config", vi, "--config", CONFIGS / "changes" / "tuned_vi_simsiam.yaml")
-    assert tuned.training.learning_rate == 0.1
+    assert tuned.training.learning_rate == 0.03
     assert tuned.training.batch_size == 64
     printed = parsed("--config", vi, "--config", CONFIGS / "changes" / "vi_simsiam_as_printed.yaml")
     assert printed.method.concentration_map == "softplus"
