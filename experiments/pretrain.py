@@ -69,7 +69,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[PretrainConfig, Any]:
         config = PretrainConfig.from_dict({entry.name: values[entry.name] for entry in fields(PretrainConfig)})
         download, skip_broken = (getattr(config.data, name) or values[name] for name in ("download", "skip_broken"))
         data = replace(config.data, download=download, skip_broken=skip_broken)
-        config = replace(config, data=data, init_from=values["from"] or config.init_from)
+        config = replace(config, data=data, init_from=config.init_from if values["from"] is None else values["from"])
     except ValueError as error:
         made.error(str(error))
     return config, options.resume

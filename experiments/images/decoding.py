@@ -111,7 +111,9 @@ def _upright_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
         _check_bits(highest)
         return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
     if wide_colours:
-        _check_bits(int(np.asarray(image).max()) * 256)
+        with_alpha = image.getbands()[-1] == "A"  # which is no colour, and as a rule the largest value
+        colours = np.asarray(image)[..., :-1] if with_alpha else np.asarray(image)
+        _check_bits(int(colours.max()) * 256)
     if image.has_transparency_data:
         layers = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")

@@ -98,7 +98,8 @@ def build_target_rule(config: PretrainConfig, steps: int) -> TargetRule:
 def build_schedule(config: PretrainConfig, steps: int, steps_per_epoch: int) -> CosineSchedule:
     """Step to learning rate, in a training of so many steps."""
     training = config.training
-    return CosineSchedule(training.learning_rate, steps, round(training.warmup_epochs * steps_per_epoch))
+    warmup = min(round(training.warmup_epochs * steps_per_epoch), steps - 1)
+    return CosineSchedule(training.learning_rate, steps, warmup)
 
 
 def build_learner(

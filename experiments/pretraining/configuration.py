@@ -364,6 +364,7 @@ class PretrainConfig(bounds.Bounded):
     def _check(self) -> None:
         method, objective, training, views = self.method, self.objective, self.training, self.views
         self.require("out", bool, "a folder")
+        self.require("init_from", lambda path: path is None or bool(path), "a run's folder or a file")
         processes = self.engine.processes
         of_each = f"a multiple of engine.devices × engine.nodes = {processes} with at least 2 images each"
         training.require("batch_size", lambda n: n % processes == 0 and n >= 2 * processes, of_each)

@@ -161,7 +161,10 @@ def open_part(data: DataConfig, split: Literal["train", "val"]) -> ImageSet:
     if not data.held_out:
         return images
     images.require("data.held_out", images=2, classes=1, of_each=2)
-    return images.divided(data.held_out, _FIXED)[split == "val"]
+    try:
+        return images.divided(data.held_out, _FIXED)[split == "val"]
+    except ValueError as error:
+        raise ImageSetError(f"data.held_out {data.held_out} cannot divide {len(images):,} images: {error}") from error
 
 
 def _balanced_choice(labels: Tensor, count: int) -> Tensor:

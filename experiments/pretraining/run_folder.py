@@ -54,7 +54,7 @@ class RunFolder:
                 damaged, foreign, or of other settings.
         """
         chosen = self.previous if resume == "previous" else self.last
-        if resume is None and (self.last.exists() or self.exported.exists()):
+        if resume is None and any(path.exists() for path in (self.last, self.previous, self.exported)):
             raise CheckpointError(f"{self.path} holds a run already: give another folder as --out, or --resume it")
         if resume in {"last", "previous"} and not self.config.exists():
             raise CheckpointError(f"{self.path} holds no run to go on with: start one without --resume")
@@ -64,7 +64,9 @@ class RunFolder:
             _require_same_settings(content, config, chosen)
         elif resume == "previous":
             raise CheckpointError(f"{self.path} holds no {chosen.name} yet: --resume goes on from {self.last.name}")
-        elif resume == "last" and self.exported.exists():
+        elif resume is not None and self.previous.exists():
+            raise CheckpointError(f"{self.last} is missing: go on from {self.previous} by --resume previous")
+        elif resume is not None and self.exported.exists():
             raise CheckpointError(
                 f"{self.path} holds a run that has ended and no checkpoint of it: start another one with another --out"
             )
@@ -97,7 +99,7 @@ class RunFolder:
         except CheckpointError as error:
             other = self.previous if path == self.last else self.last
             name = "--resume previous" if path == self.last else "--resume"
-            remedy = f"go on from {other} by {name}" if other.exists() else "start again without --resume"
+            remedy = f"go on from {other} by {name}" if other.exists() else "start a run in another folder with --out"
             raise CheckpointError(f"{error}; {remedy}") from error
 
 
@@ -107,6 +109,8 @@ def _require_same_settings(content: dict[str, Any], config: PretrainConfig, path
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"checkpoint {path} was made by another version of this project: {error}") from error
     different = saved.differences(config)
+    if config.init_from not in {None, saved.init_from}:
+        different.append(f"init_from {saved.init_from!r}, now {config.init_from!r}")
     if "content" not in content and saved.data.name != config.data.name:
         different.append(f"data.name {saved.data.name!r}, now {config.data.name!r}")
     if different:

@@ -123,13 +123,13 @@ def test_truncated_files_of_other_formats_are_found(
         read_image(truncated(tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}", fraction))
 
 
-def png(width: int, height: int, bits: int = 8, lines: bytes = b"") -> bytes:
-    """A PNG file of colours that claims a size and holds these lines."""
+def png(width: int, height: int, bits: int = 8, lines: bytes = b"", kind: int = 2) -> bytes:
+    """A PNG file of a kind (2: colours, 6: with alpha) that claims a size and holds these lines."""
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
@@ -202,6 +202,12 @@ def test_colours_of_sixteen_bits_of_which_twelve_are_used_are_refused(tmp_path: 
         BrokenImageError, match=r"dark\.png: 16-bit pixels of at most 3840, which look like data of 12 bits"
     ):
         read_image(tmp_path / "dark.png")
+    colours = np.full((2, 2, 4), 4095, dtype=np.uint16)
+    colours[..., -1] = 65535  # opaque
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    (tmp_path / "opaque.png").write_bytes(png(2, 2, 16, lines, kind=6))
+    with pytest.raises(BrokenImageError, match=r"opaque\.png: 16-bit pixels of at most 3840"):
+        read_image(tmp_path / "opaque.png")
     assert pixels(read_image(tmp_path / "whole.png")).min() == 255
     assert pixels(read_image(tmp_path / "black.png")).max() == 0
 

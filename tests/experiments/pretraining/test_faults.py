@@ -339,7 +339,10 @@ def test_other_networks_to_start_from_are_named(ended: PretrainConfig, configura
     assert command.parse(["--from", "runs/a"])[0].init_from == "runs/a"
 
 
-def test_no_folder_is_no_place_for_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "message"), [("--out", "out must be a folder, got ''"), ("--from", "init_from must be a run's folder")]
+)
+def test_no_folder_is_no_place_for_a_run_and_no_start(option: str, message: str, capsys: Any) -> None:
     with pytest.raises(SystemExit):
-        command.main(["--out", ""])
-    assert "out must be a folder, got ''" in capsys.readouterr().err
+        command.main([option, ""])
+    assert message in capsys.readouterr().err

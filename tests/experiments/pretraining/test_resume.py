@@ -15,7 +15,7 @@ import torch
 from experiments.pretraining.configuration import BackboneConfig, DataConfig, PretrainConfig, TrainingConfig
 from experiments.pretraining.export import FORMAT, load_pretrained
 from experiments.pretraining.metrics import read_rows
-from experiments.pretraining.run_folder import RunFolder
+from experiments.pretraining.run_folder import Resume, RunFolder
 from experiments.pretraining.training import pretrain
 from inference.fitting.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
 
@@ -160,7 +160,7 @@ def test_a_foreign_checkpoint_is_refused(run: PretrainConfig) -> None:
     folder = RunFolder(run.out)
     folder.previous.unlink()
     torch.save({"state_dict": {}}, folder.last)
-    with pytest.raises(CheckpointError, match=r"last\.ckpt is foreign: .*; start again without --resume"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is foreign: .*; start a run in another folder with --out"):
         pretrain(run, "last")
 
 
@@ -193,6 +193,9 @@ def test_a_set_that_has_changed_is_noticed(run: PretrainConfig, image_folder: Pa
         pretrain(moved, "last")
 
 
+RESUMES: tuple[Resume, ...] = ("last", "auto")
+
+
 def test_a_folder_with_a_run_is_not_overwritten(run: PretrainConfig) -> None:
     with pytest.raises(CheckpointError, match="holds a run already: give another folder as --out, or --resume it"):
         pretrain(run)
@@ -207,9 +210,33 @@ def test_a_run_that_has_ended_without_checkpoints_is_not_trained_anew(ended: Pre
     config = replace(ended, out=str(tmp_path / "run"))
     shutil.copytree(ended.out, config.out, ignore=shutil.ignore_patterns("checkpoints"))
     before = RunFolder(config.out).metrics.read_bytes()
-    with pytest.raises(CheckpointError, match="holds a run that has ended and no checkpoint of it"):
-        pretrain(config, "last")
+    for resume in RESUMES:
+        with pytest.raises(CheckpointError, match="holds a run that has ended and no checkpoint of it"):
+            pretrain(config, resume)
     assert RunFolder(config.out).metrics.read_bytes() == before
+
+
+def test_a_previous_checkpoint_alone_is_not_trained_over(run: PretrainConfig) -> None:
+    folder = RunFolder(run.out)
+    folder.last.replace(folder.previous)
+    folder.exported.unlink(missing_ok=True)
+    kept = folder.previous.read_bytes(), folder.metrics.read_bytes()
+    for resume in RESUMES:
+        with pytest.raises(
+            CheckpointError, match=r"last\.ckpt is missing: go on from .*previous\.ckpt by --resume prev"
+        ):
+            pretrain(run, resume)
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        pretrain(run)
+    assert (folder.previous.read_bytes(), folder.metrics.read_bytes()) == kept
+    assert pretrain(run, "previous") == folder.exported
+
+
+def test_what_a_run_started_from_is_not_rewritten(run: PretrainConfig) -> None:
+    before = RunFolder(run.out).config.read_bytes()
+    with pytest.raises(CheckpointError, match="of a run with other settings: init_from None, now 'elsewhere'"):
+        pretrain(replace(run, init_from="elsewhere"), "last")
+    assert RunFolder(run.out).config.read_bytes() == before
 
 
 def test_auto_starts_a_run_and_goes_on_with_it(configuration: Make, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.nn.functional import cosine_similarity
 
 from experiments.images.errors import ImageSetError
-from experiments.pretraining.building import build_pair
+from experiments.pretraining.building import build_pair, build_schedule
 from experiments.pretraining.configuration import (
     DataConfig,
     EngineConfig,
@@ -387,3 +387,9 @@ def test_the_pair_is_any_of_the_methods(configuration: Make, tmp_path: Path) -> 
     assert names == {"SimSiam", "BYOL", "VISimSiam"}
     assert isinstance(build_pair(configuration(tmp_path)), MultiViewPair)
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_a_warm_up_that_rounds_to_all_steps_leaves_one() -> None:
+    config = PretrainConfig(training=TrainingConfig(epochs=1, warmup_epochs=0.9))
+    schedule = build_schedule(config, steps=2, steps_per_epoch=2)
+    assert schedule.warmup == 1
