@@ -119,7 +119,8 @@ class Standardization(nn.Module):
             variance += (rows - mean).square().sum(0) / count
         deviation = variance.sqrt()
         self.mean.copy_(mean)
-        varies = deviation > _ROUNDING_OF_A_MEAN * mean.abs()
+        # Below the least normal number of the buffer its reciprocal would be infinite there.
+        varies = deviation > (_ROUNDING_OF_A_MEAN * mean.abs()).clamp_min(torch.finfo(self.scale.dtype).tiny)
         self.scale.copy_(torch.where(varies, 1 / deviation, 1.0))
 
     def forward(self, features: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ def unsqueeze_batch(p: Any, position: int) -> Any:
     shape = list(p.batch_shape)
     shape.insert(len(shape) + 1 + position, 1)
     if isinstance(p, SphericalUniform):
-        return p.expand(shape)
+        return SphericalUniform(p.dim, batch_shape=tuple(shape), dtype=p.dtype, device=p.device, validate_args=False)
     if isinstance(p, ProductOfExperts):
         return ProductOfExperts(unsqueeze_batch(p.experts, position - 1), validate_args=False)
     raise NotImplementedError(
@@ -188,7 +188,9 @@ def _to_uniform(q: RotationallySymmetric | SphericalUniform, p: SphericalUniform
 
 @register_cross_entropy(DeltaMixture, Distribution)
 def _from_delta_mixture(q: DeltaMixture, p: Distribution) -> Tensor:
-    return -p.log_prob(q.enumerate_support()).mean(0)
+    # Expanded first: the locations, which come foremost, would else be taken for a batch dimension of p.
+    shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    return -p.log_prob(q.expand(shape).enumerate_support()).mean(0)
 
 
 @register_cross_entropy(RotationallySymmetric, ProductOfExperts)

@@ -244,3 +244,23 @@ def test_a_pair_without_a_rule_inside_a_mixture_is_told_as_such() -> None:
     mixture = SphericalMixture(components, torch.full((3,), 1 / 3, dtype=torch.float64))
     with pytest.raises(NotImplementedError, match=r"no cross-entropy .* registered for a SphericalMixture; estimate"):
         cross_entropy(mixture, mixture)
+
+
+@pytest.mark.parametrize("atoms", [1, 2, 3])
+def test_locations_are_no_batch_dimension_of_the_expert(atoms: int) -> None:
+    locations, p = _directions(atoms, 4, seed=1), VonMisesFisher(_directions(3, 4), 5.0)
+    expected = torch.stack([-p.log_prob(z) for z in locations]).mean(0)
+    torch.testing.assert_close(cross_entropy(DeltaMixture(locations), p), expected)
+    product = ProductOfExperts(VonMisesFisher(_directions(3, 2, 4), 5.0))
+    expected = torch.stack([-product.log_prob(z) for z in locations]).mean(0)
+    torch.testing.assert_close(cross_entropy(DeltaMixture(locations), product), expected)
+
+
+def test_a_batch_of_uniform_distributions_stands_beside_products_and_mixtures() -> None:
+    alone = SphericalUniform(5, dtype=torch.float64)
+    batch = SphericalUniform(5, batch_shape=(4,), dtype=torch.float64)
+    product = ProductOfExperts(VonMisesFisher(_directions(4, 3, 5), 2.0))
+    torch.testing.assert_close(cross_entropy(batch, product), cross_entropy(alone, product))
+    weights = torch.full((3,), 1 / 3, dtype=torch.float64)
+    mixture = SphericalMixture(PowerSpherical(_directions(4, 3, 5), 2.0), weights)
+    torch.testing.assert_close(cross_entropy(mixture, batch), cross_entropy(mixture, alone))

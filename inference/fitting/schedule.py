@@ -11,7 +11,7 @@ class CosineSchedule:
     r"""Cosine decay to zero over all steps, Section 6.2 of arXiv:2203.11437v1, after an optional linear rise.
 
     Step s of S has the rate $\eta\,(1 + \cos(\pi s/S))/2$, counted from the end of the rise, whose step s of W has
-    $\eta\,(s+1)/(W+1)$.
+    $\eta\,(s+1)/(W+1)$. After all steps the rate is 0.
 
     Args:
         rate: η, the largest rate.
@@ -41,4 +41,6 @@ class CosineSchedule:
         """The rate that a step, counted from 0, is taken with."""
         if step < self.warmup:
             return self.rate * (step + 1) / (self.warmup + 1)
-        return self.rate * (1 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup))) / 2
+        return (
+            self.rate * (1 + math.cos(math.pi * (min(step, self.steps) - self.warmup) / (self.steps - self.warmup))) / 2
+        )

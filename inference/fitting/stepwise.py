@@ -175,7 +175,15 @@ class StepwiseLearner(lightning.LightningModule):
         return nats / (self.unit * (len(views) if self.over_views == "mean" else 1)), terms
 
     def on_train_start(self) -> None:
-        """Begin, with several processes such that their gradients are averaged."""
+        """Begin, with several processes such that their gradients are averaged.
+
+        Raises:
+            ValueError: If the trainer is to count steps, which it cannot here, or several processes are to record.
+        """
+        if self.trainer.max_steps != -1:
+            raise ValueError(
+                f"a trainer must be given max_epochs and no max_steps, got max_steps {self.trainer.max_steps}"
+            )
         if self.trainer.world_size > 1:
             if self.record:
                 raise ValueError(
@@ -266,10 +274,13 @@ class StepwiseLearner(lightning.LightningModule):
         return optimizer
 
     def optimizer_state(self) -> dict[int, dict[str, Any]]:
-        """What the optimiser remembers of each parameter, by number: tensors on the CPU and plain values."""
+        """What the optimiser remembers of each parameter, by number: copies on the CPU and plain values."""
         remembered: dict[int, dict[str, Any]] = self._optimizer().state_dict()["state"]
         return {
-            number: {name: value.cpu() if isinstance(value, Tensor) else value for name, value in entry.items()}
+            number: {
+                name: value.to("cpu", copy=True) if isinstance(value, Tensor) else value
+                for name, value in entry.items()
+            }
             for number, entry in remembered.items()
         }
 

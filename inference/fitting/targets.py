@@ -82,7 +82,7 @@ class ExponentialMovingAverage(TargetRule):
         """The momentum after the step of this number, counted from 0."""
         if self.steps is None:
             return self.momentum
-        return 1 - (1 - self.momentum) * (math.cos(math.pi * step / self.steps) + 1) / 2
+        return 1 - (1 - self.momentum) * (math.cos(math.pi * min(step, self.steps) / self.steps) + 1) / 2
 
     def guide(self, pair: MultiViewPair) -> MultiViewGuide:
         """The pair's own guide, whose network must be separate from the model's encoder."""

@@ -67,7 +67,11 @@ class SphericalMixture(MixtureSameFamily):  # type: ignore[misc]  # pyro makes i
                 raise ValueError(
                     f"weights must be finite and >= 0 with a positive sum, got {at_fault(weights, valid)} among them"
                 )
-        super().__init__(Categorical(weights, validate_args=validate_args), components, validate_args=validate_args)
+        choice = Categorical(weights, validate_args=validate_args)
+        # torch's own logits give a weight of 0 the rounding unit. The inner 1 keeps the derivative finite.
+        none = choice.probs == 0
+        choice.logits = choice.probs.masked_fill(none, 1.0).log().masked_fill(none, -math.inf)
+        super().__init__(choice, components, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         """Return the same mixture broadcast to `batch_shape`."""

@@ -59,6 +59,12 @@ class SphericalUniform(SphericalDistribution):
         return kind
 
     @property
+    def device(self) -> torch.device | str | None:
+        """Device of samples, as it was given."""
+        device: torch.device | str | None = self._kind["device"]
+        return device
+
+    @property
     def _log_density(self) -> Tensor:
         # Filled on the device: a number copied to it would wait for it, and cannot be recorded in a CUDA graph.
         return torch.full((), -log_surface_area(self.dim), dtype=torch.float64, device=self._kind["device"])

@@ -136,3 +136,24 @@ def test_gradients_reach_weights_directions_and_concentrations() -> None:
 def test_bad_arguments_are_refused(components: PowerSpherical, weights: Tensor | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SphericalMixture(components, weights, validate_args=True)
+
+
+@pytest.mark.parametrize("batch", [(), (2, 4)])
+def test_a_component_of_weight_zero_is_not_there(batch: tuple[int, ...]) -> None:
+    kappa = torch.tensor([200.0, 1e4], dtype=torch.float64, requires_grad=True)
+    weights = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    law = SphericalMixture(PowerSpherical(torch.eye(3, dtype=torch.float64)[:2], kappa), weights).expand(batch)
+    z = torch.eye(3, dtype=torch.float64)[1]  # where the other component is dense
+    log_prob = law.log_prob(z)
+    alone = PowerSpherical(torch.eye(3, dtype=torch.float64)[0], 200.0).log_prob(z)
+    torch.testing.assert_close(log_prob, alone.expand(batch))
+    assert torch.isfinite(law.mixture_distribution.entropy()).all()
+    for gradient in torch.autograd.grad(log_prob.sum(), (kappa, weights)):
+        assert torch.isfinite(gradient).all()
+
+
+def test_a_tiny_weight_counts_as_what_it_is() -> None:
+    weights, components = torch.tensor([1.0, 1e-30], dtype=torch.float64), PowerSpherical(_directions(2, 3), 1.0)
+    law = SphericalMixture(components, weights)
+    expected = torch.tensor([0.0, math.log(1e-30)], dtype=torch.float64)
+    torch.testing.assert_close(law.mixture_distribution.logits, expected)

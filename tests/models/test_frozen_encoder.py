@@ -63,6 +63,15 @@ def test_standardisation_is_numpys_and_only_centres_what_is_constant() -> None:
     np.testing.assert_allclose(found[:, 8], 0, atol=1e-7)
 
 
+def test_a_feature_too_small_for_its_reciprocal_is_only_centred() -> None:
+    features = views().double()
+    features[..., 3] *= 1e-60
+    standardization = Standardization(8)
+    standardization.fit(features)
+    assert standardization.scale.isfinite().all()
+    assert standardization.scale[3] == 1
+
+
 @pytest.mark.parametrize(("family", "law"), [("power_spherical", PowerSpherical), ("von_mises_fisher", VonMisesFisher)])
 def test_the_expert_has_a_direction_a_concentration_and_the_cosine_that_it_expects(family: str, law: type) -> None:
     pair = FrozenEncoderPair.of(views(), dim=4, hidden=16, family=family)  # type: ignore[arg-type]

@@ -199,7 +199,7 @@ MUTANTS = (
     Mutant(_CROSS, "(-kappa * mean_log_height(q, p)", "(kappa * mean_log_height(q, p)", "C18"),
     Mutant(_CROSS, "return complement + resultant", "return complement - resultant", "C18"),
     Mutant(_CROSS, "(q.dim - 1) / (tau + (q.dim - 1))", "q.dim / (tau + (q.dim - 1))", "C18"),
-    Mutant(_CROSS, "q.enumerate_support()).mean(0)", "q.enumerate_support()).sum(0)", "C7"),
+    Mutant(_CROSS, "expand(shape).enumerate_support()).mean(0)", "expand(shape).enumerate_support()).sum(0)", "C7"),
     Mutant(_CROSS, "(q.weights * each).sum(-1)", "(q.weights * each).mean(-1)", "C19"),
     Mutant(_CROSS, "unsqueeze_batch(q, -1), p.experts).sum(-1)", "unsqueeze_batch(q, -1), p.experts).mean(-1)", "C2"),
     Mutant(_HEIGHT, "tau * h * w) - 2 * tau * h * w", "tau * h * w) - tau * h * w", "C18"),
@@ -635,7 +635,7 @@ MUTANTS = (
         _TARGET_TESTS,
     ),
     Mutant(
-        _FITTING + "targets.py", "math.pi * step / self.steps", "math.pi * (step + 1) / self.steps", "", _TARGET_TESTS
+        _FITTING + "targets.py", "min(step, self.steps) / self", "min(step + 1, self.steps) / self", "", _TARGET_TESTS
     ),
     Mutant(_FITTING + "schedule.py", "/ (self.steps - self.warmup))", "/ self.steps)", "", _SCHEDULE_TESTS),
     Mutant(_FITTING + "schedule.py", "(step + 1) / (self.warmup + 1)", "step / (self.warmup + 1)", "", _SCHEDULE_TESTS),

@@ -205,7 +205,7 @@ def test_views_of_another_size_are_refused(recorded: list[_Recorded]) -> None:
 
 def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = make(make_pair(SimSiam), record=True)
-    monkeypatch.setattr(StepwiseLearner, "trainer", property(lambda _: SimpleNamespace(world_size=2)))
+    monkeypatch.setattr(StepwiseLearner, "trainer", property(lambda _: SimpleNamespace(world_size=2, max_steps=-1)))
     with pytest.raises(ValueError, match="must be of one process, got 2: a recorded step does not average gradients"):
         learner.on_train_start()
 

@@ -26,6 +26,7 @@ def test_the_rate_rises_to_its_largest_value_and_falls_to_zero() -> None:
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert schedule(20) == pytest.approx(0.0, abs=1e-15)
+    assert schedule(30) == pytest.approx(0.0, abs=1e-15)  # and does not rise again
 
 
 @pytest.mark.parametrize(

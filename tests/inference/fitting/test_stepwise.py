@@ -147,6 +147,25 @@ def test_a_fit_that_is_taken_up_at_any_step_ends_with_the_same_bits(method: Any,
         assert torch.equal(entry["momentum_buffer"], second.optimizer_state()[number]["momentum_buffer"])
 
 
+def test_the_state_of_the_optimiser_is_kept_as_it_was() -> None:
+    taken: list[dict[int, dict[str, Any]]] = []
+
+    class Take(lightning.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:  # noqa: ARG002
+            state = pl_module.optimizer_state()
+            taken.extend([state, copy.deepcopy(state)])
+
+    fit(make(batch_normalized()), callbacks=[Take()])
+    for state, then in zip(taken[::2], taken[1::2], strict=True):
+        for number, entry in state.items():
+            assert torch.equal(entry["momentum_buffer"], then[number]["momentum_buffer"])
+
+
+def test_a_trainer_that_is_to_count_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match="a trainer must be given max_epochs and no max_steps, got max_steps 3"):
+        fit(make(batch_normalized()), max_steps=3)
+
+
 @pytest.mark.parametrize("method", [SimSiam, VISimSiam])
 def test_the_weights_are_those_of_a_loop_written_by_hand(method: Any) -> None:
     learner = make(batch_normalized(method), weight_decay=1e-3, nats_per="dimension")

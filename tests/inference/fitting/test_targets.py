@@ -167,6 +167,7 @@ def test_a_rule_refuses_a_pair_that_does_not_suit_it(rule: TargetRule, pair: Any
 
 def test_the_momentum_rises_as_in_byol_and_the_average_follows_it() -> None:
     rule = ExponentialMovingAverage(0.9, steps=8)
+    assert rule.momentum_after(16) == 1  # and does not fall again
     for step in range(9):
         expected = 1 - (1 - 0.9) * (math.cos(math.pi * step / 8) + 1) / 2
         assert rule.momentum_after(step) == pytest.approx(expected, abs=1e-15)
