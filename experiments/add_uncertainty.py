@@ -44,13 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_options(parser, named_sets=False)
 
     def module(options: Namespace) -> str:
-        given = {name: getattr(options, name) for name in ("encoder", "weights", "images", "size")}
-        given["views"] = None if options.views == parser.get_default("views") else options.views
-        unused = [f"--{name}" if name != "encoder" else "ENCODER" for name, value in given.items() if value is not None]
+        names = {"encoder": "ENCODER", **{name: f"--{name}" for name in ("weights", "images", "size", "views")}}
+        unused = [shown for name, shown in names.items() if getattr(options, name) != parser.get_default(name)]
         if options.features is not None and unused:
-            parser.error(
-                f"--features holds all views of all items, of an encoder that is not needed: {unused[0]} says nothing"
-            )
+            parser.error(f"{unused[0]} says nothing beside --features, which holds all views of all items")
         return "experiments.evaluation.adding"
 
     return parser.run(arguments, module)

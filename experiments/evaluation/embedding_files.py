@@ -104,7 +104,7 @@ def _column(values: Sequence[str] | Matrix) -> Any:
 
 
 def new_array(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """An array of zeros in a file, to be written a part at a time; all of its place on the disk is taken now.
+    """An array of zeros in a file, to be written a part at a time; all of its room on the disk is taken now.
 
     Without that the file would be sparse, and a disk that fills up later would end the process by a signal.
 

@@ -80,9 +80,7 @@ class Outcome:
         for name, column in columns.items():
             if callable(column):
                 made[name] = interval(self.values(row.key, column))
-                continue
-            other = row.against if column[1] == REFERENCE else column[1]
-            if row.key != other:
+            elif row.key != (other := row.against if column[1] == REFERENCE else column[1]):
                 made[name] = difference(*(self.values(key, column[0]) for key in (row.key, other)))
         return made
 

@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 
 from experiments import pretrain
+from experiments.images.errors import ImageSetError
 from experiments.images.image_sets import ArraySource, ImageSet
 from experiments.pretraining import images as pretraining_images
 from experiments.pretraining.configuration import DataConfig, PretrainConfig
@@ -281,3 +282,9 @@ def test_held_out_images_are_training_images_that_the_training_does_not_see(open
     assert not set(numbers(train)) & set(numbers(held_out))
     assert sorted(numbers(train) + numbers(held_out)) == numbers(open_part(DataConfig(images=20), "train"))
     assert held_out.labels.bincount().tolist() == [2, 1, 1]
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_fraction_that_leaves_nothing_to_train_on_is_named() -> None:
+    with pytest.raises(ImageSetError, match=r"data\.held_out 0\.995 cannot divide 30 images: "):
+        open_part(DataConfig(held_out=0.995), "train")
