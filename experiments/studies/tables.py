@@ -175,7 +175,7 @@ def record_of(
     notes: Sequence[str],
     more: Mapping[str, Any],
 ) -> Record:
-    """A record of a plan, with what all of them say: settings, precision, what is missing, what failed.
+    """A record of a plan, with what all of them say: settings, precision, what is missing, what failed, all measures.
 
     Args:
         name: Of the record.
@@ -217,6 +217,7 @@ def record_of(
         tables=tables,
         figures=(f"{name}.png",),
         notes=tuple(filter(None, said)),
+        details={"measures": {run: result["measures"] for run, result in study.results.items()}},
     )
 
 

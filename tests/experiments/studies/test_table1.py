@@ -81,10 +81,15 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path, capsy
     assert table1.main([*options, "--out", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert "tuning/digits/simsiam/1e+30 failed: step 1: the loss is" in said.err
-    main = Record.load(tmp_path / "table1_tiny.json").tables[0]
+    record = Record.load(tmp_path / "table1_tiny.json")
+    main = record.tables[0]
     column = main.columns[0]
     assert main.rows["SimSiam"][column].text == "failed"
     assert main.rows["raw pixels, 16 × 16"][column].value is not None
+    # The record keeps all that was measured, for when the folder is gone.
+    pixels = "runs/digits/pixels/seed_0"
+    kept = json.loads((tmp_path / pixels / "result.json").read_text(encoding="utf-8"))
+    assert record.details == {"measures": {pixels: kept["measures"]}}
 
 
 def test_tuning_opens_no_validation_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
