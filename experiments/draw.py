@@ -25,7 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--interactive", action="store_true", help="draw figures to turn with the mouse instead, a web page each"
     )
-    return parser.run(arguments, __name__)
+
+    def module(options: Namespace) -> str:
+        if options.interactive and options.dim != parser.get_default("dim"):
+            parser.error("--dim says nothing beside --interactive, whose figures have all dimensions")
+        return __name__
+
+    return parser.run(arguments, module)
 
 
 def run(options: Namespace) -> int:

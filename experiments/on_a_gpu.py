@@ -148,7 +148,9 @@ def fetch_wheels(folder: Path) -> int:
     command = ["-m", "pip", "download", "--only-binary=:all:", "--no-deps", *_FOR_WHICH_PYTHON, "--dest", str(folder)]
     status = subprocess.run([sys.executable, *command, *WHEELS], check=False).returncode  # noqa: S603  # pip
     size = sum(path.stat().st_size for path in folder.glob("*.whl"))
-    print(f"{size / 2**20:.1f} MiB; install them there with: pip install --no-index --no-deps {folder}/*.whl")
+    if not status:
+        where = shlex.quote(str(folder))
+        print(f"{size / 2**20:.1f} MiB; install them there with: pip install --no-index --no-deps {where}/*.whl")
     return status
 
 
@@ -168,7 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="OPTION",
         help="of experiments.table1, for the pairs: everything from here on, such as --root path/of/sets --seeds 3",
     )
-    parser.add_argument("--minutes", type=whole_number(1), default=8, help="longest time for one command")
+    parser.add_argument(
+        "--minutes", type=whole_number(1), default=8, help="longest time for one command; for tests before other parts 2"
+    )
     parser.add_argument("--total-minutes", type=whole_number(1), default=12, help="longest time for all together")
     parser.add_argument("--tiny", action="store_true", help="on a CPU with tiny settings, to try the command")
     return parser.run(arguments, __name__)
@@ -180,7 +184,7 @@ def run(options: argparse.Namespace) -> int:
     What stops the command stops its part, too, and is followed by a last summary and the last archives.
 
     Raises:
-        ValueError: If there is no GPU.
+        ValueError: If there is no GPU, or the folder holds results already.
         OSError: If something cannot be written.
     """
     if options.wheels is not None:
@@ -192,7 +196,11 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.tiny and not torch.cuda.is_available():
         raise ValueError("PyTorch sees no GPU here; --tiny tries the same parts on a CPU")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what runs in its own session, too
+    if (options.out / "summary.json").exists():
+        raise ValueError(f"{options.out} holds the results of an earlier command: give another --out")
+    for end in (signal.SIGTERM, signal.SIGHUP):  # what runs in its own session is ended, too
+        if signal.getsignal(end) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(end, lambda received, _: sys.exit(128 + received))
     done: list[dict[str, Any]] = []
     until = time.monotonic() + 60 * options.total_minutes
     summary = {
@@ -204,17 +212,14 @@ def run(options: argparse.Namespace) -> int:
     }
     pack = partial(write_archives, options.out, options.archives or options.out)
     for part in options.parts:
-        minutes = min(options.minutes, _MOST_MINUTES.get(part, options.minutes))
+        last = part == options.parts[-1]
+        minutes = options.minutes if last else min(options.minutes, _MOST_MINUTES.get(part, options.minutes))
         for number in range(len(commands(options, 0)[part])):
             began, log = time.monotonic(), options.out / f"{len(done)}_{part}.log"
             limit = min(60.0 * minutes, until - began)
             command = commands(options, limit)[part][number]
-            one: dict[str, Any] = {
-                "part": part,
-                "command": shlex.join(["python", "-m", *command]),
-                "status": None,
-                "log": log.name,
-            }
+            one: dict[str, Any] = {"part": part, "command": shlex.join(["python", "-m", *command]), "status": None}
+            one |= {"log": log.name} if limit > 0 else {}
             done.append(one)
             try:
                 status = one["status"] = run_command(command, log, limit, pack)
@@ -223,7 +228,10 @@ def run(options: argparse.Namespace) -> int:
                 (options.out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
                 left_out = pack()
             state = {0: "ended well", None: "was stopped for its time"}.get(status, "FAILED")
-            print(f"{part}: {state} after {one['seconds']:.0f} s, see {log}", flush=True)
+            said = (
+                f"{state} after {one['seconds']:.0f} s, see {log}" if limit > 0 else "was not started, the time is up"
+            )
+            print(f"{part}: {said}", flush=True)
             if status in {0, None}:
                 break  # what follows is for the case that this failed
     print(f"Results: {options.archives or options.out}/results_*.tar.gz; too large: {', '.join(left_out) or 'nothing'}")

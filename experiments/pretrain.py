@@ -10,6 +10,7 @@ encoder.safetensors, for python -m experiments.evaluate and python -m experiment
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -114,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("stopped; go on from the last checkpoint, if one was saved, with --resume", 130)
     if exported is not None:
         print(f"Saved {exported} and, beside it, metrics.csv and training_curves.png. Next:")
-        print(f"  python -m experiments.evaluate {Path(config.out)}")
+        print(f"  python -m experiments.evaluate {shlex.quote(str(Path(config.out)))}")
     return 0
 
 

@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--epochs", type=whole_number(1), default=60, help="passes over the 1,347 training images")
     parser.add_argument("--out", type=writable_folder, default="runs/quickstart", help="folder for what is saved")
+    parser.when_stopped = "stopped; the same command goes on where it was"
     return parser.run(arguments, "experiments.studies.quickstart")
 
 

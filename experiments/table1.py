@@ -13,7 +13,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from experiments.command_line.parser import positive_number
-from experiments.studies.options import StudyParser
+from experiments.studies.options import ROWS, StudyParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in ("table_only", "jobs", "scheduler", "tune_on"):
                 if getattr(options, name):
                     parser.error(f"--{name.replace('_', '-')} does not go with --minutes")
+            if len(options.data or ()) > 1:
+                parser.error(f"--minutes trains on one set, got {' '.join(options.data)} as --data")
+            if options.rows and all("kind" in ROWS["table1"][row] for row in options.rows):
+                parser.error(f"--minutes needs a row that is trained, got {' '.join(options.rows)} as --rows")
         return "experiments.studies.tables"
 
     return parser.run(arguments, module)

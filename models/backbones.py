@@ -71,7 +71,7 @@ def named_backbone(
         raise ValueError(
             f"backbone.small_image_stem is for ResNets, whose first layers are conv1 and maxpool; {name} has other ones"
         )
-    if small_image_stem or (small_image_stem is None and sizes[0] <= _SMALL_SIZE and _has_resnet_stem(network)):
+    if small_image_stem or (small_image_stem is None and wants_small_image_stem(network, sizes[0])):
         network.conv1 = nn.Conv2d(channels, network.conv1.out_channels, kernel_size=3, padding=1, bias=False)  # type: ignore[union-attr, arg-type]
         network.maxpool = nn.Identity()
     if zero_init_residual:
@@ -91,6 +91,11 @@ def _zero_last_normalizations(network: nn.Module, name: str) -> None:
         raise ValueError(f"backbone.zero_init_residual is for ResNets; {name} has none of their blocks")
     for normalization in found:
         nn.init.zeros_(normalization.get_parameter("weight"))
+
+
+def wants_small_image_stem(network: nn.Module, size: int) -> bool:
+    """Whether a network for views of this size has a stem for small images where nothing else is asked for."""
+    return size <= _SMALL_SIZE and _has_resnet_stem(network)
 
 
 def _has_resnet_stem(network: nn.Module) -> bool:
@@ -115,7 +120,10 @@ def _from_torchvision(name: str, channels: int, size: int) -> nn.Module:
         options["image_size"] = size
     if name in {"googlenet", "inception_v3"}:
         options.update(aux_logits=False, init_weights=True)
-    network: nn.Module = torchvision.models.get_model(name, weights=None, **options)  # type: ignore[attr-defined]
+    try:
+        network: nn.Module = torchvision.models.get_model(name, weights=None, **options)  # type: ignore[attr-defined]
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(f"torchvision cannot build {name} for {size}×{size} images: {_line(error)}") from error
     # The classifier is the last layer that is linear in the features; SqueezeNet's is a convolution.
     last_name, last = [
         (path, module) for path, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))

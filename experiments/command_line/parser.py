@@ -47,16 +47,17 @@ class CommandLineParser(argparse.ArgumentParser):
         print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
         raise SystemExit(2)
 
-    def fail(self, error: object) -> int:
-        """Print what a file or folder that was given has wrong, for which --help is no help; returns the status 2."""
+    def fail(self, error: object, status: int = 2) -> int:
+        """Print what a file or folder that was given has wrong, for which --help is no help; returns the status."""
         print(f"{self.prog}: error: {error}", file=sys.stderr)
-        return 2
+        return status
 
     def run(self, arguments: Sequence[str] | None, module: Module) -> int:
         """Parse, and only then import the module whose `run(options)` does the work; returns its exit status.
 
         A `ValueError` or `OSError` of it is what the user's files have wrong: told in one line, with status 2, as is
-        that a GPU has too little memory. Ctrl-C ends it in a line as well, with status 130.
+        that a GPU has too little memory. Ctrl-C ends it in a line as well, with status 130, and so does a training that
+        a signal has stopped or that has failed, with its own status.
 
         Args:
             arguments: What was typed; those of this process when not given.
@@ -72,12 +73,17 @@ class CommandLineParser(argparse.ArgumentParser):
         except (ValueError, OSError, argparse.ArgumentTypeError) as error:
             return self.fail(error)
         except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for a name
+            if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for a name
+                return self.fail(f"{str(error).partition(' GPU ')[0]} Smaller batches or fewer runs at once need less")
+            if (status_of_training := getattr(error, "status", None)) is None:
                 raise
-            return self.fail(f"{str(error).partition(' GPU ')[0]} Smaller batches or fewer runs at once need less")
+            return self.fail(error, status_of_training) if status_of_training < 128 else self._stop(status_of_training)
         except KeyboardInterrupt:
-            print(f"\n{self.prog}: {self.when_stopped}", file=sys.stderr)
-            return 130
+            return self._stop(130)
+        return status
+
+    def _stop(self, status: int) -> int:
+        print(f"\n{self.prog}: {self.when_stopped}", file=sys.stderr)
         return status
 
 

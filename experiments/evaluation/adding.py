@@ -26,6 +26,7 @@ from experiments.images.degradations import DEGRADATIONS
 from experiments.images.errors import MissingSplitError
 from experiments.images.image_sets import ImageSet
 from experiments.pretraining.configuration import PretrainConfig
+from experiments.records.environment import describe_device
 from experiments.records.record import Cell, Record, Table
 from inference.fitting.features import enough_epochs, fit_to_features
 from inference.judging.calibration import gaps_by_chance
@@ -91,6 +92,7 @@ def run(options: Namespace) -> int:
         seeds=(options.seed,),
         tables=tuple(tables),
         figures=tuple(path.name for path in figures),
+        device=describe_device(options.device),
         notes=() if found.encoder is None else found.encoder.notes,
     )
     return publish(record, [options.out, *record.save_page(options.out.parent), *figures], started)

@@ -25,7 +25,7 @@ from experiments.pretraining.export import (
     write_weights,
 )
 from inference.fitting.checkpointing import CheckpointError
-from models.backbones import named_backbone
+from models.backbones import named_backbone, wants_small_image_stem
 from models.frozen_encoder import FrozenEncoderPair
 
 FORMAT = "ssl-as-inference/added-uncertainty/1"
@@ -75,7 +75,7 @@ def open_frozen_encoder(name: str, file: Path | None, *, size: int | None, data:
         data: What the images are called, for the file that is written.
 
     Raises:
-        ValueError: If there is no such encoder, or the file has not its weights.
+        ValueError: If there is no such encoder, it takes no views of that size, or the file has not its weights.
     """
     library, _, plain = name.partition(":")
     if library not in LIBRARIES:
@@ -87,7 +87,10 @@ def open_frozen_encoder(name: str, file: Path | None, *, size: int | None, data:
         stored = config.data.storage_size if size is None else None  # what suits views of the training may be too small
         network = pretrained.pair.model.encoder.get_submodule("backbone")
         set_of_images = replace(config.data, name=data, storage_size=stored)
-        return FrozenEncoder(network, replace(config, views=views, data=set_of_images))
+        changed = replace(config, views=views, data=set_of_images)
+        if views.size != config.views.size:
+            changed = _same_network(network, config, changed)
+        return FrozenEncoder(network, changed)
     if file is None:
         raise ValueError(f"{name} needs --weights FILE, its state dict: nothing is downloaded")
     views = ViewsConfig(size=size or 128, local_views=0)
@@ -103,6 +106,20 @@ def open_frozen_encoder(name: str, file: Path | None, *, size: int | None, data:
     network, _ = _backbone(config)
     notes = _load_state(network, _read_state(file), file)
     return FrozenEncoder(network.eval(), config, notes)
+
+
+def _same_network(network: nn.Module, config: PretrainConfig, changed: PretrainConfig) -> PretrainConfig:
+    """A configuration for views of another size, of which the file that is written can build the network again."""
+    was, size = config.views.size, changed.views.size
+    if config.backbone.small_image_stem is None:
+        stem = wants_small_image_stem(network, was)
+        changed = replace(changed, backbone=replace(config.backbone, small_image_stem=stem))
+    try:
+        _backbone(changed)[0].load_state_dict(network.state_dict())
+    except (RuntimeError, ValueError) as error:
+        why = f"--size {size}: {config.backbone.name} was built for views of {was} pixels and takes no others"
+        raise ValueError(why) from error
+    return changed
 
 
 def save_added(pair: FrozenEncoderPair, config: PretrainConfig | None, path: Path) -> None:

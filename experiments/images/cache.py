@@ -11,6 +11,7 @@ import hashlib
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from inference.fitting.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
 
@@ -48,7 +49,11 @@ class Cache:
         if self.folder is None:
             return
         try:
-            save_checkpoint(content, _file(self.folder, part), FORMAT)
+            # Several processes may fill a cache at once: each writes under a name of its own.
+            file = _file(self.folder, part)
+            own = file.with_name(f"{file.name}.{uuid4().hex}")
+            save_checkpoint(content, own, FORMAT)
+            own.replace(file)
         except OSError as error:
             print(f"{self._name}: cannot write {self.folder} ({error.strerror}); going on without", file=sys.stderr)
             self.folder = None

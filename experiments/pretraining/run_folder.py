@@ -38,6 +38,10 @@ class RunFolder:
         self.last = self.path / CHECKPOINTS / LAST
         self.previous = self.path / CHECKPOINTS / "previous.ckpt"
 
+    def holds_a_run(self) -> bool:
+        """Whether something of a run is there that another start would write over."""
+        return any(path.exists() for path in (self.last, self.previous, self.exported))
+
     def open(self, config: PretrainConfig, resume: Resume | None, *, write: bool = True) -> dict[str, Any] | None:
         """Start a run, or go on with one.
 
@@ -54,7 +58,7 @@ class RunFolder:
                 damaged, foreign, or of other settings.
         """
         chosen = self.previous if resume == "previous" else self.last
-        if resume is None and any(path.exists() for path in (self.last, self.previous, self.exported)):
+        if resume is None and self.holds_a_run():
             raise CheckpointError(f"{self.path} holds a run already: give another folder as --out, or --resume it")
         if resume in {"last", "previous"} and not self.config.exists():
             raise CheckpointError(f"{self.path} holds no run to go on with: start one without --resume")

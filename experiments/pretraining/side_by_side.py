@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,14 +16,14 @@ from torch import Tensor
 from experiments.command_line.lock import alone
 from experiments.images.batches import ViewBatches
 from experiments.images.device_images import DeviceImages, to_device
-from experiments.pretraining.building import build_learner, build_pair, build_schedule
+from experiments.pretraining.building import build_learner, build_pair, build_schedule, build_target_rule
 from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.export import weights
 from experiments.pretraining.images import TrainingImages, save_features
 from experiments.pretraining.loop import seed_networks
 from experiments.pretraining.metrics import MetricsTable, step_row
 from experiments.pretraining.run_folder import RunFolder
-from experiments.pretraining.training import export_run, prepare_device
+from experiments.pretraining.training import export_run, prepare_device, start_from
 from inference.fitting.cuda_graphs import WARM_UP, GraphedStep
 from inference.fitting.finiteness import NotFiniteError
 from inference.fitting.side_by_side import SideBySide
@@ -100,6 +101,9 @@ class PretrainingsSideBySide:
 
     def __init__(self, configs: Sequence[PretrainConfig], *, record: bool = True) -> None:
         _require_together(configs)
+        for config in configs:
+            if RunFolder(config.out).holds_a_run():
+                raise ValueError(f"{config.out} holds a run already, and none of these goes on: give another --out")
         first = self._first = configs[0]
         self._device = prepare_device(first.engine)
         self._images = TrainingImages.open(first, self._device)
@@ -109,11 +113,14 @@ class PretrainingsSideBySide:
         self._runs = [self._run(config) for config in configs]
 
     def fitting_epochs(self, seconds: float) -> int:
-        """How many epochs, at most those configured, take no longer: a few steps and an evaluation are timed.
+        """How many epochs, at most those configured, take no longer.
+
+        A few steps and an evaluation are timed, and what that takes is no longer there for the epochs.
 
         Raises:
             ValueError: If not even one does.
         """
+        end = time.monotonic() + seconds
         self._begin(self._first.training.epochs)
         for step in range(WARM_UP + 2):
             self._step(step)
@@ -125,7 +132,8 @@ class PretrainingsSideBySide:
         began = self._now()
         for run in self._runs:
             self._images.evaluate(run.learner.pair)
-        an_evaluation = self._now() - began
+        ended = self._now()
+        an_evaluation, seconds = ended - began, end - ended
 
         def takes(epochs: int) -> float:
             return epochs * an_epoch + math.ceil(epochs / self._first.monitor.every_epochs) * an_evaluation
@@ -133,8 +141,8 @@ class PretrainingsSideBySide:
         found = max((n for n in range(1, self._first.training.epochs + 1) if takes(n) <= seconds), default=0)
         if not found:
             raise ValueError(
-                f"{seconds:.0f} s must be enough for an epoch of {len(self._runs)} runs and an evaluation, which take "
-                f"{takes(1):.1f} s"
+                f"{seconds:.0f} s are left after preparations; an epoch of {len(self._runs)} runs and an evaluation "
+                f"take {takes(1):.1f} s: give more time"
             )
         return found
 
@@ -174,6 +182,8 @@ class PretrainingsSideBySide:
 
     def _run(self, config: PretrainConfig) -> _Run:
         pair = build_pair(config)
+        if config.init_from is not None:
+            start_from(pair, config, Path(config.init_from).expanduser())
         steps = config.training.epochs * self._steps
         learner = build_learner(config, pair, steps, self._steps, record=self._record)
         learner.to(self._device)
@@ -191,6 +201,7 @@ class PretrainingsSideBySide:
         """Put everything where it was before the first step."""
         for run in self._runs:
             run.learner.schedule = build_schedule(run.config, epochs * self._steps, self._steps)
+            run.learner.target = build_target_rule(run.config, epochs * self._steps)
             run.learner.resume(0, {})
             run.learner.pair.load_state_dict(run.initial, strict=False)  # the other names are aliases
         half = torch.bfloat16 if self._first.engine.precision == "bf16-mixed" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -77,7 +78,7 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
         if saved is not None:
             load_weights(pair, saved["weights"], folder.last)
         elif config.init_from is not None:
-            _start_from(pair, config, Path(config.init_from).expanduser())
+            start_from(pair, config, Path(config.init_from).expanduser())
         images = TrainingImages.open(config, trainer.strategy.root_device, watch=trainer.is_global_zero)
         if saved is not None:
             folder.require_same_images(saved, images.images)
@@ -96,14 +97,14 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
         return export_run(pair, config, folder) if trainer.is_global_zero else None
 
 
-def _start_from(pair: MultiViewPair, config: PretrainConfig, path: Path) -> None:
+def start_from(pair: MultiViewPair, config: PretrainConfig, path: Path) -> None:
     """Give the pair the weights of a run that has ended, or of its checkpoint."""
     given = load_pretrained(path)
     try:
         load_weights(pair, weights(given.pair), path)
     except CheckpointError as error:
-        lines = [line for line in given.config.differences(config) if line.startswith(("backbone", "method", "data"))]
-        different = "; ".join(lines) or error
+        deciding = ("backbone", "method", "data", "views.size")  # the size decides a stem that is not asked for
+        different = "; ".join(line for line in given.config.differences(config) if line.startswith(deciding)) or error
         raise CheckpointError(f"{path} holds other networks than this run is to have: {different}") from error
 
 
@@ -189,7 +190,7 @@ def _fit(trainer: lightning.Trainer, loop: PretrainingLoop, batches: ViewBatches
         raise TrainingFailedError(reason) from error
     if loop.interruption.received is not None and learner.step < loop.steps:
         message = f"stopped after step {learner.step} of {loop.steps}, saved in {path}; go on with: "
-        message += f"python -m experiments.pretrain --out {loop.folder.path} --resume"
+        message += f"python -m experiments.pretrain --out {shlex.quote(str(loop.folder.path))} --resume"
         raise TrainingInterruptedError(message if trainer.is_global_zero else "", loop.interruption.received)
 
 

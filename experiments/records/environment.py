@@ -69,8 +69,11 @@ def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 def current_commit() -> str:
     """The commit that is checked out, marked where files differ from it; "unknown" outside a repository."""
     described = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=, with changes"]
-    command = ["git", "-C", str(Path(__file__).parents[2]), *described]
+    root = Path(__file__).parents[2]
+    command = ["git", "-C", str(root), *described]
     try:
+        if not (root / ".git").exists():  # git would find a repository around it
+            return "unknown"
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603  # fixed words
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

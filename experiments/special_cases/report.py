@@ -6,8 +6,11 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import torch
+
 from experiments.figures import save_figure
 from experiments.figures.recovery import recovery_figure
+from experiments.records.environment import describe_device
 from experiments.records.record import Cell, Record, Table
 from experiments.special_cases.methods import SIZES, byol, simsiam, vi_simsiam
 from experiments.special_cases.negative_results import compared
@@ -40,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
         (options.seed,),
         (table,),
         figures=(f"{name}.png",),
+        device=describe_device(torch.device("cpu")),
         details={"recovered": recovered, "steps": [asdict(step) for step in steps]},
     )
     print(

@@ -16,14 +16,14 @@ from models.networks import VonMisesFisherHead
 from ssl_as_inference.graphical_model import MultiViewGuide, MultiViewModel, MultiViewPair
 
 
-def target_path_error(seed: int) -> float:
+def target_path_error(seed: int, device: torch.device) -> float:
     """Largest difference between full minus stop-gradient, by the pairs, and the target's path, by hand.
 
     The path is the gradient of minus the sum of both cosines in which the *prediction* is held constant: what flows
     through z alone.
     """
-    pair = small_pair(seed)
-    views = next(digit_views(1, batch_size=64, seed=seed))
+    pair = small_pair(seed).to(device)
+    views = [view.to(device) for view in next(digit_views(1, batch_size=64, seed=seed))]
     encoder, predictor = pair.model.encoder, predictor_network(pair)
     parameters = list(pair.model.parameters())
     full = gradient(pair_loss(pair, NoStopGradient())(views), parameters)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,20 +16,24 @@ from experiments.command_line.parser import require_different_names
 from experiments.figures import save_figure
 from experiments.images.threads import available_processors
 from experiments.records.record import FOLDER, Record
-from experiments.studies.engine import Study, Workers
+from experiments.studies.engine import Result, Study, Workers
 from experiments.studies.options import ROWS, RUNS_A_GPU
 from experiments.studies.plan import Plan, Scale, rows
 
 
 def carry_through(
-    study: Study, options: argparse.Namespace, prepare: Callable[[Sequence[Any]], object], workers: Workers
+    study: Study,
+    options: argparse.Namespace,
+    prepare: Callable[[Mapping[str, Result], Sequence[Any]], object],
+    workers: Workers,
 ) -> None:
     """Read what is finished, and do the rest.
 
     Args:
         study: The runs.
         options: What `StudyParser` has parsed.
-        prepare: Checks what the runs that are left need, before processes start.
+        prepare: Checks, before processes start, that the finished results go together, and what the runs that are to
+            be done need.
         workers: Where they are done.
 
     Raises:
@@ -38,8 +42,9 @@ def carry_through(
     with alone(options.out):
         left, count = study.read(), len(study.everything)
         print(f"{count} runs, of which {count - len(left)} are finished", flush=True)
-        if left and not options.table_only:
-            prepare(left)
+        to_do = [] if options.table_only else left
+        prepare(study.results, to_do)
+        if to_do:
             study.work(workers)
     if not study.results:
         why = "".join(f": {failure}" for failure in [*study.failures.values()][:1])

@@ -67,15 +67,16 @@ def finished(run: Training, *, questions: Questions, ask_again: bool = True) -> 
     return None
 
 
-def prepare(runs: Sequence[Training], questions: Questions) -> None:
+def prepare(results: Mapping[str, Result], runs: Sequence[Training], questions: Questions) -> None:
     """Open all sets before the trainings start.
 
     Raises:
         ImageSetError: If one is missing, or a foreign one has other channels than the encoders take.
+        CheckpointError: If a result is of other images.
     """
-    for name in questions["foreign"]:
+    for name in questions["foreign"] if runs else ():
         open_part(_other_set(runs[0].config, name).data, "val")
-    training.prepare(runs)
+    training.prepare(results, runs)
 
 
 def predictions(observations: Observations, predicted: Mapping[str, Tensor]) -> dict[str, float]:

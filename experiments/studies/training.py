@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
@@ -19,6 +19,7 @@ from torch.optim.swa_utils import update_bn
 from experiments.evaluation.encoding import training_recipe
 from experiments.evaluation.measures import Encoded, Measures, collect, measure
 from experiments.images.device_images import DeviceImages
+from experiments.images.image_sets import ImageSet
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import DataConfig, PretrainConfig
 from experiments.pretraining.export import CHECKPOINTS, load_pretrained
@@ -27,6 +28,7 @@ from experiments.pretraining.side_by_side import PretrainingsSideBySide
 from experiments.pretraining.training import pretrain
 from experiments.studies.engine import Result, Study, attempt, keep, kept
 from experiments.studies.plan import Plan, Training, top1
+from inference.fitting.checkpointing import CheckpointError
 from inference.fitting.cuda_graphs import RecordingError
 from inference.judging.representation import Embedding, embed
 from ssl_as_inference.sphere import normalize
@@ -76,6 +78,7 @@ def conclude(run: Training, seconds: float) -> Result:
     measures = judge(run)
     took = {"training": seconds, "judging": time.monotonic() - trained}
     result = {"config": run.config.to_dict(), "probe": _probe(run), "measures": measures, "seconds": took}
+    result["images"] = {part: _opened(run.config.data, part).content for part in PARTS}
     return keep(Path(run.config.out), result)
 
 
@@ -182,8 +185,18 @@ def judge(run: Training) -> Measures:
     return measure(train, held_out, run.probe, device=device)
 
 
-def prepare(runs: Iterable[Training]) -> None:
-    """Check and decode the images once, before several processes want them; says how many there are."""
+def prepare(results: Mapping[str, Result], runs: Sequence[Training]) -> None:
+    """Check and decode the images once, before several processes want them; says how many there are.
+
+    Args:
+        results: What is finished, by the name of the run.
+        runs: Those that are to be done.
+
+    Raises:
+        ImageSetError: If images are missing, broken or too few.
+        CheckpointError: If a result is of other images than there are now, or than another one.
+    """
+    contents = {}
     for run in {(run.config.data, run.config.views.size): run for run in runs}.values():
         config = run.config
         train, held_out = (open_part(config.data, part) for part in PARTS)
@@ -192,6 +205,15 @@ def prepare(runs: Iterable[Training]) -> None:
         for images in (train, held_out):
             resident(images, config.data, storage_size(config), torch.device("cpu"))
         print(f"{config.data.name}: {len(train):,} images to train on, {len(held_out):,} to judge by", flush=True)
+        contents[config.data.name, config.data.held_out] = {"train": train.content, "val": held_out.content}
+    for name, result in results.items():
+        data, content = result["config"]["data"], result.get("images")  # older results do not say it
+        if content and contents.setdefault((data["name"], data["held_out"]), content) != content:
+            other = "there are now" if runs else "another result"
+            raise CheckpointError(
+                f"{name} is of other images of {data['name']} than {other}: put the same ones there, or give another "
+                "--out"
+            )
 
 
 def _probe(run: Training) -> dict[str, Any]:
@@ -210,7 +232,12 @@ def decoded_images(config: PretrainConfig, part: Part, device: torch.device) -> 
 
 @lru_cache(maxsize=6)
 def _decoded(data: DataConfig, size: int, part: Part, device: torch.device) -> DeviceImages:
-    return resident(open_part(data, part), data, size, device)
+    return resident(_opened(data, part), data, size, device)
+
+
+@lru_cache(maxsize=6)
+def _opened(data: DataConfig, part: Part) -> ImageSet:
+    return open_part(data, part)
 
 
 def _views(images: DeviceImages, config: PretrainConfig) -> WatchedImages:

@@ -110,7 +110,7 @@ def the_target_path_is_what_the_stop_gradient_leaves_out(lab: Lab) -> float:
 
     Error: largest derivative of (full − stop-gradient − path through z by hand).
     """
-    return stop_gradient.target_path_error(lab.seed)
+    return stop_gradient.target_path_error(lab.seed, lab.device)
 
 
 @claim("C27", "Eq. (8)", 0.0, kind="trajectory")

@@ -554,7 +554,7 @@ def test_a_loss_that_falls_is_reported(stopped: int, full: int, holds: bool, mon
 def test_a_path_or_a_calibration_that_is_off_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     path = trajectories.the_target_path_is_what_the_stop_gradient_leaves_out
     for error, holds in ((1e-12, True), (1e-8, False)):
-        assert outcome(path, monkeypatch, target_path_error=lambda _, error=error: error) is holds
+        assert outcome(path, monkeypatch, target_path_error=lambda *_, error=error: error) is holds
     calibrated = trajectories.a_learned_concentration_is_calibrated
     bins = SimpleNamespace(predicted=torch.zeros(1), observed=torch.zeros(1), largest_gap=0.0)
     for gap, holds in ((0.02, True), (0.04, False), (math.nan, False)):

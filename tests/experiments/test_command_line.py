@@ -139,6 +139,25 @@ def test_ctrl_c_ends_a_command_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr().err == "\npython -m experiments.example: stopped\n"
 
 
+@pytest.mark.parametrize(
+    ("status", "said"), [(1, "error: step 3: the loss is nan"), (130, "stopped"), (143, "stopped")]
+)
+def test_a_training_that_failed_or_was_stopped_ends_a_command_in_a_line_with_its_status(
+    status: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class EndedError(RuntimeError):
+        pass
+
+    def ended(_: argparse.Namespace) -> int:
+        error = EndedError("step 3: the loss is nan")
+        error.status = status  # type: ignore[attr-defined]
+        raise error
+
+    monkeypatch.setitem(sys.modules, "training", SimpleNamespace(run=ended))
+    assert parser().run(["--out", "."], "training") == status
+    assert capsys.readouterr().err.strip() == f"python -m experiments.example: {said}"
+
+
 def test_a_gpu_without_enough_memory_is_told_in_one_line_and_other_errors_are_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

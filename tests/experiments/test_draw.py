@@ -38,6 +38,9 @@ def test_the_graphical_model_is_drawn_from_the_program(tmp_path: Path) -> None:
 def test_the_interactive_figures_are_pages_that_need_no_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        draw.main(["--out", str(tmp_path), "--interactive", "--dim", "8"])
+    assert "--dim says nothing beside --interactive" in capsys.readouterr().err
     assert draw.main(["--out", str(tmp_path), "--interactive"]) == 0
     pages = [Path(line) for line in capsys.readouterr().out.split()]
     assert len(pages) == 4

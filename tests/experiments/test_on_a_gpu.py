@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -57,8 +62,47 @@ def test_a_part_that_fails_or_never_ends_keeps_no_other_from_running(
 
 
 @pytest.mark.usefixtures("stand_ins")
-def test_a_part_that_succeeds_at_the_second_try_counts(tmp_path: Path) -> None:
+def test_a_part_that_succeeds_at_the_second_try_counts_and_is_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert on_a_gpu.main(["--tiny", "--out", str(tmp_path), "--parts", "pairs"]) == 0
+    kept = (tmp_path / "summary.json").read_bytes()
+    assert on_a_gpu.main(["--tiny", "--out", str(tmp_path), "--parts", "tests"]) == 2
+    assert capsys.readouterr().err.endswith(f"{tmp_path} holds the results of an earlier command: give another --out\n")
+    assert (tmp_path / "summary.json").read_bytes() == kept
+
+
+def test_the_tests_leave_the_time_to_parts_that_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    def note(_command: object, log: Path, limit: float, _meanwhile: object) -> int:
+        log.write_text("")
+        limits.append(limit)
+        return 0
+
+    monkeypatch.setattr(on_a_gpu, "run_command", note)
+    for number, parts in enumerate((["tests"], ["tests", "pairs"])):
+        assert on_a_gpu.main(["--tiny", "--out", str(tmp_path / str(number)), "--minutes", "8", "--parts", *parts]) == 0
+    assert limits == [480.0, 120.0, 480.0]
+
+
+def test_a_part_for_which_no_time_is_left_is_said_not_to_have_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(on_a_gpu, "commands", lambda *_: {"tests": [["platform"]], "pairs": [["platform"]]})
+    whole, clock = on_a_gpu.run_command, [0.0]
+
+    def takes_all(*given: Any) -> int | None:
+        status = whole(*given)
+        clock[0] += 3600.0
+        return status
+
+    monkeypatch.setattr(on_a_gpu, "run_command", takes_all)
+    monkeypatch.setattr(on_a_gpu, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    assert on_a_gpu.main(["--tiny", "--out", str(tmp_path), "--parts", "tests", "pairs"]) == 1
+    assert "pairs: was not started, the time is up\n" in capsys.readouterr().out
+    tests, pairs = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["parts"]
+    assert (tests["log"], "log" in pairs, pairs["status"]) == ("0_tests.log", False, None)
 
 
 def test_nothing_is_started_when_the_time_is_over(tmp_path: Path) -> None:
@@ -134,16 +178,27 @@ def test_archives_hold_what_a_running_part_leaves_of_the_files_that_it_replaces_
         assert {member.name: member.size for member in archive} == {"kept": 3000, "replaced": 7}
 
 
-@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """As a terminal leaves them; put back afterwards."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_stops_the_command_leaves_summary_and_archives_behind(
-    signal: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(_command: object, log: Path, *_: object) -> None:
         log.write_text("saved at the last moment", encoding="utf-8")
-        raise signal(143)
+        os.kill(os.getpid(), number)
+        time.sleep(10)  # the signal ends it
 
     monkeypatch.setattr(on_a_gpu, "run_command", stopped)
-    with pytest.raises(SystemExit, match=r"130|143"):
+    with pytest.raises(SystemExit, match=str(128 + number)):
         raise SystemExit(on_a_gpu.main(["--tiny", "--out", str(tmp_path)]))
     (part,) = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["parts"]
     assert part["status"] is None
@@ -182,19 +237,25 @@ def test_only_what_a_machine_lacks_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[list[str]] = []
+    folder, status = tmp_path / "my wheels", 0
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         asked.append(command)
-        (tmp_path / "one.whl").write_bytes(bytes(3 * 2**20))
-        return subprocess.CompletedProcess(command, 0)
+        (folder / "one.whl").write_bytes(bytes(3 * 2**20))
+        return subprocess.CompletedProcess(command, status)
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert on_a_gpu.main(["--wheels", str(tmp_path)]) == 0
+    assert on_a_gpu.main(["--wheels", str(folder)]) == 0
     (command,) = asked
     assert command[1:4] == ["-m", "pip", "download"]
     assert command[command.index("--python-version") + 1] == "3.12"
     assert "pyro-ppl" in command
-    assert "3.0 MiB; install them there with: pip install --no-index" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("3.0 MiB; install them there with: ")
+    assert shlex.split(said.partition(": ")[2])[-1] == f"{folder}/*.whl"
+    status = 1
+    assert on_a_gpu.main(["--wheels", str(folder)]) == 1
+    assert "install" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

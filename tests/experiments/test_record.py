@@ -108,6 +108,11 @@ def test_the_commit_is_the_one_checked_out_or_unknown(monkeypatch: pytest.Monkey
     (tmp_path / "file").write_text("one")
     subprocess.run(["git", "-C", str(tmp_path), "add", "file"], check=True)  # noqa: S603, S607
     assert current_commit().endswith(", with changes")
+    # Sources without a repository of their own, unpacked in another one: its commit is not theirs.
+    inner = tmp_path / "unpacked"
+    monkeypatch.setattr(environment, "__file__", str(inner / "experiments" / "records" / "environment.py"))
+    inner.mkdir()
+    assert current_commit() == "unknown"
 
 
 @pytest.mark.parametrize("name", ["", "Table 1", "../table1", "table-1"])

@@ -151,14 +151,17 @@ def test_rescaled_settings_take_the_same_step() -> None:
 
 @pytest.mark.parametrize("name", ["byol", "vi_simsiam"])
 def test_the_command_prints_its_table_and_saves_figure_and_numbers(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU that computes nothing here")
     assert recover.main([name, "--steps", "3", "--seed", "1", "--out", str(tmp_path / "made")]) == 0
     printed = capsys.readouterr().out
     assert printed.count("agrees") == 4
     assert "DIFFERS" not in printed
     record = Record.load(tmp_path / "made" / f"{name}_small.json")
     assert record.details["recovered"] is True
+    assert record.device.startswith("CPU (")
     assert len(record.details["steps"]) == 3
     assert record.command.startswith(f"python -m experiments.recover {name} --steps 3 --seed 1")
     assert (tmp_path / "made" / f"{name}_small.png").stat().st_size > 10_000

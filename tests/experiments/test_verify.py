@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import verify
 from experiments.verification.claim import Claim, Derivations, Outcome
-from experiments.verification.report import all_derivations
+from experiments.verification.lab import Lab
+from experiments.verification.ledger import claims
+from experiments.verification.report import all_derivations, on_a_gpu, summary
 
 
 def fake(name: str, error: float, *, long: bool = False) -> Claim:
@@ -76,6 +80,19 @@ def test_a_failure_gives_status_1_and_is_shown(
     rows = re.findall(r"^\| (C\d)\.1 .* (\S+) \|$", (tmp_path / "report.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert rows == [("C1", "holds"), ("C2", "holds"), ("C3", "**FAILS**")]
     assert (tmp_path / "report.html").read_text(encoding="utf-8").count("<strong>FAILS</strong>") == 1
+
+
+def test_on_a_gpu_only_what_computes_there_is_checked() -> None:
+    """On a device that holds no numbers nothing can be computed: what passes there has been checked elsewhere."""
+    lab = Lab(torch.device("meta"))
+    elsewhere = []
+    for claim in on_a_gpu(claims()):
+        with suppress(NotImplementedError, RuntimeError):
+            claim.check(lab)
+            elsewhere.append(claim.statement.partition(" $")[0])
+    assert elsewhere == ["The best κ is close to"]  # of formulas alone, by mpmath
+    assert {claim.kind for claim in on_a_gpu(claims())} == {"numeric", "Monte Carlo"}
+    assert summary([]) == "nothing was checked"
 
 
 def test_a_formula_on_the_terminal_is_what_it_is_in_the_statement(

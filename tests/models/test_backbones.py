@@ -68,6 +68,11 @@ def test_residual_blocks_begin_as_identities_when_asked(name: str) -> None:
         ("torchvision/vit_tiny_patch16_224", {}, "must be a model of torchvision or timm"),
         ("squeezenet1_0", {}, "must be a model with a linear classifier to remove"),
         ("vit_b_16", {"sizes": (32, 16)}, r"vit_b_16 does not take images of 16×16 pixels: Wrong image height"),
+        (
+            "vit_b_16",
+            {"sizes": (100,)},
+            "torchvision cannot build vit_b_16 for 100×100 images: Input shape indivisible",
+        ),
         ("mobilenet_v3_small", {"small_image_stem": True}, "small_image_stem is for ResNets"),
         ("mobilenet_v3_small", {"zero_init_residual": True}, "zero_init_residual is for ResNets"),
     ],

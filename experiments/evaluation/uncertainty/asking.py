@@ -17,6 +17,7 @@ from experiments.evaluation.uncertainty.subject import Subject, middles
 from experiments.figures import concentration_figure, save_figure, uncertainty_figure
 from experiments.pretraining.export import Pretrained
 from experiments.pretraining.images import view_groups
+from experiments.records.environment import describe_device
 from experiments.records.record import Record
 
 
@@ -62,6 +63,7 @@ def run(options: Namespace) -> int:
         },
         seeds=seeds,
         tables=tuple(tables),
+        device=describe_device(options.device),
         figures=tuple(path.name for path in _draw(pretrained[0], observations[0], opener)),
         notes=tuple(notes),
     )

@@ -51,6 +51,7 @@ from experiments.figures.accuracies import accuracies_figure
 from experiments.images.degradations import DEGRADATIONS
 from experiments.images.device_images import DeviceImages
 from experiments.images.image_sets import ImageSet
+from experiments.records.environment import describe_device
 from experiments.records.record import Cell, Record, Table
 from inference.judging.uncertainty import correctness_auroc, severity_correlations
 
@@ -148,6 +149,7 @@ def run(options: Namespace) -> int:
         },
         seeds=tuple(range(options.heads)),
         tables=tuple(tables),
+        device=describe_device(options.device),
         figures=(figure.name,),
     )
     return publish(record, [record.save(options.out), figure], started)

@@ -23,7 +23,9 @@ from experiments.evaluation import encoders
 from experiments.evaluation import view_features as module
 from experiments.evaluation.encoders import load_added, load_encoder
 from experiments.images.randomness import derived_generator
-from experiments.pretraining.export import load_pretrained
+from experiments.pretraining.building import build_pair
+from experiments.pretraining.configuration import BackboneConfig, MethodConfig, PretrainConfig, ViewsConfig
+from experiments.pretraining.export import load_pretrained, save_pretrained
 from experiments.records.record import Record
 from inference.fitting.checkpointing import CheckpointError
 from inference.judging.calibration import power_spherical_likelihood_gain
@@ -376,3 +378,36 @@ def test_a_damaged_file_is_named_wherever_it_is_damaged(ending: str, tmp_path: P
             refused.append(str(error))
     assert len(refused) > 40
     assert all(str(file) in message for message in refused)
+
+
+@pytest.mark.parametrize(
+    ("name", "was", "size"), [("resnet18", 32, 96), ("resnet18", 96, 32), ("mobilenet_v3_small", 32, 64)]
+)
+def test_a_network_that_is_given_views_of_another_size_is_read_again(
+    name: str, was: int, size: int, tmp_path: Path
+) -> None:
+    config = PretrainConfig(
+        views=ViewsConfig(size=was, local_views=0), backbone=BackboneConfig(name), method=MethodConfig(dim=4, hidden=8)
+    )
+    save_pretrained(build_pair(config), config, tmp_path / "encoder.safetensors")
+    opened = encoders.open_frozen_encoder(str(tmp_path), None, size=size, data="images")
+    views = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        features = opened.network(views)
+    pair = FrozenEncoderPair.of(torch.randn(2, 12, features.size(1)), dim=4, hidden=8).with_encoder(opened.network)
+    encoders.save_added(pair, opened.config, tmp_path / "added.safetensors")
+    again = load_encoder(tmp_path / "added.safetensors")
+    assert again.config.views.size == size
+    with torch.no_grad():
+        torch.testing.assert_close(again.pair.model.encoder.get_submodule("backbone")(views), features)
+
+
+def test_a_network_that_takes_one_size_alone_is_refused_another(tmp_path: Path) -> None:
+    config = PretrainConfig(
+        views=ViewsConfig(size=64, local_views=0),
+        backbone=BackboneConfig("timm/vit_tiny_patch16_224"),
+        method=MethodConfig(dim=4, hidden=8),
+    )
+    save_pretrained(build_pair(config), config, tmp_path / "encoder.safetensors")
+    with pytest.raises(ValueError, match=r"--size 96: timm/vit_tiny\S+ was built for views of 64 pixels and takes no"):
+        encoders.open_frozen_encoder(str(tmp_path), None, size=96, data="images")

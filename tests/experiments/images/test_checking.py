@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from experiments.images import checking
+from experiments.images.cache import Cache
 from experiments.images.checking import check_images
 from experiments.images.errors import BrokenImagesError, ImageSetError
 from experiments.images.image_sets import ArraySource, FileSource, ImageSet
@@ -151,6 +153,28 @@ def test_a_damaged_cache_is_replaced_with_a_word(
     assert f"checkpoint {file} is damaged" in capsys.readouterr().err
     assert file.read_bytes() == whole
     assert list(folder.iterdir()) == [file]
+
+
+def test_two_that_fill_a_cache_at_once_both_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (Cache("set", tmp_path, "kind") for _ in range(2))
+    whole, content = torch.save, {"numbers": torch.arange(3)}
+
+    def meanwhile(*given: Any) -> None:
+        whole(*given)
+        monkeypatch.setattr(torch, "save", whole)
+        second.write(0, content)
+
+    monkeypatch.setattr(torch, "save", meanwhile)
+    first.write(0, content)
+    assert not capsys.readouterr().err
+    for cache in (first, second):
+        found = cache.read(0)
+        assert found is not None
+        assert found["numbers"].tolist() == [0, 1, 2]
+    assert first.folder is not None
+    assert [path.name for path in first.folder.iterdir()] == ["00000000.ckpt"]
 
 
 def test_a_cache_folder_that_cannot_be_made_is_no_obstacle(

@@ -150,13 +150,14 @@ def test_the_epochs_are_those_that_fit_the_time(
     configuration: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = PretrainingsSideBySide([configuration(tmp_path / "run", "simsiam")])
-    clock = iter([0.0, 40.0, 40.0, 47.0] * 3)  # 20 steps in 40 s, of 3 an epoch; an evaluation, every 3 epochs, in 7 s
+    # 9 s of preparation; 20 steps in 40 s, of 3 an epoch; an evaluation, every 3 epochs, in 7 s.
+    clock, prepared = iter([9.0, 49.0, 49.0, 56.0] * 3), 56.0
     monkeypatch.setattr(together, "_now", lambda: next(clock))
     monkeypatch.setattr("time.monotonic", lambda: 0.0)
-    assert together.fitting_epochs(3 * 6 + 7 + 0.1) == 3
+    assert together.fitting_epochs(prepared + 3 * 6 + 7 + 0.1) == 3
     assert together.fitting_epochs(1e6) == 8
-    with pytest.raises(ValueError, match=r"12 s must be enough for an epoch of 1 runs and an evaluation.* 13\.0 s"):
-        together.fitting_epochs(12)
+    with pytest.raises(ValueError, match=r"^12 s are left .*; an epoch of 1 runs and an evaluation take 13\.0 s"):
+        together.fitting_epochs(prepared + 12)
 
 
 def test_a_run_that_diverges_leaves_the_others_alone(
@@ -199,6 +200,20 @@ def test_runs_that_do_not_go_together_are_refused(mistake: str, configuration: M
         PretrainingsSideBySide([streamed])
 
 
-def test_a_folder_that_holds_a_run_is_refused(three: list[PretrainConfig]) -> None:
-    with pytest.raises(ValueError, match="holds a run already: give another folder as --out"):
-        PretrainingsSideBySide(three[:1]).train()
+def test_a_folder_that_holds_a_run_is_refused_before_anything_is_read(three: list[PretrainConfig]) -> None:
+    elsewhere = replace(three[0], data=replace(three[0].data, name="nowhere"))
+    with pytest.raises(ValueError, match="holds a run already, and none of these goes on: give another --out"):
+        PretrainingsSideBySide([elsewhere])
+
+
+def test_given_weights_and_a_rising_momentum_are_as_in_a_run_alone(
+    three: list[PretrainConfig], configuration: Make, tmp_path: Path
+) -> None:
+    config = configuration(tmp_path / "together", "byol")
+    config = replace(
+        config, init_from=three[0].out, method=replace(config.method, momentum=0.5, momentum_schedule="cosine")
+    )
+    PretrainingsSideBySide([config], record=False).train(epochs=2)
+    alone = replace(config, out=str(tmp_path / "alone"), training=replace(config.training, epochs=2))
+    pretrain(alone)
+    require_same_weights(config, alone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Callable
@@ -282,7 +283,7 @@ def test_a_rate_that_is_far_too_large_is_reported(configuration: Make, tmp_path:
 def test_a_signal_saves_the_state_and_says_how_to_go_on(
     number: signal.Signals, run: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(run, out=str(tmp_path / "run"))
+    config = replace(run, out=str(tmp_path / "a run"))
     config = replace(config, checkpoints=replace(config.checkpoints, every_steps=None, seconds_apart=1e6))
     before = signal.getsignal(number)
     start = PretrainingLoop.on_train_batch_start
@@ -294,8 +295,10 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(PretrainingLoop, "on_train_batch_start", signal_in_step_10)
-        with pytest.raises(TrainingInterruptedError, match=r"stopped after step 11 of 24, .*; go on with: .*--resume"):
+        with pytest.raises(TrainingInterruptedError, match=r"stopped after step 11 of 24, ") as stopped:
             pretrain(config)
+    typed = shlex.split(str(stopped.value).partition("; go on with: ")[2])
+    assert typed[1:] == ["-m", "experiments.pretrain", "--out", config.out, "--resume"]
     assert signal.getsignal(number) is before
     assert load_checkpoint(RunFolder(config.out).last, FORMAT)["step"] == 11
     assert not RunFolder(config.out).exported.exists()

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from experiments.records.record import Record
 from experiments.studies.conducting import planned
 from experiments.studies.engine import keep
 from experiments.studies.plan import Plan, Scale, Training, rows
-from experiments.studies.training import carry_out, finished
+from experiments.studies.training import carry_out, finished, prepare
 from inference.fitting.checkpointing import CheckpointError
 
 TINY = ["--scale", "tiny", "--rates", "0.1", "--seeds", "2", "--jobs", "1", "--rows", "pixels", "untrained", "simsiam"]
@@ -90,6 +91,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path, capsy
     pixels = "runs/digits/pixels/seed_0"
     kept = json.loads((tmp_path / pixels / "result.json").read_text(encoding="utf-8"))
     assert record.details == {"measures": {pixels: kept["measures"]}}
+    assert len({*kept["images"].values()}) == 2  # two hashes, of the images to train on and of those to judge by
 
 
 def test_tuning_opens_no_validation_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +132,11 @@ def test_tuning_opens_no_validation_image(tmp_path: Path, monkeypatch: pytest.Mo
         (["--scale", "tiny", "--minutes", "1", "--rates", "1"], "must be 2 numbers, of simsiam and vi_simsiam, got 1"),
         (["--scale", "tiny", "--minutes", "1", "--table-only"], "--table-only does not go with --minutes"),
         (["--scale", "tiny", "--minutes", "1", "--tune-on", "digits"], "--tune-on does not go with --minutes"),
+        (["--scale", "tiny", "--minutes", "1", "--data", "a", "b"], "--minutes trains on one set, got a b as --data"),
+        (
+            ["--scale", "tiny", "--minutes", "1", "--rows", "pixels"],
+            "needs a row that is trained, got pixels as --rows",
+        ),
         (["--scale", "tiny", "--eager"], "--eager belongs to --minutes"),
         (["--scale", "tiny", "--name", "Mine"], "--name: expected lower-case letters, digits and underscores"),
         (["--scale", "tiny", "--seeds", "0"], "whole number of at least 1"),
@@ -155,6 +162,24 @@ def test_a_result_of_images_of_the_same_name_that_lie_elsewhere_is_not_taken(tmp
     elsewhere = replace(run, config=replace(run.config, data=replace(run.config.data, name="elsewhere/digits")))
     with pytest.raises(CheckpointError, match=r"data\.name 'digits', now 'elsewhere/digits'"):
         finished(elsewhere)
+
+
+def test_results_of_other_images_do_not_go_into_one_table(tmp_path: Path) -> None:
+    run = first_tuning(tmp_path)
+    prepare({}, [run])
+    now = {part: open_images("digits", "data", part).content for part in ("train", "train")}
+    now["val"] = now["train"]  # a part of the training images is held out
+
+    def result(**images: str) -> dict[str, Any]:
+        return {"config": run.config.to_dict(), "images": now | images}
+
+    old = {"config": run.config.to_dict()}  # says nothing of its images
+    prepare({"a": result(), "b": result(), "c": old}, [run])
+    prepare({"a": result(val="others"), "b": result(val="others")}, [])
+    with pytest.raises(CheckpointError, match="b is of other images of digits than another result"):
+        prepare({"a": result(), "b": result(train="others")}, [])
+    with pytest.raises(CheckpointError, match=r"a is of other images of digits than there are now: put the same ones"):
+        prepare({"a": result(val="others")}, [run])
 
 
 def test_workers_of_a_cluster_take_the_gpus_that_they_have(
