@@ -173,6 +173,7 @@ def test_a_command_that_is_told_to_stop_saves_its_trainings_and_says_how_to_go_o
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=120)[0]
     assert process.returncode == 130, said
-    assert said.splitlines()[-1] == "python -m experiments.table1: stopped; the same command goes on where it was"
+    # Not the last line of a busy machine: Python warns of what a worker that was ended late has left.
+    assert "python -m experiments.table1: stopped; the same command goes on where it was" in said.splitlines()
     assert (folder / "checkpoints" / "last.ckpt").exists()
     assert not (folder / "result.json").exists()
