@@ -171,7 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="of experiments.table1, for the pairs: everything from here on, such as --root path/of/sets --seeds 3",
     )
     parser.add_argument(
-        "--minutes", type=whole_number(1), default=8, help="longest time for one command; for tests before other parts 2"
+        "--minutes",
+        type=whole_number(1),
+        default=8,
+        help="longest time for one command; 2 for tests before other parts",
     )
     parser.add_argument("--total-minutes", type=whole_number(1), default=12, help="longest time for all together")
     parser.add_argument("--tiny", action="store_true", help="on a CPU with tiny settings, to try the command")

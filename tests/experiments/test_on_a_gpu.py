@@ -180,8 +180,9 @@ def test_archives_hold_what_a_running_part_leaves_of_the_files_that_it_replaces_
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """As a terminal leaves them; put back afterwards."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """As a terminal leaves them, also where these tests run in the background; put back afterwards."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
