@@ -181,7 +181,8 @@ def test_archives_hold_what_a_running_part_leaves_of_the_files_that_it_replaces_
 @pytest.fixture
 def signals() -> Iterator[None]:
     """As a terminal leaves them, also where these tests run in the background; put back afterwards."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    usual: dict[signal.Signals, Any] = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
+    usual[signal.SIGINT] = signal.default_int_handler
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
     for number, handler in before.items():
