@@ -230,7 +230,8 @@ assert abs(variance * 2048 - 1) < 1e-5
 # Read the right picture twice. The density on the sphere is *largest* at $\mu$. Yet no
 # draw comes near $\mu$: all of them lie in a thin ring at cosine 0.618, because there
 # is so much more room in the ring. So a cosine of 0.6 between two embeddings in
-# $d = 2048$ is an enormous agreement.
+# $d = 2048$ is an enormous agreement, for directions that are spread evenly. Trained
+# embeddings often use few of the directions (lesson 6), and then it is less.
 #
 # ## The Power Spherical distribution
 #

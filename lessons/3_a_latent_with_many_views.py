@@ -220,10 +220,13 @@ assert abs(by_hand - by_library) < 1e-12
 # Now the real thing. The views are images $x_i$, and we have no program that draws
 # images from $z$: that would be a generative model of pixels, which is what
 # self-supervised learning wants to avoid. The paper turns the arrow around instead.
-# Bayes' rule says $p(x_i \mid z) \propto p(z \mid x_i)$ as a function of $z$,
-# the prior being uniform. So parametrise the **expert** $p_\psi(z\mid x_i)$ directly by
-# a network: encoder, then predictor, then a vMF around the predictor's output.
-# `MultiViewModel` is this program and `MultiViewGuide` the mixture of atoms.
+# Bayes' rule says $p(x_i \mid z) \propto p(z \mid x_i)$ as a function of $z$, the prior
+# being uniform. So parametrise the **expert** $p_\psi(z\mid x_i)$ directly by a
+# network: encoder, then predictor, then a vMF around the predictor's output.
+# `MultiViewModel` is this program and `MultiViewGuide` the mixture of atoms. That the
+# prior is uniform is a condition: over all images the experts must average to it.
+# Nothing in the loss enforces that, and trained encoders need not fulfil it
+# ([checked](../docs/verification.md#is-the-prior-uniform)).
 
 # %%
 encoder = nn.Linear(5, 3).double()  # stands for backbone and projector

@@ -482,7 +482,8 @@ assert min(renewals) > 0
 # %% [markdown]
 # Down in every phase, up at every renewal. The first half of the puzzle is solved:
 # **SimSiam takes turns. It fits the model to the guide by maximum likelihood, and lets
-# the guide follow.** No single function is minimised by the whole.
+# the guide follow.** What the whole minimises, if anything, is not known. It is not the
+# number that is printed.
 #
 # The authors of SimSiam suspected as much. In Section 5 of [Chen and He
 # (2020)](https://arxiv.org/abs/2011.10566) they propose that SimSiam works like

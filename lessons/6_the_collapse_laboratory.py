@@ -261,8 +261,9 @@ for training in trainings:
 # views $x_1, x_2$ of the same $z$ with variance 1, each with its own noise of variance
 # $\sigma^2$. The encoder is $f = wx$, the predictor a factor $p$, the loss
 # $\frac12(p\,w x_1 - w x_2)^2$ without any normalisation. Write $s = w^2$ for the size
-# of the representation, $\eta$ for weight decay, and $g = 1 - (1+\sigma^2)\,p$ for how
-# far the predictor is behind. Gradient descent then moves the two numbers by
+# of the representation, $\eta$ for weight decay (not the resultant of other lessons),
+# and $g = 1 - (1+\sigma^2)\,p$ for how far the predictor is behind. Gradient descent
+# then moves the two numbers by
 #
 # | | predictor | encoder |
 # |---|---|---|

@@ -58,7 +58,7 @@ from ssl_as_inference.sphere import normalize
 # %% [markdown]
 # ## An encoder that somebody trained
 #
-# Let SimSiam stand for the encoder that you have: the backbone of lesson 1, trained on
+# Let SimSiam stand for the encoder that you have: the backbone of lesson 5, trained on
 # views of digits. It has no $\kappa$. Raw pixels and an untrained network stand beside
 # it, as always.
 

@@ -172,8 +172,9 @@ narrowing_guide()
 
 # %% [markdown]
 # A width is a new setting: a guide that says "the target network is only roughly right"
-# asks less of the experts. Nobody has shown that it helps. You have all the pieces to
-# try.
+# asks less of the experts. We have not tried whether it helps. You have all the pieces.
+# MCInfoNCE has such a guide with another loss ([related
+# work](../docs/related_work.md)).
 #
 # ## 3. Your own expert
 #
@@ -337,15 +338,16 @@ assert tuple(together.batch_shape) == (4,)
 # **What is SimSiam minimising?** At each step, a sum of divergences, one for each
 # view's expert, from the frozen guide over the other views, up to a constant. It fits
 # von Mises–Fisher experts by maximum likelihood to the outputs of the target network
-# (lesson 4). As a whole, nothing: the guide moves after each step, and the number that
-# one prints may rise (lessons 1 and 4).
+# (lesson 4). As a whole, not the number that one prints: the guide moves after each
+# step, and that number may rise (lessons 1 and 4). Whether it minimises some other
+# function, these lessons do not say.
 #
 # **Why does it not collapse?** Not because of the objective, for which collapse is
-# optimal (lesson 4), nor because of batch normalisation, which only changes what a
-# collapse looks like (lesson 6). It is the *dynamics* of predictor and stop-gradient
-# together: a predictor that knows how well each direction can be predicted makes the
-# predictable ones grow, and weight decay removes the others. That part is understood in
-# simple models; in a ResNet it is still research.
+# optimal (lesson 4), nor, in the trainings of lesson 6, because of batch normalisation,
+# which changed only what a collapse looked like. It is the *dynamics* of predictor and
+# stop-gradient together: a predictor that knows how well each direction can be
+# predicted makes the predictable ones grow, and weight decay removes the others. That
+# part is understood in simple models; in a ResNet it is still research.
 #
 # **What is probability good for here?** It gives the parts names, so that they can be
 # exchanged. It gives a $\kappa$ that predicts how far away other views are, and cannot

@@ -258,9 +258,11 @@ def check_features(features: Tensor) -> None:
             "features must have shape (views, items, features) with at least 2 views: one is to predict the other, got "
             f"{tuple(features.shape)}"
         )
-    if not features.is_floating_point() or not features.isfinite().all():
-        bad = int((~features.isfinite()).sum())
-        raise ValueError(f"features must be finite floating-point numbers, got {features.dtype}, {bad} NaN or infinite")
+    if not features.is_floating_point() or not features.float().isfinite().all():
+        bad = int((~features.float().isfinite()).sum())
+        raise ValueError(
+            f"features must be finite floating-point numbers in float32, got {features.dtype}, {bad} NaN or infinite"
+        )
 
 
 def check_sizes(width: int, items: int, dim: int) -> None:

@@ -16,6 +16,7 @@ experts is summed over its experts. Further pairs are added with `register_cross
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, TypeVar
 
 import torch
@@ -104,11 +105,10 @@ def cross_entropy(q: Distribution, p: Distribution) -> Tensor:
 def unsqueeze_batch(p: Any, position: int) -> Any:
     """Return p with a batch dimension of size 1 inserted at `position` < 0, counted from the right."""
     if isinstance(p, RotationallySymmetric):
-        return type(p)(
-            p.mean_direction.unsqueeze(position - 1),
-            p.concentration.unsqueeze(position),
-            validate_args=False,
-        )
+        new = copy(p)  # a subclass may be made of other arguments
+        mean_direction, concentration = p.mean_direction.unsqueeze(position - 1), p.concentration.unsqueeze(position)
+        RotationallySymmetric.__init__(new, mean_direction, concentration, validate_args=False)
+        return new
     shape = list(p.batch_shape)
     shape.insert(len(shape) + 1 + position, 1)
     if isinstance(p, SphericalUniform):
@@ -202,4 +202,5 @@ def _to_product(q: Any, p: ProductOfExperts) -> Tensor:
 @register_cross_entropy(SphericalMixture, Distribution)
 def _from_spherical_mixture(q: SphericalMixture, p: Any) -> Tensor:
     each = cross_entropy(q.components, unsqueeze_batch(p, -1))
+    each = torch.where((q.weights == 0) & each.isinf(), 0.0, each)  # 0 · ∞: a component that is never drawn
     return (q.weights * each).sum(-1)

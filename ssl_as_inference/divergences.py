@@ -16,7 +16,8 @@ the divergence is 0 at equality and keeps its relative accuracy beside it. Acros
 remains of entropy and cross-entropy when both densities are taken relative to their modes, or, for concentrations
 below the dimension, relative to the uniform distribution. That sum has an error of some 1e-15 d log κ. Where the
 families nearly agree (κ ≫ d², C20) the divergence is smaller than this error. A sum below 0 is then due to rounding, by
-Gibbs' inequality, and 0 is returned.
+Gibbs' inequality, and 0 is returned. All concentrations of float32 are taken; in float64 those beyond some 1e154, whose
+squares overflow, are not.
 
 **The divergence of the paper**, Eq. (2), is that from a guide to a product of experts:
 

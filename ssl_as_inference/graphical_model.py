@@ -175,8 +175,8 @@ class MultiViewGuide(nn.Module):
 
     def __init__(self, network: nn.Module, views: int | None = None) -> None:
         super().__init__()
-        if views is not None and views < 1:
-            raise ValueError(f"views must be at least 1 or None, got {views}")
+        if views is not None and (not isinstance(views, int) or views < 1):
+            raise ValueError(f"views must be an integer >= 1 or None, got {views}")
         self.network = network
         self.views = views
 

@@ -2,7 +2,7 @@
 
 torch differentiates a formula term by term. Sometimes that loses digits, divides zero by zero or stores too much. Then
 the derivative is stated here beside the value. One statement serves reverse mode, forward mode, their compositions,
-`torch.func` and `torch.compile`.
+`torch.func` and `torch.compile`. A transformation of `torch.func` inside a compiled function is left to eager mode.
 """
 
 from __future__ import annotations
@@ -106,6 +106,11 @@ class OwnDerivatives:
     def apply(cls, *inputs: Any) -> Any:
         """The value at these arguments."""
         if not torch.compiler.is_compiling():
+            return cls._function.apply(cls, *inputs)
+        if forward_ad._current_level >= 0 or torch._C._functorch.get_dynamic_layer_stack_depth():  # noqa: SLF001
+            # The compiler does not see that `torch.func` or forward mode differentiates here. A value that is a copy
+            # would silently have the copy's derivative. Eager mode sees it; with `fullgraph` this is an error.
+            torch._dynamo.graph_break()  # noqa: SLF001
             return cls._function.apply(cls, *inputs)
         differentiated = any(isinstance(argument, Tensor) and argument.requires_grad for argument in inputs)
         return _Reverse.apply(cls, *inputs) if differentiated and torch.is_grad_enabled() else cls.value(*inputs)

@@ -55,7 +55,7 @@ def log_surface_area(dim: int) -> float:
 
 
 def _unit_and_length(vector: Tensor) -> tuple[Tensor, Tensor]:
-    """The unit vector and the length; zero for a vector that is zero, to whose length `tiny` is added."""
+    """The unit vector and the length; for zero, which has no direction, zero and an infinite one: no derivative."""
     limits = torch.finfo(vector.dtype)
     length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
     # Where the squares of its numbers leave the range of the dtype, a vector is first divided by the largest of them.
@@ -65,7 +65,8 @@ def _unit_and_length(vector: Tensor) -> tuple[Tensor, Tensor]:
     largest = vector.detach().abs().amax(-1, keepdim=True) if vector.size(-1) else length.detach()
     scale = torch.where(sound | (largest == 0) | ~largest.isfinite(), 1.0, largest)
     scaled = vector / scale
-    length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp_min(limits.tiny)
+    length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    length = torch.where(length == 0, torch.inf, length)
     return scaled / length, length * scale
 
 
@@ -108,7 +109,7 @@ def normalize(vector: Tensor) -> Tensor:
 
     Half precision and integers are raised to float32 first: a cosine in half precision has three digits, and κ
     multiplies its error. Vectors of any other length become unit vectors, however small or large their numbers. Zero
-    has no direction and stays zero, which a validating distribution reports.
+    has no direction: it stays zero, with a derivative of zero, and a validating distribution reports it.
 
     Args:
         vector: Shape `(*batch, dim)`.
@@ -281,7 +282,7 @@ def uniform_at_gap(direction: Tensor, gap: Tensor) -> Tensor:
     if direction.size(-1) == 3:
         return _uniform_at_gap_in_space(direction, gap, sine)
     gap, sine = gap.unsqueeze(-1), sine.unsqueeze(-1)
-    noise = torch.randn_like(direction)
+    noise = torch.randn(direction.shape, dtype=direction.dtype, device=direction.device)  # whatever its layout
     along = (noise * direction).sum(-1, keepdim=True)
     if direction.size(-1) < _LONG:
         # u is stored and projected again, which removes the rounding of the first: μ and n may nearly be parallel

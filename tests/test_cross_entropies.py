@@ -246,6 +246,17 @@ def test_a_pair_without_a_rule_inside_a_mixture_is_told_as_such() -> None:
         cross_entropy(mixture, mixture)
 
 
+def test_a_component_that_is_never_drawn_counts_for_nothing() -> None:
+    first = torch.tensor([1.0, 0.0])
+    opposite = DeltaMixture(torch.stack([first, -first]).unsqueeze(-2))  # where the expert's density is 0
+    weights = torch.tensor([1.0, 0.0], requires_grad=True)
+    expert = PowerSpherical(first, 2.0)
+    value = cross_entropy(SphericalMixture(opposite, weights), expert)
+    assert float(value.detach()) == pytest.approx(float(-expert.log_prob(first)))
+    (gradient,) = torch.autograd.grad(value, weights)
+    assert not gradient.isnan().any()
+
+
 @pytest.mark.parametrize("atoms", [1, 2, 3])
 def test_locations_are_no_batch_dimension_of_the_expert(atoms: int) -> None:
     locations, p = _directions(atoms, 4, seed=1), VonMisesFisher(_directions(3, 4), 5.0)

@@ -272,7 +272,7 @@ def test_a_guide_over_the_first_views_holds_those_alone(
     assert torch.equal(guide.locations(views), pair.guide.locations(views[:2]))
     with pytest.raises(ValueError, match="views must be at least the 2 that the guide is over, got 1"):
         guide.locations(views[:1])
-    with pytest.raises(ValueError, match="views must be at least 1 or None, got 0"):
+    with pytest.raises(ValueError, match="views must be an integer >= 1 or None, got 0"):
         MultiViewGuide(pair.model.encoder, views=0)
 
 

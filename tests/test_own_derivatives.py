@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
-from torch.func import grad, jacfwd, jacrev, jvp, vmap
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from ssl_as_inference.distributions import PowerSpherical, VonMisesFisher
 from ssl_as_inference.own_derivatives import Elementwise, OwnDerivatives
@@ -144,6 +144,57 @@ def test_the_compiler_takes_transformations_of_it() -> None:
     for transformed in (vmap(_power), vmap(grad(_power)), lambda x, y: jvp(_power, (x, y), (x, y))[1]):
         compiled = torch.compile(transformed, backend="aot_eager")
         torch.testing.assert_close(compiled(x, y), transformed(x, y))
+
+
+class _Seven(Elementwise):
+    """A derivative that the compiler cannot find in the value, which is a copy."""
+
+    @staticmethod
+    def value(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def partials(x: Tensor) -> tuple[Tensor]:
+        return (7 * x,)
+
+
+def _sevenfold(x: Tensor) -> Tensor:
+    value: Tensor = _Seven.apply(x).sum()
+    return value
+
+
+def _tangent(x: Tensor) -> Tensor:
+    with forward_ad.dual_level():
+        moved = _Seven.apply(forward_ad.make_dual(x, torch.ones_like(x)))
+        tangent: Tensor | None = forward_ad.unpack_dual(moved).tangent
+    assert tangent is not None
+    return tangent
+
+
+@pytest.mark.parametrize(
+    "transformed",
+    [
+        vmap(_Seven.apply),
+        grad(_sevenfold),
+        vmap(grad(_Seven.apply)),
+        vmap(lambda x: jvp(_Seven.apply, (x,), (x,))[1]),
+        lambda x: jvp(_Seven.apply, (x,), (x,))[1],
+        jacfwd(_Seven.apply),
+        hessian(_sevenfold),
+        grad(lambda x: grad(lambda y: (y * _Seven.apply(y)).sum())(x).sum()),
+        pytest.param(
+            _tangent,
+            marks=pytest.mark.skipif(
+                tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14),
+                reason="an earlier compiler does not show that a dual level is entered",
+            ),
+        ),
+    ],
+)
+def test_the_compiler_keeps_a_derivative_that_the_value_does_not_show(transformed: Callable[[Tensor], Tensor]) -> None:
+    x = torch.tensor([2.0, 3.0])
+    compiled = torch.compile(transformed, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), transformed(x))
 
 
 def test_a_node_bears_the_name_of_its_function() -> None:

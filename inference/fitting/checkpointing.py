@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 
 _CHECKSUM = "checksum"
 _FORMAT = "format"
+_PLAIN = {type(None), bool, int, float, str, bytes}
+_DICTIONARIES, _LISTS = {dict, OrderedDict}, {list, tuple, torch.Size}
 
 
 class CheckpointError(ValueError):
@@ -28,14 +31,15 @@ def save_checkpoint(content: dict[str, Any], path: Path, form: str, *, keep: Pat
     over every tensor's bytes and every value is stored with it.
 
     Args:
-        content: Nested dictionaries with text keys and lists of tensors, numbers, texts, bytes and None; nothing else,
-            so that reading it executes nothing.
+        content: Nested dictionaries and lists of tensors, numbers, texts, bytes and None; keys are texts or integers.
+            Nothing else, no subclass of these types either, so that reading it executes nothing.
         path: The file.
         form: Name of the content's layout, which `load_checkpoint` checks.
         keep: Where the checkpoint that `path` held before stays.
 
     Raises:
         TypeError: If the content holds anything else.
+        ValueError: If it has the key "format" or "checksum", which are added.
         OSError: If it cannot be written; `path` is then as before.
 
     Example:
@@ -45,6 +49,11 @@ def save_checkpoint(content: dict[str, Any], path: Path, form: str, *, keep: Pat
         >>> load_checkpoint(path, "example/1")["step"]
         3
     """
+    taken = {_FORMAT, _CHECKSUM} & content.keys()
+    if taken:
+        raise ValueError(
+            f"content must not have the keys {_FORMAT!r} and {_CHECKSUM!r}, got {', '.join(sorted(taken))}"
+        )
     whole = {_FORMAT: form, _CHECKSUM: digest(content), **content}
 
     def write(temporary: Path) -> None:
@@ -149,11 +158,15 @@ def digest(content: dict[str, Any]) -> str:
 
 def _pieces(value: Any, name: str) -> Iterator[bytes | memoryview]:
     """Everything that a value consists of, in an order that does not depend on how it was made."""
-    if isinstance(value, dict):
+    if type(value) in _DICTIONARIES:
         yield f"{name}{{{len(value)}".encode()
         for key in sorted(value, key=repr):
+            if type(key) not in {str, int}:
+                raise TypeError(
+                    f"a checkpoint's keys are texts and integers, got {type(key).__name__} at {name}/{key!r}"
+                )
             yield from _pieces(value[key], f"{name}/{key!r}")
-    elif isinstance(value, (list, tuple)):
+    elif type(value) in _LISTS:
         yield f"{name}[{len(value)}".encode()
         for number, item in enumerate(value):
             yield from _pieces(item, f"{name}/{number}")
@@ -161,7 +174,7 @@ def _pieces(value: Any, name: str) -> Iterator[bytes | memoryview]:
         yield f"{name}:{value.dtype}{tuple(value.shape)}".encode()
         flat = value.detach().cpu().contiguous().flatten()
         yield flat.view(torch.uint8).numpy().data if flat.numel() else b""
-    elif value is None or isinstance(value, (bool, int, float, str, bytes)):
+    elif type(value) in _PLAIN:
         yield f"{name}={value!r}".encode()
     else:
         raise TypeError(f"a checkpoint holds tensors and plain values only, got {type(value).__name__} at {name}")

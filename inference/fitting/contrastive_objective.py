@@ -28,10 +28,11 @@ class ContrastiveObjective(KLObjective):
     stop-gradient is needed. Use it with a `FullGradientGuide` and without a predictor (SimCLR), or with the guide of
     BYOL (MoCo without its queue).
 
-    It compares each atom with each image of the batch: memory grows as N² d. There is no log Z to add.
+    It compares each atom with each image of the batch: memory grows as N² d. There is no log Z to add. The batch is
+    one plate of images. A masked image would stay among the negatives of the others: leave it out of the views.
 
     Raises:
-        ValueError: If `normalized` is True, and as `KLObjective`.
+        ValueError: If `normalized` is True, if images are masked or in several plates, and as `KLObjective`.
 
     Example:
         >>> import torch
@@ -48,6 +49,14 @@ class ContrastiveObjective(KLObjective):
         if self.normalized:
             raise ValueError("normalized must be False: log Z belongs to the uniform prior, not to the batch's")
 
+    def _mean_over_atoms(self, view: int, site: dict[str, Any]) -> Tensor:
+        if isinstance(site["mask"], Tensor):
+            raise ValueError(  # noqa: TRY004  # the mask is at fault, not a type
+                f"model must not mask single images of view {view + 1}, which would stay among the negatives of the "
+                "others: leave them out of the views"
+            )
+        return super()._mean_over_atoms(view, site)
+
     def log_likelihood(self, expert: Any, atoms: Tensor) -> Tensor:
         r"""$\log p_\psi(z\mid x_n) - \log\bar p(z)$ for each image n of the batch.
 
@@ -55,6 +64,8 @@ class ContrastiveObjective(KLObjective):
             expert: Of one view; batch shape `(images,)`.
             atoms: Shape `(…, images, dim)`.
         """
+        if len(expert.batch_shape) != 1:
+            raise ValueError(f"model must have one plate, of images, got experts of shape {tuple(expert.batch_shape)}")
         by_expert: Tensor = expert.log_prob(atoms.unsqueeze(-2))  # (…, atom's image, expert's image)
         log_average = by_expert.logsumexp(-1) - math.log(by_expert.size(-1))
         return by_expert.diagonal(dim1=-2, dim2=-1) - log_average

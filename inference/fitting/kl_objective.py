@@ -67,6 +67,7 @@ class KLObjective(ELBO):
 
     As everywhere in Pyro the loss is a sum over the plate of images; divide by their number for a mean. No step waits
     for the device. Densities are evaluated with autocast off, on the float32 (or better) vectors of model and guide.
+    `poutine.scale` and `poutine.mask` count around the model; around the guide, whose entropy is left out, they do not.
     `KLObjective()(model, guide)` is an `nn.Module`; `SVI(model, guide, optim, loss=KLObjective())` works as well.
 
     Args:
@@ -76,8 +77,8 @@ class KLObjective(ELBO):
         max_plate_nesting: Number of nested plates around the latent, 1 for the plate of images.
 
     Raises:
-        ValueError: At construction for unknown `pairs`, or for a weight with `normalized`; when called, if model, guide
-            or weight do not fit the objective, such as a model with another site, which the objective would not count.
+        ValueError: At construction for an argument out of its range, or for a weight with `normalized`; when called, if
+            model, guide or weight do not fit the objective, such as a model with another site that it would not count.
 
     Example:
         >>> from ssl_as_inference.distributions import VonMisesFisher
@@ -102,6 +103,8 @@ class KLObjective(ELBO):
     ) -> None:
         if pairs not in get_args(Pairs):
             raise ValueError(f'pairs must be "cross" or "all", got {pairs!r}')
+        if not isinstance(max_plate_nesting, int) or max_plate_nesting < 1:
+            raise ValueError(f"max_plate_nesting must be an integer >= 1, got {max_plate_nesting}")
         if normalized and weight is not None:
             raise ValueError(
                 "weight must be None where normalized is True, because log Z belongs to all terms of an image, "
@@ -260,7 +263,9 @@ def _scaled(log_prob: Tensor, site: dict[str, Any]) -> Tensor:
 
 def _same(first: Any, other: Any) -> bool:
     """Whether two scales or masks are one; those of one handler are one object, and nothing is compared."""
-    return first is other or (None not in {first, other} and torch.equal(*map(torch.as_tensor, (first, other))))
+    if first is other or first is None or other is None:
+        return first is other
+    return bool((torch.as_tensor(first) == torch.as_tensor(other)).all())
 
 
 def _refuse_what_is_left_out(trace: poutine.Trace, role: str) -> None:

@@ -253,6 +253,8 @@ class StepwiseLearner(lightning.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         """Momentum SGD over the trainable parameters; a predictor with a rate of its own is the second group."""
         trainable = [parameter for parameter in self.pair.parameters() if parameter.requires_grad]
+        if not trainable:
+            raise ValueError("pair must have parameters that are trained, got none that requires a gradient")
         groups: list[dict[str, Any]] = [{"params": trainable}]
         if self.predictor_rate is not None:
             own = list(self.pair.model.predictor.parameters())

@@ -91,6 +91,10 @@ class ExponentialMovingAverage(TargetRule):
                 "ExponentialMovingAverage needs a guide with a network of its own, such as BYOL's; this pair's guide "
                 "shares the model's encoder"
             )
+        if not any(True for _ in pair.guide.network.parameters()):
+            raise ValueError(
+                "ExponentialMovingAverage needs a guide whose network has parameters to move, got one without"
+            )
         return pair.guide
 
     def update(self, pair: MultiViewPair, step: int = 0) -> None:

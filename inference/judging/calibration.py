@@ -114,7 +114,7 @@ def gaps_by_chance(
     """
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    bins = min(bins, len(predicted))
+    bins = min(bins, predicted.numel())
     counts = calibration_bins(predicted, observed, bins=bins).count
     if counts.min() < 2:
         return math.nan, math.nan

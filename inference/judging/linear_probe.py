@@ -233,8 +233,17 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
         fraction: Of the images to hold out, at least as many as there are classes. A class of few images beside large
             ones may have all of them on one side.
         seed: Of the choice.
+
+    Raises:
+        ValueError: If fewer images than classes are left to fit on.
     """
-    least = max(math.ceil(fraction * len(labels)), len(labels.unique()))
+    classes = len(labels.unique())
+    least = max(math.ceil(fraction * len(labels)), classes)
+    if len(labels) - least < classes:
+        raise ValueError(
+            f"held_out must leave an image or more for each of {classes} classes to fit on, got {least} of "
+            f"{len(labels)} images held out"
+        )
     fitted, held_out = train_test_split(range(len(labels)), test_size=least, stratify=labels.cpu(), random_state=seed)
     return torch.tensor(fitted), torch.tensor(held_out)
 

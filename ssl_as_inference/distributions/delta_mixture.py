@@ -9,7 +9,11 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
-from ssl_as_inference.distributions.spherical_distribution import SphericalDistribution, unit_vectors
+from ssl_as_inference.distributions.spherical_distribution import (
+    SphericalDistribution,
+    require_real_tensor,
+    unit_vectors,
+)
 
 
 class DeltaMixture(SphericalDistribution):
@@ -46,6 +50,7 @@ class DeltaMixture(SphericalDistribution):
     locations: Tensor
 
     def __init__(self, locations: Tensor, *, validate_args: bool | None = None) -> None:
+        require_real_tensor("locations", locations)
         if locations.dim() < 2 or locations.size(-2) < 1 or locations.size(-1) < 2:
             raise ValueError(
                 f"locations must have shape (*batch, M, dim) with M >= 1 and dim >= 2, got {tuple(locations.shape)}"

@@ -63,7 +63,7 @@ def monte_carlo_log_normalizer(product: ProductOfExperts, samples: int = 10_000)
         >>> bool(error < 0.01)
         True
     """
-    if samples < 2:
+    if not isinstance(samples, int) or samples < 2:
         raise ValueError(f"samples must be an integer >= 2, got {samples}")
     experts = product.experts
     if not isinstance(experts, RotationallySymmetric):

@@ -19,10 +19,11 @@ _LONGEST_STEP = 0.5  # radians; binds only far from the maximum, where the line 
 
 
 def fit_mean_direction(samples: Tensor, weights: Tensor) -> Tensor:
-    r"""Maximise $\sum_i w_i\log(1+\mu^\top z_i)$ over unit vectors μ.
+    r"""Maximise $\sum_i w_i\log(1+\mu^\top z_i)$ over unit vectors μ, from the mean of the samples.
 
     Steepest ascent along great circles with Newton's step length. The expected Hessian is a multiple of the identity on
-    the tangent space, so that for many samples this is Newton's method, at the cost of the gradient.
+    the tangent space, so that for many samples this is Newton's method, at the cost of the gradient. The
+    sum is −∞ opposite each sample and may have several maxima, on the circle one between any two poles; one is found.
 
     Args:
         samples: Shape `(n, *batch, dim)`.
@@ -33,10 +34,10 @@ def fit_mean_direction(samples: Tensor, weights: Tensor) -> Tensor:
     """
     floor = torch.finfo(samples.dtype).eps  # of 1 + t, as in `PowerSpherical.log_prob`
     mean = (weights.unsqueeze(-1) * samples).sum(0)
-    axis = torch.zeros_like(mean)
-    axis[..., 0] = 1
+    # Samples that cancel: from a direction that is hardly one of theirs, or its opposite, where no slope leads on.
+    start = torch.arange(1, mean.size(-1) + 1, dtype=mean.dtype, device=mean.device).cos()
     balanced = mean.norm(dim=-1, keepdim=True) <= floor
-    direction = torch.where(balanced, axis, normalize(torch.where(balanced, axis, mean)))
+    direction = normalize(torch.where(balanced, start, mean))
     for _ in range(_DIRECTION_STEPS):
         cosine = 1 - half_squared_chord(samples, direction)
         height = (1 + cosine).clamp_min(floor)

@@ -190,8 +190,8 @@ def _resultant(experts: VonMisesFisher) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _length(vector: Tensor) -> Tensor:
-    """The length, whose derivative is zero, not undefined, where the vector is zero."""
-    squared = vector.square().sum(-1)
+    """The length in float64, whose derivative is zero, not undefined, where the vector is zero."""
+    squared = vector.double().square().sum(-1)  # in float32 the squares of views that all but cancel underflow
     cancelled = squared == 0
     return torch.where(cancelled, 0.0, torch.where(cancelled, 1.0, squared).sqrt())
 
@@ -205,14 +205,14 @@ def _(experts: VonMisesFisher) -> Tensor:
     aligned = 2 * length > total
     # Experts that agree: log C + κ in place of log C, and Σκ_i − R = Σκ_i(1 − μ_iᵀm), m = η/R, from the chords to m.
     # An error of m enters in second order, since m maximises Σκ_iμ_iᵀm.
-    mode = eta / torch.where(aligned, length, 1.0).unsqueeze(-1)
+    mode = eta / torch.where(aligned, length, 1.0).unsqueeze(-1).to(eta.dtype)
     deficit = (kappa * half_squared_chord(experts.mean_direction, mode.unsqueeze(-2)).double()).sum(-1)
     resultant = torch.where(aligned, unit * total - deficit, 1.0)
     agreeing = von_mises_fisher_log_normalizer_plus_concentration(experts.dim, kappa).sum(-1) - deficit
     agreeing = agreeing - von_mises_fisher_log_normalizer_plus_concentration(experts.dim, resultant)
     # Experts that do not: nothing cancels. Near R = 0 log C is taken as a function of R², which has all derivatives.
     single = von_mises_fisher_log_normalizer(experts.dim, kappa).sum(-1)
-    resultant = unit * length.double()
+    resultant = unit * length
     near = aligned | (resultant < 1)
     squared = torch.where(near & ~aligned, unit.square() * eta.double().square().sum(-1), 0.0)
     of_resultant = torch.where(
@@ -244,9 +244,9 @@ def _(experts: VonMisesFisher) -> VonMisesFisher:
     _, unit, eta = _resultant(experts)
     length = _length(eta)
     cancelled = (length == 0).unsqueeze(-1)
-    safe_length = torch.where(cancelled, 1.0, length.unsqueeze(-1))
+    safe_length = torch.where(cancelled, 1.0, length.unsqueeze(-1)).to(eta.dtype)
     direction = torch.where(cancelled, experts.mean_direction[..., 0, :], eta / safe_length)
-    return VonMisesFisher(direction, (unit * length).to(length.dtype), validate_args=False)
+    return VonMisesFisher(direction, (unit * length).to(eta.dtype), validate_args=False)
 
 
 @normalized_product.register

@@ -9,7 +9,12 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
-from ssl_as_inference.distributions.spherical_distribution import SphericalDistribution, at_fault, unit_vectors
+from ssl_as_inference.distributions.spherical_distribution import (
+    SphericalDistribution,
+    at_fault,
+    require_real_tensor,
+    unit_vectors,
+)
 from ssl_as_inference.precision import result_dtype
 from ssl_as_inference.sphere import uniform_at_gap, without_copies
 
@@ -50,6 +55,7 @@ class RotationallySymmetric(SphericalDistribution):
     def __init__(
         self, mean_direction: Tensor, concentration: Tensor | float, *, validate_args: bool | None = None
     ) -> None:
+        require_real_tensor("mean_direction", mean_direction)
         if mean_direction.dim() < 1 or mean_direction.size(-1) < _MIN_DIM:
             raise ValueError(
                 f"mean_direction must have shape (*batch, dim) with dim >= {_MIN_DIM}, "
@@ -59,8 +65,12 @@ class RotationallySymmetric(SphericalDistribution):
         mean_direction = unit_vectors("mean_direction", mean_direction, validate=validate)
         if not isinstance(concentration, Tensor):
             # Filled on the device: a number that is copied to it would wait for it, and cannot be recorded in a graph.
-            concentration = mean_direction.new_full((), concentration)
-        elif concentration.dtype not in {torch.float32, torch.float64}:
+            try:
+                concentration = mean_direction.new_full((), concentration)
+            except (TypeError, RuntimeError) as error:
+                raise ValueError(f"concentration must be a tensor or a number, got {concentration!r}") from error
+        require_real_tensor("concentration", concentration)
+        if concentration.dtype not in {torch.float32, torch.float64}:
             concentration = concentration.to(mean_direction.dtype)
         batch_shape = _broadcast(mean_direction, concentration)
         self.mean_direction = _expanded(mean_direction, batch_shape + mean_direction.shape[-1:])
@@ -98,7 +108,8 @@ class RotationallySymmetric(SphericalDistribution):
         Returns:
             A distribution of batch shape `batch`. For samples that coincide the best κ is infinite; about
             $(d-1)/(2\epsilon^2)$ is returned, ε = `torch.finfo(dtype).eps`, as if their spread were rounding. Where all
-            directions are equally good, any is returned.
+            directions are equally good, any is returned. The best direction of a Power Spherical is searched from the
+            mean of the samples: where they all but cancel, it may be a local maximum.
 
         Raises:
             ValueError: If a shape is wrong, or (when validating) samples are not of unit length or weights negative,
@@ -111,6 +122,7 @@ class RotationallySymmetric(SphericalDistribution):
             >>> round(PowerSpherical.fit(truth.sample((100_000,))).concentration.item())
             20
         """
+        require_real_tensor("samples", samples)
         if samples.dim() < 2 or not samples.size(0) or samples.size(-1) < _MIN_DIM:
             raise ValueError(
                 f"samples must have shape (n, *batch, dim) with n >= 1 and dim >= {_MIN_DIM}, "

@@ -36,6 +36,17 @@ def unit_vectors(name: str, vectors: Tensor, *, validate: bool) -> Tensor:
     return normalize(vectors) if vectors.dtype in HALF else vectors
 
 
+def require_real_tensor(name: str, value: Any) -> None:
+    """Refuse what is not a tensor, or complex.
+
+    Raises:
+        ValueError: With the name of the argument.
+    """
+    if not isinstance(value, Tensor) or value.is_complex():
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name} must be a tensor of real numbers, got {got}")
+
+
 def at_fault(values: Tensor, valid: Tensor, format_spec: str = "") -> str:
     """One of the values that are not valid, for a message; under `torch.vmap`, which hides single values, all."""
     try:
@@ -78,11 +89,14 @@ class SphericalDistribution(TorchDistribution):
         if batch_shape == self.batch_shape and _instance is None:  # Pyro expands every site to its plates
             return self
         own = (1,) * (len(batch_shape) - len(self.batch_shape)) + tuple(self.batch_shape)
-        if len(own) != len(batch_shape) or any(i not in {1, j} for i, j in zip(own, batch_shape, strict=True)):
+        pairs = zip(own, batch_shape, strict=False)
+        if len(own) != len(batch_shape) or any(j < 0 or i not in {1, j} for i, j in pairs):
             raise ValueError(
                 f"batch_shape must be one that {tuple(self.batch_shape)} broadcasts to, got {tuple(batch_shape)}"
             )
         new: Self = self._get_checked_instance(type(self), _instance)  # type: ignore[no-untyped-call]
+        if _instance is None:  # what a subclass has beside the parameters
+            new.__dict__.update(self.__dict__)
         new.__dict__.update(self._expanded_parameters(batch_shape))
         new._declare(batch_shape, self.dim, self.__dict__.get("_validate_args"))  # of the same class
         return new
@@ -93,6 +107,7 @@ class SphericalDistribution(TorchDistribution):
 
     def _checked_value(self, value: Tensor) -> Tensor:
         """A value for `log_prob`, raised to float32 at least and, when validating, seen to be on the sphere."""
+        require_real_tensor("value", value)
         if value.dim() < 1 or value.shape[-1:] != self.event_shape:
             raise ValueError(f"value must have event shape {tuple(self.event_shape)}, got shape {tuple(value.shape)}")
         for own, given in zip(reversed(self.batch_shape), reversed(value.shape[:-1]), strict=False):

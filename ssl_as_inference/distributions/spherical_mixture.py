@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import Categorical, MixtureSameFamily, TorchDistribution, constraints
 from torch import Tensor
 
-from ssl_as_inference.distributions.spherical_distribution import at_fault
+from ssl_as_inference.distributions.spherical_distribution import at_fault, require_real_tensor
 
 
 class SphericalMixture(MixtureSameFamily):  # type: ignore[misc]  # pyro makes its torch classes at run time
@@ -54,6 +54,7 @@ class SphericalMixture(MixtureSameFamily):  # type: ignore[misc]  # pyro makes i
         if weights is None:
             like = components.mean
             weights = torch.full((), 1 / shape[-1], dtype=like.dtype, device=like.device).expand(shape)
+        require_real_tensor("weights", weights)
         try:
             weights = weights.expand(shape)
         except RuntimeError as error:

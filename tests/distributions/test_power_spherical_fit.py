@@ -55,6 +55,14 @@ def test_estimate_beats_its_neighbours_where_ascent_is_hard() -> None:
     assert fitted.log_prob(z).mean() >= best - 1e-3
 
 
+@pytest.mark.parametrize("dim", [2, 3, 20])
+def test_directions_that_cancel_are_fitted_across_their_axis(dim: int) -> None:
+    z = torch.eye(dim, dtype=torch.float64)[:1]
+    fitted = PowerSpherical.fit(torch.cat([z, -z]))
+    assert abs(float(fitted.mean_direction[0])) < 1e-6  # every direction at a right angle to the axis is as good
+    assert fitted.log_prob(z) >= PowerSpherical(z, 0.0).log_prob(z)
+
+
 def test_weights_count_as_repetitions_and_batches_are_independent() -> None:
     _, z = _samples(3, 4.0, 60)
     _, other = _samples(3, 90.0, 60)

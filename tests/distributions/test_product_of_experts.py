@@ -129,6 +129,15 @@ def test_nearly_opposite_experts_lose_no_digits() -> None:
     torch.testing.assert_close(posterior.mean_direction, torch.tensor([[0.0, 1.0]] * 3, dtype=torch.float64))
 
 
+def test_what_is_left_of_experts_that_cancel_has_a_unit_direction_in_single_precision() -> None:
+    directions = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.6, 0.8, 0.0]])
+    posterior = ProductOfExperts(VonMisesFisher(directions, torch.tensor([1.0, 1.0, 1e-22]))).normalized()
+    assert isinstance(posterior, VonMisesFisher)
+    assert posterior.dtype == torch.float32
+    torch.testing.assert_close(posterior.mean_direction, directions[2])
+    assert float(posterior.concentration) == pytest.approx(1e-22, rel=1e-6)
+
+
 def test_the_gradient_of_the_exact_loss_is_moment_matching() -> None:
     # ∇_η (−log C(R) − ηᵀf̄) = A(R) η/R − f̄ (C16), with A as the posterior's own mean resultant length.
     experts = random_experts(VonMisesFisher, (), 3, 4)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
+from ssl_as_inference import cross_entropy
 from ssl_as_inference.distributions import (
     DeltaMixture,
     PowerSpherical,
@@ -107,7 +109,7 @@ def test_a_density_in_float64_is_not_rounded_to_float32(name: str, narrow: str) 
 def test_a_batch_expands_only_to_what_it_broadcasts_to(name: str) -> None:
     law = MADE_OF[name](_vectors(3, 4)).expand((2, 1))
     assert law.expand((5, 2, 3)).sample().shape == (5, 2, 3, 4)
-    for shape in ((5,), (3, 1), (2,), ()):
+    for shape in ((5,), (3, 1), (2,), (), (2, -1)):
         with pytest.raises(ValueError, match=r"batch_shape must be one that \(2, 1.*\) broadcasts to, got"):
             law.expand(shape)
 
@@ -173,9 +175,65 @@ def test_a_value_that_does_not_fit_is_named(name: str) -> None:
         (torch.ones(4), "value must have unit length"),
         (torch.tensor(1.0), r"value must have event shape \(4,\), got shape \(\)"),
         (_vectors(3, 4), r"value must broadcast with batch shape \(2,\)"),
+        ([1.0, 0.0, 0.0, 0.0], "value must be a tensor of real numbers, got list"),
     ):
         with pytest.raises(ValueError, match=message):
             law.log_prob(value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: VonMisesFisher([1.0, 0.0], 2.0), "mean_direction must be a tensor of real numbers, got list"),  # type: ignore[arg-type]
+        (lambda: PowerSpherical(torch.eye(2) + 0j, 2.0), "mean_direction must be .* got torch.complex64"),
+        (lambda: PowerSpherical(torch.eye(2), torch.tensor(2j)), "concentration must be .* got torch.complex64"),
+        (lambda: PowerSpherical(torch.eye(2), "2"), "concentration must be a tensor or a number, got '2'"),  # type: ignore[arg-type]
+        (lambda: VonMisesFisher(torch.eye(2), None), "concentration must be a tensor or a number, got None"),  # type: ignore[arg-type]
+        (lambda: VonMisesFisher.fit([[1.0, 0.0]]), "samples must be a tensor of real numbers, got list"),  # type: ignore[arg-type]
+        (lambda: DeltaMixture([[1.0, 0.0]]), "locations must be a tensor of real numbers, got list"),  # type: ignore[arg-type]
+        (
+            lambda: SphericalMixture(VonMisesFisher(torch.eye(2), 1.0), [0.5, 0.5]),  # type: ignore[arg-type]
+            "weights must be a tensor of real numbers, got list",
+        ),
+    ],
+)
+def test_what_is_no_tensor_of_real_numbers_is_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.int64(2), True])
+def test_a_concentration_may_be_any_number(number: float) -> None:
+    assert float(VonMisesFisher(torch.eye(2), number).concentration[0]) == number
+
+
+@pytest.mark.parametrize("name", ["vmf", "ps", "delta", "mixture"])
+@pytest.mark.parametrize("dim", [2, 3, 4, 100])
+def test_the_layout_of_the_parameters_changes_no_draw(name: str, dim: int) -> None:
+    vectors = _vectors(5, dim)
+    drawn = []
+    for laid_out in (vectors, vectors.mT.contiguous().mT):
+        torch.manual_seed(1)
+        drawn.append(MADE_OF[name](laid_out).sample((7,)))
+        if name in FAMILIES:
+            drawn[-1] = FAMILIES[name](laid_out, 2.0).sample()
+    torch.testing.assert_close(drawn[1], drawn[0])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_subclass_made_of_other_arguments_is_expanded_and_judged_as_what_it_is(name: str) -> None:
+    family = FAMILIES[name]
+
+    class Tempered(family):  # type: ignore[valid-type, misc]
+        def __init__(self, raw: Tensor, temperature: float) -> None:
+            self.temperature = temperature
+            super().__init__(normalize(raw), raw.norm(dim=-1) / temperature)
+
+    p = Tempered(torch.tensor([0.0, 0.0, 6.0]), 2.0)
+    assert p.expand((4,)).temperature == 2.0
+    plain = family(p.mean_direction, p.concentration)
+    q = SphericalMixture(VonMisesFisher(torch.eye(3), 1.0))
+    assert float(cross_entropy(q, p)) == float(cross_entropy(q, plain))
 
 
 @pytest.mark.parametrize("name", ["vmf", "ps", "delta"])

@@ -147,6 +147,7 @@ def broken(value: float) -> Tensor:
         (lambda: FrozenEncoderPair.of(views()[0], dim=4), r"shape \(views, items, features\).*got \(60, 8\)"),
         (lambda: FrozenEncoderPair.of(broken(torch.nan), dim=4), "features must be finite.*1 NaN or infinite"),
         (lambda: FrozenEncoderPair.of(broken(torch.inf), dim=4), "features must be finite.*1 NaN or infinite"),
+        (lambda: FrozenEncoderPair.of(views().double() * 1e200, dim=4), "in float32, got torch.float64, .* infinite"),
         (lambda: FrozenEncoderPair.of(views(items=4), dim=4), "features must be of more items than dim, 4, got 4"),
         (lambda: FrozenEncoderPair.of(torch.full((2, 30, 8), 3.7), dim=4), "vary in at least dim = 4.* vary in 0"),
         (lambda: FrozenEncoderPair.of(torch.zeros(2, 30, 8), dim=4), "vary in at least dim = 4.* vary in 0"),

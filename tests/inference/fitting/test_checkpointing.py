@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -149,3 +151,29 @@ def test_only_plain_values_can_be_saved(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"tensors and plain values only, got Foreign at /'a'/'b'"):
         save_checkpoint({"a": {"b": Foreign()}}, tmp_path / "last.ckpt", FORM)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ({"a": np.float64(1.5)}, TypeError, "tensors and plain values only, got float64 at /'a'"),
+        ({"a": np.str_("b")}, TypeError, "tensors and plain values only, got str_ at /'a'"),
+        ({"a": {np.int64(1): 2}}, TypeError, "keys are texts and integers, got int64 at /'a'"),
+        ({(3, "b"): 2}, TypeError, "keys are texts and integers, got tuple"),
+        ({"format": "mine"}, ValueError, "content must not have the keys 'format' and 'checksum', got format"),
+        ({"checksum": "mine"}, ValueError, "content must not have the keys .* got checksum"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_saved(
+    content: dict[Any, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    save_checkpoint({"step": 3}, tmp_path / "last.ckpt", FORM)
+    with pytest.raises(error, match=message):
+        save_checkpoint(content, tmp_path / "last.ckpt", FORM)
+    assert load_checkpoint(tmp_path / "last.ckpt", FORM) == {"step": 3}
+
+
+def test_every_type_that_is_saved_is_loaded_as_it_was(tmp_path: Path) -> None:
+    content = {"a": [1, 2.5, None, True, "b", b"c", (3, "d")], "e": {1: OrderedDict(f=torch.Size([2, 3]))}}
+    save_checkpoint(content, tmp_path / "last.ckpt", FORM)
+    assert load_checkpoint(tmp_path / "last.ckpt", FORM) == content

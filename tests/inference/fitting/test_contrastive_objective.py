@@ -6,15 +6,25 @@ import copy
 import math
 from collections.abc import Callable
 
+import pyro
 import pytest
 import torch
+from pyro import poutine
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from inference.fitting.contrastive_objective import ContrastiveObjective
 from inference.fitting.kl_objective import KLObjective
 from models.networks import VonMisesFisherHead
-from ssl_as_inference.graphical_model import FullGradientGuide, MultiViewGuide, MultiViewModel, MultiViewPair
+from ssl_as_inference.distributions import DeltaMixture, SphericalUniform, VonMisesFisher
+from ssl_as_inference.graphical_model import (
+    LATENT,
+    FullGradientGuide,
+    MultiViewGuide,
+    MultiViewModel,
+    MultiViewPair,
+    ViewGivenLatent,
+)
 
 IMAGES, DIM = 7, 5
 
@@ -81,6 +91,39 @@ def test_a_predicted_concentration_keeps_its_normaliser(
             densities = experts[i].log_prob(atoms[1 - i][n])  # of every image's expert at this atom
             expected -= densities[n] - (densities.exp().mean()).log()
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("keep", [[True] * 5 + [False] * (IMAGES - 5), [True] * IMAGES])
+def test_masked_images_are_refused_because_they_would_stay_negatives(
+    keep: list[bool], make_pair: Callable[..., MultiViewPair], make_views: Callable[..., list[Tensor]]
+) -> None:
+    pair, views = make_pair("vmf"), make_views(2)
+    mask = torch.tensor(keep)[: len(views[0])]
+
+    def model(views: list[Tensor]) -> None:
+        with poutine.mask(mask=mask):  # type: ignore[call-overload]  # written for torch.BoolTensor
+            pair.model(views)
+
+    with pytest.raises(ValueError, match=r"model must not mask single images of view 1.* leave them out of the views"):
+        ContrastiveObjective().loss(model, pair.guide, views)
+
+
+def test_one_plate_of_images_is_asked_for() -> None:
+    points = torch.eye(5).expand(2, 5, 5)
+
+    def model(views: list[Tensor]) -> None:
+        with pyro.plate("groups", 2, dim=-2), pyro.plate("images", 5, dim=-1):
+            z = pyro.sample(LATENT, SphericalUniform(5))
+            for number, view in enumerate(views):
+                pyro.sample(f"x_{number}", ViewGivenLatent(VonMisesFisher(view, 3.0), z, (5,)), obs=view)
+
+    def guide(views: list[Tensor]) -> None:
+        with pyro.plate("groups", 2, dim=-2), pyro.plate("images", 5, dim=-1):
+            pyro.sample(LATENT, DeltaMixture(torch.stack(views, dim=-2)), infer={"enumerate": "parallel"})
+
+    assert math.isfinite(KLObjective(max_plate_nesting=2).loss(model, guide, [points, points]))
+    with pytest.raises(ValueError, match=r"model must have one plate, of images, got experts of shape \(2, 5\)"):
+        ContrastiveObjective(max_plate_nesting=2).loss(model, guide, [points, points])
 
 
 def test_a_normaliser_of_another_prior_is_refused() -> None:

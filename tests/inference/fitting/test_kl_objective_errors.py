@@ -294,6 +294,26 @@ def test_sites_that_count_for_nothing_are_taken() -> None:
     assert KLObjective().loss(model, PLAIN_GUIDE, views) == KLObjective().loss(PLAIN_MODEL, PLAIN_GUIDE, views)
 
 
+@pytest.mark.parametrize("nesting", [0, -1, 1.5, math.inf])
+def test_a_number_of_plates_that_is_none_is_refused(nesting: float) -> None:
+    with pytest.raises(ValueError, match=f"max_plate_nesting must be an integer >= 1, got {nesting}"):
+        KLObjective(max_plate_nesting=nesting)  # type: ignore[arg-type]
+
+
+def test_equal_masks_of_different_shape_are_one() -> None:
+    def model(views: list[Tensor]) -> None:
+        masks = [torch.tensor(True), torch.ones(1, IMAGES, dtype=torch.bool)[0]]
+        with pyro.plate("images", len(views[0]), dim=-1):
+            z = pyro.sample(LATENT, SphericalUniform(DIM))
+            for number, (view, mask) in enumerate(zip(views, masks, strict=True)):
+                with poutine.mask(mask=mask):  # type: ignore[call-overload]  # written for torch.BoolTensor
+                    likelihood = ViewGivenLatent(PLAIN_MODEL.expert(view), z, (DIM,))
+                    pyro.sample(f"x_{number}", likelihood, obs=view)
+
+    objective, views = KLObjective("all", normalized=True), [POINTS, POINTS.flip(0)]
+    assert objective.loss(model, PLAIN_GUIDE, views) == objective.loss(PLAIN_MODEL, PLAIN_GUIDE, views)
+
+
 @pytest.mark.parametrize("handler", [poutine.mask, poutine.scale])
 def test_a_normalised_product_of_views_that_count_differently_is_refused(handler: Any) -> None:
     kind = handler.__name__

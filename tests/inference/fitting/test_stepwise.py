@@ -391,6 +391,13 @@ def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None
         make(without_batch_normalization(), **options)
 
 
+def test_a_pair_with_nothing_to_train_is_refused() -> None:
+    learner = make(without_batch_normalization())
+    learner.pair.requires_grad_(False)
+    with pytest.raises(ValueError, match="pair must have parameters that are trained, got none"):
+        learner.configure_optimizers()
+
+
 def test_a_target_rule_that_does_not_suit_the_pair_is_refused() -> None:
     with pytest.raises(ValueError, match="ExponentialMovingAverage needs a guide with a network of its own"):
         make(batch_normalized(), ExponentialMovingAverage())

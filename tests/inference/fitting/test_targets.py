@@ -13,6 +13,7 @@ from inference.fitting.kl_objective import KLObjective
 from inference.fitting.targets import ExponentialMovingAverage, NoStopGradient, StopGradientCopy, TargetRule
 from inference.judging.collapse import standard_deviation
 from models.byol import BYOL
+from models.frozen_encoder import FrozenEncoderPair
 from models.networks import VonMisesFisherHead
 from models.simsiam import SimSiam
 from ssl_as_inference.graphical_model import FullGradientGuide, MultiViewGuide, MultiViewModel, MultiViewPair
@@ -157,8 +158,13 @@ def test_a_momentum_outside_the_unit_interval_is_refused(momentum: float) -> Non
             lambda: SimSiam(nn.Linear(7, 8), 8, dim=5, hidden=6),
             "ExponentialMovingAverage needs a guide with a network of its own",
         ),
+        (
+            ExponentialMovingAverage(),
+            lambda: FrozenEncoderPair(8, dim=5),
+            "ExponentialMovingAverage needs a guide whose network has parameters to move",
+        ),
     ],
-    ids=["stop-gradient copy of BYOL", "no stop-gradient for BYOL", "moving average of SimSiam"],
+    ids=["stop-gradient copy of BYOL", "no stop-gradient for BYOL", "moving average of SimSiam", "of nothing"],
 )
 def test_a_rule_refuses_a_pair_that_does_not_suit_it(rule: TargetRule, pair: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -82,6 +82,11 @@ def test_a_bin_of_one_image_tells_nothing_about_chance() -> None:
     assert all(map(math.isnan, found))
 
 
+def test_chance_asks_for_a_vector_as_the_bins_do() -> None:
+    with pytest.raises(ValueError, match=r"predicted must have shape \(images,\), got \(\)"):
+        gaps_by_chance(torch.tensor(1.0), torch.tensor(1.0))
+
+
 @pytest.mark.parametrize("dim", [8, 128])
 def test_true_concentrations_are_calibrated_and_others_are_not(dim: int) -> None:
     kappa = spread_concentrations(40_000, dim)

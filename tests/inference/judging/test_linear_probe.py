@@ -375,3 +375,8 @@ def test_views_of_another_shape_are_refused() -> None:
 def test_settings_out_of_range_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ProbeSettings(**options)
+
+
+def test_a_share_that_leaves_nothing_to_fit_on_is_named() -> None:
+    with pytest.raises(ValueError, match=r"held_out must leave an image or more for each of 3 classes .* got 60 of 60"):
+        hold_out(torch.arange(60) % 3, 0.99, 0)
