@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command_line.parser import CommandLineParser, docstring, existing_folder, whole_number, writable_folder
+from experiments.command_line.parser import (
+    CommandLineParser,
+    add_seed,
+    docstring,
+    existing_folder,
+    whole_number,
+    writable_folder,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="threads of every library, by default as many as PyTorch takes; 1 gives the steadiest times on a CPU",
         )
         add("--repeats", type=whole_number(1), default=repeats, help="rounds; by default each part has its own number")
-        add("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of all that is random")
+        add_seed(part, "seed of all that is random")
         add("--out", type=writable_folder, default="runs/benchmark", help="folder for the results")
         add("--quick", action="store_true", help="tiny sizes, to test the command; the times mean nothing")
     things = ("step", "jobs", "embed")

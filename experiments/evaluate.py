@@ -12,8 +12,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command_line.parser import CommandLineParser, fraction, positive_number, whole_number
-from experiments.evaluation.options import CHECKPOINT, add_options, add_seed
+from experiments.command_line.parser import CommandLineParser, add_seed, fraction, positive_number, whole_number
+from experiments.evaluation.options import CHECKPOINT, add_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

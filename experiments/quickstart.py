@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
+from experiments.command_line.parser import CommandLineParser, add_seed, whole_number, writable_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = CommandLineParser(prog="python -m experiments.quickstart", description=__doc__)
-    parser.add_argument(
-        "--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of weights, order and augmentations"
-    )
+    add_seed(parser, "seed of weights, order and augmentations")
     parser.add_argument("--epochs", type=whole_number(1), default=60, help="passes over the 1,347 training images")
     parser.add_argument("--out", type=writable_folder, default="runs/quickstart", help="folder for what is saved")
     parser.when_stopped = "stopped; the same command goes on where it was"

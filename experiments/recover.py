@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
+from experiments.command_line.parser import CommandLineParser, add_seed, whole_number, writable_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("method", choices=["simsiam", "byol", "vi_simsiam"])
     parser.add_argument("--backbone", choices=["small", "resnet18"], default="small", help="resnet18 takes minutes")
     parser.add_argument("--steps", type=whole_number(1), default=100, help="steps of momentum SGD")
-    parser.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of weights and views")
+    add_seed(parser, "seed of weights and views")
     parser.add_argument("--out", type=writable_folder, default="runs/recover", help="folder for what is saved")
     return parser.run(arguments, "experiments.special_cases.report")
 

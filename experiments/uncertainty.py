@@ -18,8 +18,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command_line.parser import CommandLineParser, record_name, whole_number, writable_folder
-from experiments.evaluation.options import CHECKPOINT, STUDIES, add_options, add_seed
+from experiments.command_line.parser import CommandLineParser, add_seed, record_name, whole_number, writable_folder
+from experiments.evaluation.options import CHECKPOINT, STUDIES, add_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

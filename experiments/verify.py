@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.command_line.parser import CommandLineParser, whole_number, writable_folder
+from experiments.command_line.parser import CommandLineParser, add_seed, writable_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     only = "run only these claims, such as C12 or 12, long ones included"
     parser.add_argument("--only", nargs="+", metavar="ID", help=only)
     parser.add_argument("--device", default="cpu", help="where the shipped code computes: cpu, cuda, cuda:1, …")
-    parser.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help="seed of all random draws")
+    add_seed(parser, "seed of all random draws")
     parser.add_argument("--out", type=writable_folder, default="runs/verify", help="folder for the reports")
     return parser.run(arguments, "experiments.verification.report")
 

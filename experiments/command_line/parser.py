@@ -109,6 +109,11 @@ def fraction(text: str) -> float:
     return _number(float, lambda value: 0 < value < 1, "a number between 0 and 1", text)
 
 
+def add_seed(parser: CommandLineParser, what: str) -> None:
+    """Add `--seed`."""
+    parser.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help=what)
+
+
 def record_name(text: str) -> str:
     """Check what a record and its files are to be called; a type for `add_argument`."""
     if not re.fullmatch("[a-z0-9_]+", text):

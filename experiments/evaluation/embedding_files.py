@@ -18,7 +18,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -60,17 +60,16 @@ def write_embeddings(
 
     Args:
         path: The file; not to be read before this returns.
-        form: One of `FORMATS`.
+        form: `parquet` or `npz`.
         parts: Columns of some images at a time, of all but their names.
         names: The names of all images, at least one, in the order of the parts.
         about: Where the numbers come from, written along: the metadata entry, or the npz array, `about`, as JSON.
 
     Raises:
-        ValueError: If `form` is unknown, or the parts are of more or fewer images than there are names.
+        ValueError: If the parts are of more or fewer images than there are names.
     """
-    if form not in FORMATS:
-        raise ValueError(f"form must be one of {', '.join(FORMATS)}, got {form!r}")
-    FORMATS[form](path, _named(parts, names), names, json.dumps(about))
+    write = _write_parquet if form == "parquet" else _write_npz
+    write(path, _named(parts, names), names, json.dumps(about))
 
 
 def _named(parts: Iterable[Columns], names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -142,10 +141,3 @@ def _write_npz(path: Path, parts: Iterable[dict[str, Any]], names: Sequence[str]
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for name in ("file", *COLUMNS, "about"):
                 archive.write(Path(folder) / f"{name}.npy", f"{name}.npy")
-
-
-FORMATS: dict[str, Callable[[Path, Iterable[dict[str, Any]], Sequence[str], str], None]] = {
-    "parquet": _write_parquet,
-    "npz": _write_npz,
-}
-"""Endings of the files that can be written."""

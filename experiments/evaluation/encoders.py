@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 from dataclasses import dataclass, replace
@@ -55,14 +54,6 @@ class FrozenEncoder:
         size = self.config.views.size
         features: Tensor = self.network.eval()(torch.zeros(1, self.config.data.channels, size, size))
         return features.size(-1)
-
-
-def fingerprint(network: nn.Module) -> str:
-    """A hash of a network's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def open_frozen_encoder(name: str, file: Path | None, *, size: int | None, data: str) -> FrozenEncoder:

@@ -122,9 +122,8 @@ def _about_rates(linear: dict[str, Any]) -> str:
 def _views(opener: Opener, pretrained: Pretrained, train: ImageSet) -> FeatureSource:
     config, options = pretrained.config, opener.options
     images: DeviceImages | StreamedImages
-    if config.data.path == "streamed" or train.channels != config.data.channels:
-        size, channels = storage_size(config), config.data.channels
-        images = StreamedImages(train, options.device, size, options.threads, as_channels=channels)
+    if config.data.path == "streamed":
+        images = StreamedImages(train, options.device, storage_size(config), options.threads)
     else:
         images = opener.resident(config, train)
     return RandomViews(pretrained, images, options.seed)

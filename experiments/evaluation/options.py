@@ -35,11 +35,6 @@ def add_options(parser: CommandLineParser, *, named_sets: bool = True) -> None:
     add("--encode-batch", type=whole_number(1), default=256, help="images that are encoded at a time")
 
 
-def add_seed(parser: CommandLineParser, what: str) -> None:
-    """Add `--seed`."""
-    parser.add_argument("--seed", type=whole_number(0, at_most=2**32 - 1), default=0, help=what)
-
-
 def file_ending(*endings: str) -> Callable[[str], Path]:
     """Make a type for `add_argument` that accepts files of these endings."""
 

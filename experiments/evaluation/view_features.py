@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from experiments.command_line.lock import alone
 from experiments.evaluation.embedding_files import new_array
-from experiments.evaluation.encoders import FrozenEncoder, fingerprint
+from experiments.evaluation.encoders import FrozenEncoder
 from experiments.images.augmentations.batched import BatchedViews
 from experiments.images.augmentations.parameters import draw_parameters
 from experiments.images.device_images import StreamedImages
 from experiments.images.image_sets import ImageSet
 from experiments.images.randomness import Stream, derived_generator
 from experiments.pretraining.images import storage_size, view_groups
-from inference.fitting.checkpointing import CheckpointError, replace_file, replace_text
+from inference.fitting.checkpointing import CheckpointError, digest, replace_file, replace_text
 
 
 @torch.no_grad()
@@ -50,7 +50,7 @@ def view_features(encoder: FrozenEncoder, images: ImageSet, folder: Path, *, vie
     recipe, shorter_side = view_groups(encoder.config)[0][0], storage_size(encoder.config)
     size, seed = max(1, options.encode_batch // views), options.seed
     key = {
-        "encoder": fingerprint(encoder.network),
+        "encoder": digest(encoder.network.state_dict()),
         "images": hashlib.sha256(images.source.fingerprint().encode()).hexdigest(),
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "storage_size": shorter_side,
@@ -135,7 +135,7 @@ class KeptFeatures(nn.Module):
         super().__init__()
         self.network = network
         self.folder = folder
-        self._key = fingerprint(network)
+        self._key = digest(network.state_dict())
 
     @torch.no_grad()
     def forward(self, views: Tensor) -> Tensor:
@@ -144,10 +144,7 @@ class KeptFeatures(nn.Module):
         Raises:
             CheckpointError: If the network gives NaN or infinity.
         """
-        pixels = views.detach().cpu().contiguous()
-        digest = hashlib.sha256(f"{self._key} {pixels.dtype} {tuple(pixels.shape)}".encode())
-        digest.update(pixels.numpy().tobytes())
-        file = self.folder / f"{digest.hexdigest()}.npy"
+        file = self.folder / f"{digest({'network': self._key, 'views': views})}.npy"
         if not file.exists():
             found: Tensor = self.network(views)
             if not found.isfinite().all():

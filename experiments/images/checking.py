@@ -12,7 +12,7 @@ import torch
 
 from experiments.images.cache import Cache
 from experiments.images.decoding import refuse_lenient_decoding
-from experiments.images.errors import BrokenImageError, BrokenImagesError, ImageSetError
+from experiments.images.errors import BrokenImageError, ImageSetError
 from experiments.images.image_sets import ArraySource, FileSource, ImageSet
 from experiments.images.threads import in_threads
 
@@ -38,8 +38,8 @@ def check_images(
         The set with the hash of its content and the sizes of its images, without the images that were skipped.
 
     Raises:
-        BrokenImagesError: If images cannot be read and are not to be skipped.
-        ImageSetError: If none can be read, or Pillow is set to accept truncated images.
+        ImageSetError: If images cannot be read and are not to be skipped, or none can, or Pillow is set to accept
+            truncated images.
     """
     source = images.source
     if isinstance(source, ArraySource):
@@ -70,7 +70,7 @@ def check_images(
     if len(broken) == len(images):
         raise ImageSetError(f"{count}:{listed}")
     if not skip_broken:
-        raise BrokenImagesError(f"{count}:{listed}\nRepair or remove them, or leave them out with --skip-broken.")
+        raise ImageSetError(f"{count}:{listed}\nRepair or remove them, or leave them out with --skip-broken.")
     print(f"{count} and are skipped:{listed}", file=sys.stderr)
     kept = torch.ones(len(images), dtype=torch.bool)
     kept[broken] = False

@@ -122,7 +122,7 @@ class DeviceImages:
                 parts.pop(start).copy_(known["pixels"])
 
         def decode(index: int) -> NDArray[np.uint8]:
-            pixels = stored_pixels(images.read(index), storage_size, images.channels)
+            pixels = stored_pixels(images.read(index), storage_size)
             if pixels.shape[1:] != sizes[index]:
                 height, width = pixels.shape[1:]
                 raise BrokenImageError(f"{images.location(index)}: is {width} × {height}, not as when it was checked")
@@ -146,7 +146,6 @@ class StreamedImages:
         device: Where the batches are to be stored.
         storage_size: Longest shorter side that is kept, as in `DeviceImages.load`.
         threads: Number of threads, each of which decodes a batch, as in `in_threads`.
-        as_channels: 3 or 1 to turn grey into colours or colours into grey; by default images stay as they are.
         description: What a progress bar over the batches says, where their number is known; none when empty.
 
     Example:
@@ -160,7 +159,6 @@ class StreamedImages:
     device: torch.device
     storage_size: int | None = None
     threads: int | None = None
-    as_channels: int | None = None
     description: str = ""
 
     def __len__(self) -> int:
@@ -169,7 +167,7 @@ class StreamedImages:
     @property
     def channels(self) -> int:
         """1 or 3."""
-        return self.as_channels or self.images.channels
+        return self.images.channels
 
     def canvases(self, batches: Iterable[Tensor]) -> Generator[tuple[Tensor, Tensor]]:
         """Canvas and sizes of each batch, as in `DeviceImages`; a canvas is as large as its own batch needs.
@@ -183,7 +181,7 @@ class StreamedImages:
 
         def decode(batch: Tensor) -> tuple[Tensor, Tensor]:
             read = (self.images.read(index) for index in batch.tolist())
-            return on_canvas([stored_pixels(image, self.storage_size, self.channels) for image in read])
+            return on_canvas([stored_pixels(image, self.storage_size) for image in read])
 
         with closing(in_threads(decode, batches, self.description, threads=self.threads)) as decoded:
             for canvas, sizes in decoded:
@@ -204,20 +202,13 @@ def stored_size(size: tuple[int, int], storage_size: int | None) -> tuple[int, i
     return height, width
 
 
-def stored_pixels(image: Image.Image, storage_size: int | None, channels: int) -> NDArray[np.uint8]:
-    """An image as it is kept, shape `(channels, height, width)`; the arguments are those of `DeviceImages.load`."""
+def stored_pixels(image: Image.Image, storage_size: int | None) -> NDArray[np.uint8]:
+    """An image as it is kept, shape `(channels, height, width)`; `storage_size` is that of `DeviceImages.load`."""
     height, width = stored_size((image.height, image.width), storage_size)
-    image = converted(image, channels)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def converted(image: Image.Image, channels: int) -> Image.Image:
-    """The image in colours, or in grey where there is one channel."""
-    mode = "L" if channels == 1 else "RGB"
-    return image if image.mode == mode else image.convert(mode)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def on_canvas(pixels: Sequence[NDArray[np.uint8]], size: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:

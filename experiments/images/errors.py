@@ -13,7 +13,3 @@ class MissingSplitError(ImageSetError):
 
 class BrokenImageError(ImageSetError):
     """One image cannot be read; the message names the file and the reason."""
-
-
-class BrokenImagesError(ImageSetError):
-    """A check of a whole set found images that cannot be read; the message lists them."""

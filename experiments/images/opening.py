@@ -55,8 +55,7 @@ def open_images(
 
     Raises:
         MissingSplitError: If the set is there, but not the split.
-        BrokenImagesError: If images cannot be read and are not to be skipped.
-        ImageSetError: If the set is missing, empty, or holds no images.
+        ImageSetError: If the set is missing, empty, or holds no images, or images cannot be read and are not skipped.
 
     Example:
         >>> train = open_images("digits", "data", "train")

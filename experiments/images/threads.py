@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from joblib import cpu_count
 from tqdm import tqdm
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _SHOWN_AFTER = 1.0  # seconds
-
-
-def available_processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_threads(
@@ -44,7 +39,7 @@ def in_threads(
     if threads == 0:
         yield from map(function, items)
         return
-    workers = min(32, available_processors()) if threads is None else threads
+    workers = min(32, cpu_count()) if threads is None else threads  # type: ignore[no-untyped-call]
     executor = ThreadPoolExecutor(workers)
     waiting: deque[Future[Result]] = deque()
     rest = iter(items)

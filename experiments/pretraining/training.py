@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,6 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from experiments.command_line.lock import alone
-from experiments.command_line.progress import quiet_lightning
 from experiments.figures import save_figure, training_curves_figure
 from experiments.images.batches import ViewBatches
 from experiments.pretraining.building import build_learner, build_pair
@@ -69,7 +71,7 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
         TrainingInterruptedError: If a signal stopped it.
     """
     folder = RunFolder(config.out)
-    with quiet_lightning(), ExitStack() as stack:
+    with _quiet_lightning(), ExitStack() as stack:
         trainer = _trainer(config)
         if trainer.is_global_zero:
             stack.enter_context(alone(folder.path))
@@ -95,6 +97,18 @@ def pretrain(config: PretrainConfig, resume: Resume | None = None) -> Path | Non
             batches = images.batches(order, learner.step, steps, compile_views=config.engine.compile)
             _fit(trainer, loop, batches)
         return export_run(pair, config, folder) if trainer.is_global_zero else None
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Train without Lightning's notes on devices, services and what it takes for oversights; it stays quiet after."""
+    for part in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Lightning's own use of a helper that torch has since deprecated.
+        warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+        warnings.filterwarnings("ignore", ".*GPU available but not used.*")
+        yield
 
 
 def start_from(pair: MultiViewPair, config: PretrainConfig, path: Path) -> None:

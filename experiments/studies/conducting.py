@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from joblib import cpu_count
 from matplotlib.figure import Figure
 
 from experiments.command_line.lock import alone
 from experiments.command_line.parser import require_different_names
 from experiments.figures import save_figure
-from experiments.images.threads import available_processors
 from experiments.records.record import FOLDER, Record
 from experiments.studies.engine import Result, Study, Workers
 from experiments.studies.options import ROWS, RUNS_A_GPU
@@ -94,9 +94,10 @@ def _machine(options: argparse.Namespace) -> tuple[dict[str, Any], Workers]:
     if options.scheduler and options.device == "auto" and not gpus:
         print("This machine has no GPU: all workers train on their CPUs (--device gpu refuses that)")
     here = 0 if options.scheduler else gpus  # that this command shares among its processes
-    jobs = options.jobs or RUNS_A_GPU * here or (None if options.scheduler else available_processors())
+    processors: int = cpu_count()  # type: ignore[no-untyped-call]
+    jobs = options.jobs or RUNS_A_GPU * here or (None if options.scheduler else processors)
     # More than one thread on a CPU is slower for networks as small as those that suit it.
-    threads = max(1, available_processors() // jobs) if gpus and jobs else 1
+    threads = max(1, processors // jobs) if gpus and jobs else 1
     machine = {
         "data.root": options.root,
         "data.download": options.download,

@@ -16,7 +16,7 @@ from experiments.images.augmentations.defects import add_defects
 from experiments.images.augmentations.parameters import ViewParameters
 from experiments.images.augmentations.recipe import ViewRecipe
 from experiments.images.augmentations.taps import blur_taps, convolve, resample, resampling_taps
-from experiments.images.device_images import converted, stored_pixels
+from experiments.images.device_images import stored_pixels
 
 
 class BatchedViews:
@@ -173,7 +173,7 @@ def sample_center_view(image: Image.Image, recipe: ViewRecipe) -> Tensor:
         >>> sample_center_view(Image.new("RGB", (60, 40)), ViewRecipe(size=32)).shape
         torch.Size([3, 32, 32])
     """
-    image = converted(image, recipe.channels)
+    image = image.convert("L" if recipe.channels == 1 else "RGB")
     box: list[float] = [0.0, 0.0, 0.0, 0.0]
     for axis, length in enumerate(image.size):
         resized = length * shorter_side(recipe.size) // min(image.size)
@@ -181,5 +181,5 @@ def sample_center_view(image: Image.Image, recipe: ViewRecipe) -> Tensor:
         box[axis] = first * length / resized
         box[axis + 2] = min((first + recipe.size) * length / resized, length)  # rounding may reach beyond
     view = image.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR, box=(box[0], box[1], box[2], box[3]))
-    pixels = torch.from_numpy(stored_pixels(view, None, recipe.channels).copy())
+    pixels = torch.from_numpy(stored_pixels(view, None).copy())
     return joined((pixels[:, None] / 255).unbind(), recipe)[0]

@@ -203,17 +203,6 @@ def test_an_order_of_another_set_is_refused(images: ImageSet) -> None:
         ViewBatches(DeviceImages.load(images), EpochOrder(13, BATCH, 0), GROUPS, start=0, stop=1)
 
 
-@pytest.mark.parametrize(("source", "wanted"), [(1, 3), (3, 1)])
-def test_streamed_images_take_the_channels_that_are_wanted(source: int, wanted: int) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 6, 6, source), dtype=np.uint8)
-    images = ImageSet("set", ArraySource(pixels), torch.zeros(2).long(), ("a",))
-    streamed = StreamedImages(images, torch.device("cpu"), threads=0, as_channels=wanted)
-    ((canvas, _),) = streamed.canvases([torch.arange(2)])
-    expected = [np.asarray(images.read(n).convert("L" if wanted == 1 else "RGB")).reshape(6, 6, wanted) for n in (0, 1)]
-    assert streamed.channels == wanted
-    assert np.array_equal(canvas.permute(0, 2, 3, 1).numpy(), np.stack(expected))
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("threads", [0, 2])
 def test_views_on_a_gpu_are_those_on_the_cpu(

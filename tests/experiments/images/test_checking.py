@@ -13,7 +13,7 @@ from PIL import Image
 from experiments.images import checking
 from experiments.images.cache import Cache
 from experiments.images.checking import check_images
-from experiments.images.errors import BrokenImagesError, ImageSetError
+from experiments.images.errors import ImageSetError
 from experiments.images.image_sets import ArraySource, FileSource, ImageSet
 
 Make = Callable[..., ImageSet]
@@ -49,7 +49,7 @@ def test_a_set_without_faults_passes_unchanged_and_is_measured(make_set: Make) -
 def test_one_error_lists_every_broken_file(make_set: Make) -> None:
     images = make_set({"cat": 3, "dog": 2})
     break_files(images, 1, 4)
-    with pytest.raises(BrokenImagesError) as raised:
+    with pytest.raises(ImageSetError) as raised:
         check_images(images)
     lines = str(raised.value).splitlines()
     assert lines[0] == "set: 2 of 5 images cannot be read:"
@@ -60,7 +60,7 @@ def test_one_error_lists_every_broken_file(make_set: Make) -> None:
 def test_a_long_list_ends_after_twenty_with_the_count_of_the_rest(make_set: Make) -> None:
     images = make_set({"cat": 1, "dog": 25})
     break_files(images, *range(1, 26))
-    with pytest.raises(BrokenImagesError, match="25 of 26 images cannot be read") as raised:
+    with pytest.raises(ImageSetError, match="25 of 26 images cannot be read") as raised:
         check_images(images)
     assert str(raised.value).count("dog") == 20
     assert "… and 5 more" in str(raised.value)
@@ -101,7 +101,7 @@ def test_a_lower_limit_of_pixels_is_checked_anew(make_set: Make, tmp_path: Path)
     check_images(images, cache_folder=tmp_path / "cache")
     assert isinstance(images.source, FileSource)
     lower = replace(images, source=replace(images.source, max_pixels=200))
-    with pytest.raises(BrokenImagesError, match="1 of 2 images cannot be read"):
+    with pytest.raises(ImageSetError, match="1 of 2 images cannot be read"):
         check_images(lower, cache_folder=tmp_path / "cache")
 
 
@@ -118,7 +118,7 @@ def test_a_changed_file_is_found_in_spite_of_the_cache(make_set: Make, tmp_path:
     images = make_set({"cat": 3})
     check_images(images, cache_folder=tmp_path / "cache")
     break_files(images, 2)
-    with pytest.raises(BrokenImagesError, match="1 of 3"):
+    with pytest.raises(ImageSetError, match="1 of 3"):
         check_images(images, cache_folder=tmp_path / "cache")
 
 
@@ -129,7 +129,7 @@ def test_a_remembered_fault_is_tried_again(
     images = make_set({"cat": 3})
     break_files(images, 1)
     for _ in range(2):
-        with pytest.raises(BrokenImagesError, match="1 of 3"):
+        with pytest.raises(ImageSetError, match="1 of 3"):
             check_images(images, cache_folder=tmp_path / "cache")
     assert sorted(set(reads)) == [0, 1, 2]
     assert reads.count(0) == 1
@@ -191,7 +191,7 @@ def test_threads_change_nothing(make_set: Make) -> None:
     break_files(images, 3, 40, 99)
     messages = []
     for threads in (1, 2, 7):
-        with pytest.raises(BrokenImagesError) as raised:
+        with pytest.raises(ImageSetError) as raised:
             check_images(images, threads=threads)
         messages.append(str(raised.value))
     assert len(set(messages)) == 1

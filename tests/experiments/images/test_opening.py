@@ -14,7 +14,7 @@ from torchvision.datasets import CIFAR10, Imagenette
 
 from experiments.images import digits
 from experiments.images.downloads import PUBLISHED_SETS, PublishedSet, locate
-from experiments.images.errors import BrokenImagesError, ImageSetError, MissingSplitError
+from experiments.images.errors import ImageSetError, MissingSplitError
 from experiments.images.image_sets import ImageSet
 from experiments.images.opening import open_images
 
@@ -89,7 +89,7 @@ def test_the_same_folder_can_be_opened_by_its_path(imagenette: Path, monkeypatch
 
 def test_broken_images_stop_the_opening_or_are_skipped(imagenette: Path) -> None:
     (imagenette / "imagenette2-160/train/n01440764/a.JPEG").write_bytes(b"")
-    with pytest.raises(BrokenImagesError, match=r"imagenette-160 \(train\): 1 of 4 .*\n.*a\.JPEG: the file is empty"):
+    with pytest.raises(ImageSetError, match=r"imagenette-160 \(train\): 1 of 4 .*\n.*a\.JPEG: the file is empty"):
         open_images("imagenette-160", imagenette, "train")
     images = open_images("imagenette-160", imagenette, "train", skip_broken=True)
     assert (len(images), images.skipped, images.labels.tolist()) == (3, 1, [0, 1, 1])
