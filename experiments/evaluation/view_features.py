@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from argparse import Namespace
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -32,7 +34,8 @@ def view_features(encoder: FrozenEncoder, images: ImageSet, folder: Path, *, vie
     """Features of random views of every image, shape `(views, images, features)`, read from disk as far as they go.
 
     The file `features.npy` in `folder` grows a batch at a time. `about.json` says of which encoder, images and views it
-    is, and how many images are done: another start with the same goes on there, with anything else it begins anew.
+    is, and how many images are done: another start with the same goes on there. With anything else, or where a file is
+    damaged, it begins anew.
 
     Args:
         encoder: As it is.
@@ -62,7 +65,8 @@ def view_features(encoder: FrozenEncoder, images: ImageSet, folder: Path, *, vie
     network, transform = fast(encoder.network).to(options.device).eval(), BatchedViews(recipe)
     with alone(folder):
         known: dict[str, Any] = {}
-        if file.exists() and about.exists():
+        with suppress(OSError, EOFError, ValueError):  # not there, or damaged
+            np.load(file, mmap_mode="r")  # "r+" would fill up with zeros what is cut off
             known = json.loads(about.read_text("utf-8"))
         done = known["done"] if known.get("key") == key else 0
         starts = range(done, len(images), size)
@@ -149,8 +153,9 @@ class KeptFeatures(nn.Module):
             found: Tensor = self.network(views)
             if not found.isfinite().all():
                 raise CheckpointError("the encoder gives NaN or infinity")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            replace_file(file, lambda temporary: _save(temporary, found))
+            ours = file.with_name(f"{uuid4().hex}.npy")  # another command may keep the same look at this moment
+            replace_file(ours, lambda temporary: _save(temporary, found))
+            ours.replace(file)
         return torch.from_numpy(np.load(file)).to(views.device)
 
 

@@ -159,6 +159,20 @@ def test_a_start_that_breaks_off_leaves_no_features_that_pass_for_those_of_befor
     assert np.array_equal(np.load(file), before)
 
 
+@pytest.mark.parametrize("name", ["features.npy", "about.json"])
+def test_kept_features_that_were_cut_off_are_computed_anew(
+    name: str, run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path: Path
+) -> None:
+    given = (run_folder("simsiam"), digit_folders(classes=2, train=20, val=6), "--out", tmp_path / "a.safetensors")
+    assert run(*given) == 0
+    file = tmp_path / "a.features" / "train" / name
+    whole = file.read_bytes()
+    for left in (len(whole) - 4, 60, 0):
+        file.write_bytes(whole[:left])
+        assert run(*given) == 0
+        assert file.read_bytes() == whole
+
+
 def test_two_commands_do_not_write_the_same_features(
     run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments import add_uncertainty, uncertainty
+from experiments.evaluation import view_features
 from experiments.evaluation.uncertainty import heads as module
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, SOFTMAX, TWO_TARGETS
 from experiments.evaluation.view_features import KeptFeatures
@@ -121,6 +122,19 @@ def test_a_batch_is_computed_once_and_another_one_is_not_mistaken_for_it(tmp_pat
     assert Counted.calls == 2
     network.weight.data.add_(1)
     assert not torch.equal(KeptFeatures(network, tmp_path)(views), first)
+
+
+def test_two_commands_may_keep_the_same_look_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, views, save = nn.Linear(3, 2), torch.randn(5, 3), view_features._save
+
+    def save_while_another_command_does(path: Path, features: Tensor) -> None:
+        save(path, features)
+        monkeypatch.setattr(view_features, "_save", save)
+        KeptFeatures(network, tmp_path)(views)
+
+    monkeypatch.setattr(view_features, "_save", save_while_another_command_does)
+    assert torch.equal(KeptFeatures(network, tmp_path)(views), network(views))
+    assert len([*tmp_path.iterdir()]) == 1
 
 
 def test_monte_carlo_info_nce_is_info_nce_where_the_experts_are_certain() -> None:
