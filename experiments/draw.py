@@ -20,7 +20,9 @@ from experiments.command_line.parser import CommandLineParser, whole_number, wri
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = CommandLineParser(prog="python -m experiments.draw", description=__doc__)
-    parser.add_argument("--dim", type=whole_number(2), default=2048, help="dimension of the loss surface's sphere")
+    parser.add_argument(
+        "--dim", type=whole_number(2, at_most=10**6), default=2048, help="dimension of the loss surface's sphere"
+    )
     parser.add_argument("--out", type=writable_folder, default="runs/figures", help="folder for the figures")
     parser.add_argument(
         "--interactive", action="store_true", help="draw figures to turn with the mouse instead, a web page each"

@@ -62,7 +62,11 @@ def parse(arguments: Sequence[str] | None) -> tuple[PretrainConfig, Any]:
         _require_plain(made, Path(file))
     options = made.parse_args(given)
     of_the_run = Path(options.out or "").expanduser() / "config.yaml"
-    if options.resume is not None and of_the_run.exists():
+    try:
+        going_on = options.resume is not None and of_the_run.exists()
+    except OSError as error:  # such as a name that is too long
+        made.error(f"argument --out: {options.out}: {error.strerror}")
+    if going_on:
         _require_plain(made, of_the_run)
         options = made.parse_args(["--config", str(of_the_run), *given])
     values = options.as_dict()
@@ -114,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("stopped; go on from the last checkpoint, if one was saved, with --resume", 130)
     if exported is not None:
-        print(f"Saved {exported} and, beside it, metrics.csv and training_curves.png. Next:")
+        beside = [name for name in ("metrics.csv", "training_curves.png") if (exported.parent / name).exists()]
+        print(f"Saved {exported}{' and, beside it, ' if beside else ''}{' and '.join(beside)}. Next:")
         print(f"  python -m experiments.evaluate {shlex.quote(str(Path(config.out)))}")
     return 0
 

@@ -126,7 +126,9 @@ def export_run(pair: MultiViewPair, config: PretrainConfig, folder: RunFolder) -
     """Write what the run was for, draw its curves, and say so if nothing was learned."""
     save_pretrained(pair, config, folder.exported)
     rows = read_rows(folder.metrics)
-    if config.monitor.curves:
+    if not rows:
+        print(f"warning: {folder.metrics} holds no rows: no curves are drawn", file=sys.stderr)
+    elif config.monitor.curves:
         save_figure(training_curves_figure({config.method.name: history(rows, config)}), folder.curves)
     if rows and (warning := collapse_warning(rows[-1], pair.dim)):
         print(f"warning: at the end {warning}", file=sys.stderr)

@@ -9,10 +9,12 @@ from typing import Any
 
 import graphviz
 import pytest
+import torch
 
 from experiments import draw, figures
 from experiments.figures import graphical_model
 from experiments.figures.glossary import GLOSSARY
+from experiments.figures.loss_surface import POWER_SPHERICAL, VON_MISES_FISHER, Family
 
 
 def test_without_graphviz_the_other_figures_are_drawn_and_the_status_says_so(
@@ -64,6 +66,20 @@ def test_what_stops_the_drawing_is_told_in_a_line(
     monkeypatch.setattr(figures, "save_figure", stopped)
     assert draw.main(["--out", str(tmp_path)]) == status
     assert capsys.readouterr().err.endswith(said)
+
+
+def test_a_dimension_that_no_number_holds_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        draw.main(["--out", str(tmp_path), "--dim", str(10**30)])
+    assert "argument --dim: expected a whole number from 2 to 1000000, got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", [POWER_SPHERICAL, VON_MISES_FISHER], ids=lambda family: family.symbol)
+def test_the_loss_surface_is_finite_in_the_largest_dimension(family: Family) -> None:
+    cosine = torch.linspace(-0.9999, 0.9999, 20, dtype=torch.float64)
+    kappa = 1e6 * torch.logspace(-2, 2, 20, dtype=torch.float64)[:, None]
+    assert family.relative_loss(10**6, cosine, kappa).isfinite().all()
+    assert family.best_cosine(10**6, kappa).isfinite().all()
 
 
 def test_the_glossary_shows_every_picture_that_the_command_draws_for_it() -> None:

@@ -231,6 +231,7 @@ def test_resume_takes_the_configuration_of_the_folder(tmp_path: Path) -> None:
         (["--unknown", "3"], "unrecognized arguments: --unknown"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--resume", "sometime"], "invalid choice: 'sometime'"),
+        (["--resume", "--out", "x" * 300], "argument --out: x+: File name too long"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -127,6 +127,22 @@ def flipped(file: Path, target: Path, bit: int) -> Path:
     return target
 
 
+@pytest.mark.parametrize("left", [None, "", "step,epoch,loss\n"])
+def test_a_run_that_has_ended_and_lost_its_table_is_resumed_without_curves(
+    left: str | None, ended: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(ended.out, folder.path)
+    folder.metrics.unlink()
+    if left is not None:
+        folder.metrics.write_text(left)
+    assert command.main(["--resume", "--out", str(folder.path), "--monitor.curves", "true"]) == 0
+    printed = capsys.readouterr()
+    assert f"{folder.metrics} holds no rows: no curves are drawn" in printed.err
+    beside = "" if left is None else " and, beside it, metrics.csv"
+    assert printed.out.splitlines()[-2] == f"Saved {folder.exported}{beside}. Next:"
+
+
 def test_of_an_exported_encoder_every_flipped_bit_is_noticed(ended: PretrainConfig, tmp_path: Path) -> None:
     file = RunFolder(ended.out).exported
     assert len(load_pretrained(file).pair.state_dict()) > 0
