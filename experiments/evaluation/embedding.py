@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.evaluation.embedding_files import COLUMNS, write_columns, write_embeddings
 from experiments.evaluation.encoders import describe, load_added
-from experiments.evaluation.encoding import center_view, displayed, embeddings
+from experiments.evaluation.encoding import center_view, displayed, embeddings, no_ranking
 from experiments.evaluation.measures import quantiles
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.view_features import read_columns
@@ -69,16 +69,9 @@ def _report(
 ) -> None:
     """Say how κ is distributed, and show the images at its ends where it ranks them."""
     sheet = options.out.with_name(options.out.stem + CONTACT_SHEET)
-    if concentration.min() == concentration.max():
+    if reason := no_ranking(concentration, pretrained.config):
         sheet.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
-        shown = format_concentration(float(concentration[0]))
-        reason = "there is one image" if len(images) == 1 else "κ is the same for all images"
-        if not pretrained.config.method.predicts_concentration:
-            reason = f"κ is a constant of {pretrained.config.method.name}"
-        print(
-            f"No contact sheet: {reason} (κ = {shown}), so there is no ranking. VI-SimSiam predicts κ, unless "
-            "its concentration_map is constant."
-        )
+        print(f"No contact sheet: {reason}")
         return
     found = quantiles(concentration)
     print("κ: " + ", ".join(f"{percent} {format_concentration(value)}" for percent, value in found.items()))

@@ -10,6 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from experiments.figures.concentration import format_concentration
 from experiments.images.augmentations.batched import BatchedViews, sample_center_view
 from experiments.images.augmentations.parameters import draw_parameters
 from experiments.images.augmentations.recipe import ViewRecipe
@@ -53,6 +54,20 @@ def displayed(view: Tensor, config: PretrainConfig) -> Tensor:
     recipe = training_recipe(config)
     mean, std = (torch.tensor(values)[:, None, None] for values in (recipe.mean, recipe.std))
     return (view.cpu() * std + mean).clamp(0, 1)
+
+
+def no_ranking(concentration: Tensor, config: PretrainConfig) -> str:
+    """Why κ does not rank the images, shape `(images,)`; nothing where it does."""
+    if concentration.min() < concentration.max():
+        return ""
+    remedy = " VI-SimSiam predicts κ, unless its concentration_map is constant."
+    reason = "κ is the same for all images"
+    if len(concentration) == 1:
+        reason, remedy = "there is one image", ""
+    elif not config.method.predicts_concentration:
+        reason = f"κ is a constant of {config.method.name}"
+    shown = format_concentration(float(concentration[0]))
+    return f"{reason} (κ = {shown}), so there is no ranking.{remedy}"
 
 
 def embeddings(

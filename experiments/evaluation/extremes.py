@@ -7,7 +7,7 @@ from argparse import Namespace
 import torch
 from torch import Tensor
 
-from experiments.evaluation.encoding import center_view, displayed, embeddings
+from experiments.evaluation.encoding import center_view, displayed, embeddings, no_ranking
 from experiments.evaluation.opening import Opener
 from experiments.figures import concentration_figure, save_figure
 
@@ -16,7 +16,7 @@ def run(options: Namespace) -> int:
     """Open, look and draw; returns the exit status.
 
     Raises:
-        ValueError: If the checkpoint, the images or the device cannot be used, or κ is constant.
+        ValueError: If the checkpoint, the images or the device cannot be used, or κ ranks no images.
         OSError: If the figure cannot be written.
     """
     opener = Opener(options)
@@ -25,11 +25,8 @@ def run(options: Namespace) -> int:
     images = opener.images(config, options.split)
     seen = embeddings(pretrained, images, batch_size=options.encode_batch, threads=options.threads)
     kappa = torch.cat([part.concentration.float().cpu() for part in seen])
-    if kappa.min() == kappa.max():
-        raise ValueError(
-            f"κ is {kappa[0].item():g} for every image: {config.method.name} has a constant concentration; "
-            "give a VI-SimSiam that predicts κ"
-        )
+    if reason := no_ranking(kappa, config):
+        raise ValueError(f"no figure: {reason}")
 
     def image(index: int) -> Tensor:
         return displayed(center_view(images, index, config), config)

@@ -280,11 +280,21 @@ def test_figure_4_shows_the_images_of_any_checkpoint(
     assert figure4.main([str(checkpoints["first"]), "--device", "cpu", "--columns", "3", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figure4.png").read_bytes().startswith(b"\x89PNG")
     for method, told in (
-        ("simsiam", "κ is 1 for every image: simsiam has"),
-        ("constant", "κ is 7 for every image: vi_simsiam has"),
+        ("simsiam", "κ is a constant of simsiam (κ = 1.00)"),
+        ("constant", "κ is a constant of vi_simsiam (κ = 7.00)"),
     ):
         assert figure4.main([str(checkpoints[method]), "--device", "cpu", "--out", str(tmp_path)]) == 2
-        assert f"{told} a constant concentration; give a VI-SimSiam that predicts κ" in capsys.readouterr().err
+        assert f"no figure: {told}, so there is no ranking. VI-SimSiam predicts κ" in capsys.readouterr().err
+
+
+def test_figure_4_of_one_image_says_that_there_is_one(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "one", 1, seed=0, labelled=False)
+    given = ["--data", str(tmp_path / "one"), "--split", "all", "--device", "cpu", "--out", str(tmp_path)]
+    for method in ("first", "constant"):
+        assert figure4.main([str(checkpoints[method]), *given]) == 2
+        assert "no figure: there is one image" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
