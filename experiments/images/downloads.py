@@ -118,4 +118,9 @@ def _fetch(published: PublishedSet, root: Path) -> None:
         if not unpacked.is_dir():
             others = ", ".join(sorted(path.name for path in Path(working).iterdir() if path != archive))
             raise ValueError(f"expected it to unpack to a folder {published.folder}, got {others}")
-        unpacked.rename(root / published.folder)
+        place = root / published.folder
+        try:
+            unpacked.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another process has brought the set meanwhile
+                raise

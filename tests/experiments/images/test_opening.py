@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import shutil
 import tarfile
 import urllib.request
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10, Imagenette
+from torchvision.datasets.utils import download_url
 
 from experiments.images import digits
 from experiments.images.downloads import PUBLISHED_SETS, PublishedSet, locate
@@ -123,6 +125,23 @@ def test_a_download_is_checked_unpacked_and_not_repeated(
     assert [path.name for path in root.iterdir()] == ["imagenette2-160"]
     archive.unlink()
     assert len(open_images("imagenette-160", root, "train", download=True)) == 4
+
+
+@unpacks
+def test_a_set_that_another_download_brings_meanwhile_is_taken(
+    imagenette: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack(imagenette / "imagenette2-160", tmp_path / "published.tgz")
+    publish(monkeypatch, "imagenette-160", archive, "imagenette2-160")
+    root = tmp_path / "root"
+
+    def fetch_while_another_does(*arguments: Any) -> None:
+        download_url(*arguments)
+        shutil.copytree(imagenette / "imagenette2-160", root / "imagenette2-160")
+
+    monkeypatch.setattr("experiments.images.downloads.download_url", fetch_while_another_does)
+    assert len(open_images("imagenette-160", root, "train", download=True)) == 4
+    assert [path.name for path in root.iterdir()] == ["imagenette2-160"]
 
 
 def test_a_python_that_cannot_unpack_safely_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
