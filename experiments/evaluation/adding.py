@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -77,7 +76,7 @@ def run(options: Namespace) -> int:
         tables.append(_extremes(pair, found))
     save_added(pair, config, options.out)
     record = Record(
-        name=re.sub("[^a-z0-9_]+", "_", options.out.stem.lower()) or "uncertainty",
+        name=options.out.stem,
         title=f"An uncertainty for {options.encoder or options.features}",
         command=options.command,
         configuration={

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from experiments.records.environment import current_commit, describe_device, installed_versions
 from inference.fitting.checkpointing import replace_text
@@ -151,7 +152,7 @@ class Record:
     """One run of an experiment.
 
     Attributes:
-        name: Of its file, without ending; lower-case letters, digits and underscores.
+        name: Of its file, without folder and ending.
         title: Of its section on the page.
         command: What was typed.
         configuration: Settings, as plain JSON.
@@ -181,8 +182,8 @@ class Record:
     commit: str = field(default_factory=current_commit)
 
     def __post_init__(self) -> None:
-        if not self.name or not all(letter.islower() or letter.isdigit() or letter == "_" for letter in self.name):
-            raise ValueError(f"name must consist of lower-case letters, digits and underscores, got {self.name!r}")
+        if not self.name or Path(self.name).name != self.name:
+            raise ValueError(f"name must be that of a file, without folders, got {self.name!r}")
 
     def save(self, folder: Path) -> Path:
         """Write `name.json`, replacing an older one in one piece."""
@@ -204,12 +205,12 @@ class Record:
         for table in self.tables:
             parts += [f"## {table.title}", table.markdown()]
             parts += [table.note] if table.note else []
-        parts += [f"![{Path(figure).stem.replace('_', ' ')}]({folder}{figure})" for figure in self.figures]
+        parts += [f"![{Path(figure).stem.replace('_', ' ')}]({folder}{quote(figure)})" for figure in self.figures]
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         numbers = ", ".join(map(str, self.seeds))
         seeds = f"Seed{'s' if len(self.seeds) > 1 else ''} {numbers}" if numbers else "No seeds"
         made = f"{seeds}; {self.device}; {versions}; commit {self.commit}; {self.finished}."
-        parts += [f"`{self.command}`", f"{made} [All numbers and settings]({folder}{self.name}.json)."]
+        parts += [f"`{self.command}`", f"{made} [All numbers and settings]({folder}{quote(self.name)}.json)."]
         return "\n\n".join(parts) + "\n"
 
     def save_page(self, folder: Path) -> list[Path]:

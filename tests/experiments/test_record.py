@@ -115,10 +115,18 @@ def test_the_commit_is_the_one_checked_out_or_unknown(monkeypatch: pytest.Monkey
     assert current_commit() == "unknown"
 
 
-@pytest.mark.parametrize("name", ["", "Table 1", "../table1", "table-1"])
-def test_bad_names_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="name must consist of lower-case letters, digits and underscores"):
+@pytest.mark.parametrize("name", ["", ".", "../table1", "a/table1", "/table1"])
+def test_names_that_are_no_files_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"name must be that of a file, without folders, got {name!r}"):
         Record(name, "", "", {}, (), ())
+
+
+def test_the_links_of_a_page_lead_to_files_of_any_name(tmp_path: Path) -> None:
+    record = replace(RECORD, name="table 1 (b)", figures=("table 1 (b).png",))
+    path, page = record.save_page(tmp_path)
+    assert Record.load(path) == record
+    assert "](table%201%20%28b%29.json)" in page.read_text("utf-8")
+    assert "](table%201%20%28b%29.png)" in page.read_text("utf-8")
 
 
 def test_a_cell_without_its_column_is_refused() -> None:

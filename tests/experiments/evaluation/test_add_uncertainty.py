@@ -262,6 +262,16 @@ def test_features_from_a_file_need_no_encoder_and_no_images(form: str, tmp_path:
     assert "was fitted to features from a file and has no encoder" in capsys.readouterr().err
 
 
+def test_a_report_is_called_as_its_file_is(tmp_path: Path) -> None:
+    features = features_file(tmp_path / "texts.npz")
+    names = ("head_1", "head-1", "Head 1.2")
+    for name in names:
+        assert run("--features", features, "--out", tmp_path / f"{name}.safetensors") == 0
+    for name in names:
+        assert f"{name}.safetensors" in Record.load(tmp_path / f"{name}.json").command
+        assert (tmp_path / f"{name}.md").exists()
+
+
 def missing(table: dict[str, Any]) -> dict[str, Any]:
     return {name: column[1:] for name, column in table.items()}
 
