@@ -35,14 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--heads",
         type=whole_number(1),
         metavar="N",
-        help="of a result of experiments.add_uncertainty: judge N heads, refitted with the seeds 0 … N − 1",
+        help="of a result of experiments.add_uncertainty, on a folder with train and val: judge N heads, refitted with "
+        "the seeds 0 … N − 1",
     )
     add("--degraded", type=whole_number(2), help="of these, how many are degraded (default: all)")
     add("--study", nargs="*", choices=STUDIES, metavar="PART", help=f"what decides it: {', '.join(STUDIES)}; or all")
     add("--jobs", type=whole_number(1), default=1, help="heads that are fitted at a time")
     add("--resamples", type=whole_number(1), default=1000, help="resamples of the bootstrap")
     add_seed(parser, "of images, degradations and resamples")
-    add("--name", type=record_name, default="uncertainty", help="name of the record and its figures")
+    add(
+        "--name",
+        type=record_name,
+        default="uncertainty",
+        help="name of record and figures; none of other encoders is replaced",
+    )
     add(
         "--out",
         type=writable_folder,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.evaluation.measures import Measures
 from experiments.figures.concentration import format_concentration
@@ -39,6 +41,26 @@ def tables(measures: Measures) -> tuple[Lines, Lines]:
     if measures["correctness_auroc"] is not None:
         rows.append(["κ: AUROC of a right neighbour", "–", f"{measures['correctness_auroc']:.3f}"])
     return [list(row) for row in accuracies.items()], rows
+
+
+def require_no_other_record(options: Namespace, about: Mapping[str, Any]) -> None:
+    """Refuse to write over a record of something else, before it takes hours.
+
+    Args:
+        options: Folder and name of the record.
+        about: Of its configuration, as plain JSON, what may not differ: encoders and images.
+
+    Raises:
+        ValueError: If there is one, or something that is none.
+    """
+    file = options.out / f"{options.name}.json"
+    if not file.exists():
+        return
+    known = Record.load(file)
+    if any(known.configuration.get(name) != value for name, value in about.items()):
+        raise ValueError(
+            f"{file} holds what another encoder or other images gave (`{known.command}`): give another --name or --out"
+        )
 
 
 def publish(record: Record, saved: Sequence[Path], started: float) -> int:

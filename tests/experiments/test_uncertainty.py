@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,37 @@ def test_trainings_on_other_sets_need_one_to_be_asked_about(
     assert uncertainty.main([str(checkpoints["first"]), str(second), "--device", "cpu", "--out", str(tmp_path)]) == 2
     assert "trained on different sets, " in (said := capsys.readouterr().err)
     assert said.strip().endswith("elsewhere: name one with --data")
+
+
+@pytest.mark.parametrize("again", ["first", "path", "copy"])
+def test_an_encoder_that_is_given_twice_is_not_two_seeds(
+    again: str, checkpoints: dict[str, Path], tmp_path: Path, capsys: Any
+) -> None:
+    first = checkpoints["first"]
+    copy = Path(shutil.copy(first, tmp_path / "copy.safetensors"))
+    second = {"first": first, "path": first.parent / ".." / first.parent.name / first.name, "copy": copy}
+    given = ["--images", "6", "--resamples", "2", "--device", "cpu", "--out", str(tmp_path)]
+    assert uncertainty.main([str(checkpoints["second"]), str(first), str(second[again]), *given]) == 2
+    assert f"{first} and {second[again]} hold the same encoder" in capsys.readouterr().err
+
+
+def test_a_record_of_other_encoders_or_images_is_not_replaced(
+    checkpoints: dict[str, Path], folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    given = ["--images", "6", "--resamples", "2", "--device", "cpu", "--out", str(tmp_path)]
+    first, second = str(checkpoints["first"]), str(checkpoints["second"])
+    assert uncertainty.main([first, *given]) == 0
+    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    for other in ([second], [first, second], [first, "--data", str(folder / "unlabelled")]):
+        assert uncertainty.main([*other, *given]) == 2
+        error = capsys.readouterr().err
+        assert f"{tmp_path / 'uncertainty.json'} holds what another encoder or other images gave" in error
+        assert "--name" in error
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
+    assert uncertainty.main([second, *given, "--name", "second"]) == 0
+    assert {file: file.read_bytes() for file in kept} == kept
+    assert uncertainty.main([first, *given, "--seed", "1"]) == 0  # the same asked anew
+    assert Record.load(tmp_path / "uncertainty.json").configuration["seed"] == 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.command_line.parser import require_different_names
 from experiments.evaluation.opening import Opener
-from experiments.evaluation.report import publish
+from experiments.evaluation.report import publish, require_no_other_record
 from experiments.evaluation.uncertainty.ensemble import differ_in_seed_alone, ensemble_name, with_ensemble
 from experiments.evaluation.uncertainty.observations import Observations, chosen_images, look_at
 from experiments.evaluation.uncertainty.report import DEGRADED_BY, curves, judge, warnings
@@ -19,13 +19,15 @@ from experiments.pretraining.export import Pretrained
 from experiments.pretraining.images import view_groups
 from experiments.records.environment import describe_device
 from experiments.records.record import Record
+from inference.fitting.checkpointing import digest
 
 
 def run(options: Namespace) -> int:
     """Open, look, measure, print and save; returns the exit status.
 
     Raises:
-        ValueError: If a checkpoint, the images or the device cannot be used.
+        ValueError: If a checkpoint, the images or the device cannot be used, an encoder is given twice, or there is a
+            record of other ones.
         OSError: If the record cannot be written.
     """
     started = time.monotonic()
@@ -36,6 +38,13 @@ def run(options: Namespace) -> int:
     sets = sorted({config.data.name for config in configs})
     if options.data is None and len(sets) > 1:
         raise ValueError(f"the checkpoints were trained on different sets, {', '.join(sets)}: name one with --data")
+    encoders = [digest(one.pair.state_dict()) for one in pretrained]
+    for number, encoder in enumerate(encoders):
+        if (known := encoders.index(encoder)) < number:
+            twice = f"{options.checkpoints[known]} and {options.checkpoints[number]}"
+            raise ValueError(f"{twice} hold the same encoder: give each once")
+    about = {"encoders": encoders, "data": options.data or sets[0]}
+    require_no_other_record(options, about)
     first, seeds = configs[0], tuple(config.seed for config in configs)
     names = [f"seed {seed}" if seeds.count(seed) == 1 else str(options.checkpoints[n]) for n, seed in enumerate(seeds)]
     observations = [_observe(one, opener) for one in pretrained]
@@ -55,6 +64,7 @@ def run(options: Namespace) -> int:
         title=f"Is κ an uncertainty? {first.method.name} on {options.data or first.data.name}{defects}",
         command=options.command,
         configuration={
+            **about,
             "images": options.images,
             "resamples": options.resamples,
             "seed": options.seed,

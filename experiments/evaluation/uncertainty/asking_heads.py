@@ -21,7 +21,7 @@ from experiments.command_line.parser import require_different_names
 from experiments.evaluation.encoders import FrozenEncoder, load_added
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.options import STUDIES
-from experiments.evaluation.report import publish
+from experiments.evaluation.report import publish, require_no_other_record
 from experiments.evaluation.uncertainty.heads import (
     Fit,
     Head,
@@ -50,9 +50,11 @@ from experiments.figures import save_figure
 from experiments.figures.accuracies import accuracies_figure
 from experiments.images.degradations import DEGRADATIONS
 from experiments.images.device_images import DeviceImages
+from experiments.images.errors import MissingSplitError
 from experiments.images.image_sets import ImageSet
 from experiments.records.environment import describe_device
 from experiments.records.record import Cell, Record, Table
+from inference.fitting.checkpointing import digest
 from inference.judging.uncertainty import correctness_auroc, severity_correlations
 
 SEEN_CLASSES, UNSEEN_CLASSES = 0.70, 0.65
@@ -83,7 +85,8 @@ def run(options: Namespace) -> int:
     """Fit the heads, look once, measure each, print and save; returns the exit status.
 
     Raises:
-        ValueError: If the result has no encoder or no features beside it, or the images cannot be used.
+        ValueError: If the result has no encoder or no features beside it, the images cannot be used, or there is a
+            record of another result.
         OSError: If the record cannot be written.
     """
     started = time.monotonic()
@@ -94,6 +97,15 @@ def run(options: Namespace) -> int:
         raise ValueError(f"{path} was fitted to features from a file and has no encoder that could look at images")
     names = [options.data or config.data.name, *options.foreign]
     require_different_names("--data and --foreign", names)
+    about = {"encoders": [digest(pair.state_dict())], "data": names[0]}
+    require_no_other_record(options, about)
+    try:
+        opener.decoded(config, "val", names[0])
+    except MissingSplitError as error:
+        raise MissingSplitError(
+            f"{error}. --heads needs a set with the parts train and val: divide the images so, as two folders, and "
+            "start experiments.add_uncertainty anew"
+        ) from error
     asked = {Path(name).name: opener.decoded(config, "val", name) for name in names}  # now: fitting takes long
     folder = path.with_suffix(".features")
     train = opener.images(config, "train")
@@ -137,6 +149,7 @@ def run(options: Namespace) -> int:
         title=f"Is κ an uncertainty? Heads of d = {pair.dim} over {config.backbone.name}, {views.size(1):,} images",
         command=options.command,
         configuration={
+            **about,
             "images": options.images,
             "degraded": options.degraded or options.images,
             "resamples": options.resamples,

@@ -103,6 +103,28 @@ def test_features_of_other_images_are_refused(
     assert "has features of 60 images that are not those of" in capsys.readouterr().err
 
 
+def test_a_record_of_other_heads_is_not_replaced(result: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    other = Record("uncertainty", "Other", "python -m others", {"encoders": ["other"], "data": "there"}, (), ())
+    kept = other.save(tmp_path).read_bytes()
+    given = [str(result[0]), "--heads", "1", "--images", "8", "--resamples", "2", "--out", str(tmp_path), *QUICK]
+    assert uncertainty.main(given) == 2
+    assert "uncertainty.json holds what another encoder or other images gave" in capsys.readouterr().err
+    assert (tmp_path / "uncertainty.json").read_bytes() == kept
+
+
+def test_a_result_of_a_folder_without_parts_has_no_held_out_images_to_judge_heads_on(
+    run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path: Path, capsys: Any
+) -> None:
+    out, images = tmp_path / "out.safetensors", digit_folders(classes=2, train=20, val=0, parts=False)
+    given = [str(run_folder("simsiam")), str(images), "--out", str(out), "--dim", "4", "--epochs", "1"]
+    assert add_uncertainty.main([*given, "--views", "2", *QUICK]) == 0
+    assert uncertainty.main([str(out), "--heads", "1", "--out", str(tmp_path), *QUICK]) == 2
+    error = capsys.readouterr().err
+    assert f"{images}: expected a folder named val" in error
+    assert "--heads needs a set with the parts train and val: divide the images so" in error
+    assert "start experiments.add_uncertainty anew" in error
+
+
 def test_a_batch_is_computed_once_and_another_one_is_not_mistaken_for_it(tmp_path: Path) -> None:
     class Counted(nn.Linear):
         calls = 0
