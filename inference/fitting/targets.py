@@ -91,17 +91,14 @@ class ExponentialMovingAverage(TargetRule):
                 "ExponentialMovingAverage needs a guide with a network of its own, such as BYOL's; this pair's guide "
                 "shares the model's encoder"
             )
-        if not any(True for _ in pair.guide.network.parameters()):
-            raise ValueError(
-                "ExponentialMovingAverage needs a guide whose network has parameters to move, got one without"
-            )
         return pair.guide
 
     def update(self, pair: MultiViewPair, step: int = 0) -> None:
         """Move the target's parameters towards the online encoder's."""
         # Made here, not kept: a function of torch's that cannot be pickled for another process.
         average = get_ema_multi_avg_fn(self.momentum_after(step))
-        average(list(pair.guide.network.parameters()), list(pair.model.encoder.parameters()), 0)
+        if target := list(pair.guide.network.parameters()):  # a target that is fixed has none
+            average(target, list(pair.model.encoder.parameters()), 0)
 
 
 def _require_shared(pair: MultiViewPair, rule: str) -> None:

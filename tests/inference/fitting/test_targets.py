@@ -158,17 +158,22 @@ def test_a_momentum_outside_the_unit_interval_is_refused(momentum: float) -> Non
             lambda: SimSiam(nn.Linear(7, 8), 8, dim=5, hidden=6),
             "ExponentialMovingAverage needs a guide with a network of its own",
         ),
-        (
-            ExponentialMovingAverage(),
-            lambda: FrozenEncoderPair(8, dim=5),
-            "ExponentialMovingAverage needs a guide whose network has parameters to move",
-        ),
     ],
-    ids=["stop-gradient copy of BYOL", "no stop-gradient for BYOL", "moving average of SimSiam", "of nothing"],
+    ids=["stop-gradient copy of BYOL", "no stop-gradient for BYOL", "moving average of SimSiam"],
 )
 def test_a_rule_refuses_a_pair_that_does_not_suit_it(rule: TargetRule, pair: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rule.guide(pair())
+
+
+def test_a_target_without_parameters_stays_as_it_is() -> None:
+    pair = FrozenEncoderPair(8, dim=5)
+    rule = ExponentialMovingAverage()
+    assert rule.guide(pair) is pair.guide
+    features = torch.randn(2, 6, 8)
+    before = pair.guide.locations(list(features))
+    rule.update(pair)
+    assert torch.equal(pair.guide.locations(list(features)), before)
 
 
 def test_the_momentum_rises_as_in_byol_and_the_average_follows_it() -> None:
