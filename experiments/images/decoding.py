@@ -9,7 +9,7 @@ is not 8-bit RGB is converted:
   colours under it are arbitrary, so dropping the channel would show them;
 - CMYK by Pillow's conversion without a colour profile;
 - 16-bit grey by dividing by 257, so that 65,535 becomes 255 (Pillow's own conversion clips at 255);
-- an orientation in the EXIF data is applied;
+- an orientation in the EXIF data is applied; EXIF data that cannot be read turn nothing;
 - of an animation or a file of many pages, the first image is taken.
 
 Refused are pixels whose range is not known: floating-point numbers, whole numbers below 0 or above 65,535, and files of
@@ -20,6 +20,8 @@ images of more than `max_pixels` pixels, which are decompression bombs or need t
 from __future__ import annotations
 
 import stat
+import struct
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -102,7 +104,8 @@ def _upright_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
     coded = [tile.args if isinstance(tile.args, str) else str((*tile.args, "")[0]) for tile in tiles]
     wide_colours = any(name.startswith(f"{image.mode};16") for name in coded)
     image.load()
-    ImageOps.exif_transpose(image, in_place=True)
+    with suppress(SyntaxError, struct.error):  # broken EXIF data, with which every viewer shows the image
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode in _WIDE_GREY:
         wide = np.asarray(image).astype(np.int64)
         lowest, highest = int(wide.min()), int(wide.max())

@@ -80,6 +80,13 @@ def test_the_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path, orie
     assert np.array_equal(pixels(read_image(tmp_path / "turned.png"))[:, :, 0], pixels(upright))
 
 
+@pytest.mark.parametrize("exif", [b"garbage of a broken program", b"II*", b"II*\0\1", b"\0" * 40])
+def test_an_image_with_unreadable_exif_data_is_read_as_it_is(tmp_path: Path, exif: bytes) -> None:
+    Image.new("RGB", (6, 4), "red").save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif, dpi=(72, 72))
+    Image.new("RGB", (6, 4), "red").save(tmp_path / "a.png", exif=exif)
+    assert [read_image(tmp_path / name).size for name in ("a.jpg", "a.png")] == [(6, 4), (6, 4)]
+
+
 def test_of_an_animation_the_first_image_is_taken(tmp_path: Path) -> None:
     first, second = (Image.new("RGB", (3, 2), colour) for colour in ("red", "blue"))
     first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
