@@ -20,7 +20,7 @@ from experiments.evaluation.opening import Opener
 from experiments.evaluation.view_features import read_columns
 from experiments.figures import Tile, contact_sheet_figure, save_figure
 from experiments.figures.concentration import format_concentration
-from experiments.images.image_sets import ImageSet
+from experiments.images.image_sets import ImageSet, valid_text
 from experiments.pretraining.export import Pretrained
 from experiments.records.environment import describe_device, device_named, installed_versions
 from inference.fitting.checkpointing import replace_file
@@ -103,6 +103,5 @@ def _apply(options: Namespace) -> int:
 
 
 def _name(images: ImageSet, index: int, folder: Path) -> str:
-    """Path relative to the folder, with slashes, as valid text; bytes that are none are written out, as hexadecimal."""
-    name = os.path.relpath(images.location(index), folder).replace(os.sep, "/")
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """Path relative to the folder, with slashes."""
+    return valid_text(os.path.relpath(images.location(index), folder).replace(os.sep, "/"))

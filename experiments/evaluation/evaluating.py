@@ -46,6 +46,8 @@ def run(options: Namespace) -> int:
     train, held_out = _open(opener, config)
     train.require("linear evaluation", **_TO_FIT_ON)
     out = options.out or _beside(options, name)
+    if out.is_dir():
+        raise ValueError(f"argument --out: expected a file, got the folder {out}")
     writable_folder(str(out.parent))  # now, not after an hour
     print(f"{describe(pretrained)}: {options.checkpoint}")
     print(

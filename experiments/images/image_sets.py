@@ -21,6 +21,16 @@ from inference.judging.linear_probe import hold_out
 UNLABELLED = -1
 
 
+def valid_text(name: str) -> str:
+    r"""A file's name as text that can be written; bytes that are none are written out, as hexadecimal.
+
+    Example:
+        >>> valid_text(os.fsdecode(b"caf\xc3\xa9")), valid_text(os.fsdecode(b"caf\xe9"))
+        ('café', 'caf\\xe9')
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True)
 class FileSource:
     """Image files of one folder.

@@ -28,7 +28,7 @@ from typing import Any, Literal
 import torch
 
 from experiments.images.errors import ImageSetError, MissingSplitError
-from experiments.images.image_sets import UNLABELLED, FileSource, ImageSet
+from experiments.images.image_sets import UNLABELLED, FileSource, ImageSet, valid_text
 
 Split = Literal["train", "val", "all"]
 
@@ -86,7 +86,8 @@ def find_images(folder: Path, split: Split, *, name: str | None = None, **option
         expected = f"{' and '.join(map(str, chosen))}: expected images ({', '.join(sorted(SUFFIXES))})"
         raise ImageSetError(f"{expected}, got {found}")
     source = FileSource(folder, paths, **options)
-    images = ImageSet(name or str(folder), source, torch.tensor(labels, dtype=torch.int64), class_names)
+    named = tuple(map(valid_text, class_names))
+    images = ImageSet(name or str(folder), source, torch.tensor(labels, dtype=torch.int64), named)
     unused = [f"{part.name} ({len(found):,})" for part, found in files.items() if part not in chosen]
     print(_report(images, [part.name for part in chosen if part != folder], unused, left_out), file=sys.stderr)
     return images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -205,6 +206,16 @@ def test_a_set_without_a_validation_part_is_split_on_request_alone(
     assert content["data"]["held_out_fraction"] == 0.25
 
 
+def test_a_class_whose_name_is_no_utf_8_costs_no_evaluation(
+    run_folder: MakeFolder, digit_folders: MakeFolder, tmp_path: Path
+) -> None:
+    images = digit_folders(classes=2, train=10, val=5)
+    for part in ("train", "val"):
+        (images / part / "class 1").rename(images / part / os.fsdecode(b"caf\xe9"))
+    assert run(run_folder(), "--data", images, "--out", tmp_path / "out.json") == 0
+    assert read(tmp_path / "out.json")["data"]["classes"] == [r"caf\xe9", "class 0"]
+
+
 def test_held_out_images_of_a_split_are_of_every_class_and_no_training_images() -> None:
     labels = torch.arange(3).repeat_interleave(20)
     pixels = np.arange(60, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(4, 2)
@@ -257,6 +268,7 @@ def test_a_diverged_network_is_named(
             "argument --device: expected a device that is there and computes in float32, such as cpu, got 'cuda:77'",
         ),
         (["--out", "encoder.safetensors/out.json"], "expected a folder that can be written to, got"),
+        (["--out", "ONE_CLASS"], "argument --out: expected a file, got the folder "),
         (["--data", "nowhere"], "nowhere: expected a known set"),
         (["--data", "ONE_CLASS"], "linear evaluation needs labels of at least 2 classes"),
         (["--data", "FLAT"], "linear evaluation needs labels of at least 1 classes"),
