@@ -73,16 +73,18 @@ class Opener:
         return images
 
     def decoded(self, config: PretrainConfig, split: Split, name: str | None = None) -> DeviceImages:
-        """The same on the device.
+        """The same on the device, for the tests of κ.
 
         Raises:
-            ImageSetError: If it is missing, broken, or of other channels than the encoder takes.
+            ImageSetError: If it is missing, broken, a single image, or of other channels than the encoder takes.
         """
         # All of the configuration that the decoded images depend on.
         data = config.data
         key = (data.name, data.root, data.channels, data.max_pixels, storage_size(config), split, name)
         if key not in self._decoded:
-            self._decoded[key] = self.resident(config, self.images(config, split, name))
+            images = self.images(config, split, name)
+            images.require("a test of κ", images=2)
+            self._decoded[key] = self.resident(config, images)
         return self._decoded[key]
 
     def resident(self, config: PretrainConfig, images: ImageSet) -> DeviceImages:

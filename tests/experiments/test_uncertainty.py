@@ -257,13 +257,17 @@ def test_without_labels_and_with_a_constant_concentration_there_is_less_to_say(
         ("figure4", ["--data", "nowhere"], "nowhere: expected a known set"),
         ("uncertainty", ["--data", "digits"], "digits .* has 1 channel.*trained on 3"),
         ("figure4", ["--data", "digits"], "digits .* has 1 channel.*trained on 3"),
+        ("uncertainty", ["--data", "ONE"], r"a test of κ needs at least 2 images; .*ONE has 1"),
     ],
 )
 def test_missing_or_unfit_images_are_said_in_one_line(
     command: str, arguments: list[str], message: str, checkpoints: dict[str, Path], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    write_images(tmp_path / "ONE" / "train", 8, seed=0)
+    write_images(tmp_path / "ONE" / "val", 1, seed=1)
     main = {"uncertainty": uncertainty.main, "figure4": figure4.main}[command]
+    arguments = [str(tmp_path / text) if text == "ONE" else text for text in arguments]
     assert main([str(checkpoints["first"]), *arguments, "--device", "cpu", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"python -m experiments.{command}: error: ")
