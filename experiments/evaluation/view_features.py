@@ -211,15 +211,18 @@ def read_columns(file: Path) -> tuple[Any, Any, Any]:
                 found = {name: archive[name] for name in names}
         else:
             table = pq.read_table(file, columns=list(names))
+            for name in names:
+                if table[name].null_count:
+                    raise ValueError(f"{name} is empty in a row")  # noqa: TRY301  # its file is named below
             found = {name: table[name].to_numpy() for name in names}
             found["vector"] = np.stack(found["vector"])
         found["vector"] = np.ascontiguousarray(found["vector"], dtype=np.float32)
     except Exception as error:  # a damaged file fails anywhere in the reader
         raise ValueError(f"{file} cannot be read, or has no item, view and vector: {error}") from error
     item, view, vector = (found[name] for name in names)
-    if vector.ndim != 2 or not len(item) == len(view) == len(vector) or not len(item):
+    if vector.ndim != 2 or not item.shape == view.shape == vector.shape[:1] or not len(item):
         raise ValueError(
-            f"{file} must have as many item, view and vector, the vectors of one width; got {len(item)} items, "
-            f"{len(view)} views and vectors of shape {vector.shape}"
+            f"{file} must have as many item, view and vector, the vectors of one width; got items of shape "
+            f"{item.shape}, views of shape {view.shape} and vectors of shape {vector.shape}"
         )
     return item, view, vector

@@ -289,6 +289,14 @@ def with_nan(table: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
+def without_a_view(table: dict[str, Any]) -> dict[str, Any]:
+    return {**table, "view": [None, *table["view"].tolist()[1:]]}
+
+
+def with_columns(table: dict[str, Any]) -> dict[str, Any]:
+    return {**table, "item": table["item"][:, None]}
+
+
 def with_words(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "vector": table["vector"].astype(str)[:, :1] + "?"}
 
@@ -297,6 +305,8 @@ def with_words(table: dict[str, Any]) -> dict[str, Any]:
     ("arguments", "message"),
     [
         (["--features", "WORDS"], "words.npz cannot be read, or has no item, view and vector: could not convert"),
+        (["--features", "NOVIEW"], "noview.parquet cannot be read, or has no item, view and vector: view is empty"),
+        (["--features", "COLUMNS"], r"columns.npz must have as many .*; got items of shape \(\d+, 1\), views of "),
         (["--features", "MISSING"], "must have the same number of views of each item, at least 2, got 2 of 'text"),
         (["--features", "TWICE"], r"must have each view of an item once, got view 0 of 'text 0' twice"),
         (["timm:resnet18", "--features", "NAN"], "ENCODER says nothing beside --features"),
@@ -332,6 +342,8 @@ def test_a_users_mistake_gets_one_line_and_status_2(
         "MISSING": lambda: features_file(tmp_path / "m.npz", change=missing),
         "TWICE": lambda: features_file(tmp_path / "t.npz", change=twice),
         "NOITEM": lambda: features_file(tmp_path / "n.npz", change=without_items),
+        "NOVIEW": lambda: features_file(tmp_path / "noview.parquet", change=without_a_view),
+        "COLUMNS": lambda: features_file(tmp_path / "columns.npz", change=with_columns),
         "WORDS": lambda: features_file(tmp_path / "words.npz", change=with_words),
         "NAN": lambda: features_file(tmp_path / "nan.npz", change=with_nan),
         "TEXT": lambda: tmp_path / "text",
