@@ -13,6 +13,7 @@ run has measured.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -86,7 +87,7 @@ class Cell:
         """
         if self.text:
             return self.text
-        if self.value is None:
+        if self.value is None or math.isnan(self.value):  # as it is saved
             return _NOTHING
         form = self.form or f".{digits}f"
         shown = format(self.value, form)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -260,7 +261,7 @@ def _published(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[f
 def interval(found: Sequence[float | None]) -> Cell:
     """Mean and interval of what is there, and every seed's value."""
     known = [value for value in found if value is not None]
-    cell = over_seeds(known) if len(known) > 1 else Cell(known[0] if known else None)
+    cell = over_seeds(known) if len(known) > 1 else Cell(*(value for value in known if not math.isnan(value)))
     return replace(cell, each=tuple(found))
 
 

@@ -41,6 +41,7 @@ def test_what_was_not_measured_is_null_and_stays_unmeasured(tmp_path: Path) -> N
     assert "NaN" not in path.read_text()
     assert "Infinity" not in path.read_text()
     assert Record.load(path).tables[0].rows["a"]["x"] == Cell(None, None, None, (None, 1.0))
+    assert Record.load(path).tables[0].lines() == table.lines()  # on the terminal as on the page
 
 
 def test_a_table_is_shown_with_intervals_dashes_and_true_minus_signs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,7 @@ def test_the_interval_is_scipys() -> None:
     assert cell.each == (*VALUES, None)
     assert (interval([3.0]).value, interval([3.0]).low) == (3.0, None)
     assert interval([None]).value is None
+    assert interval([math.nan]).value is None
 
 
 def test_the_interval_of_differences_is_that_of_a_paired_test() -> None:
