@@ -13,6 +13,7 @@ import math
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -154,9 +155,7 @@ def writable_folder(text: str) -> Path:
     folder = Path(text).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".writable").open("w"):
-            pass
-        (folder / ".writable").unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise argparse.ArgumentTypeError(
             f"expected a folder that can be written to, got {text!r}: {error.strerror}"

@@ -89,6 +89,13 @@ def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "File exists" in error
 
 
+def test_looking_whether_a_folder_can_be_written_to_touches_nothing_in_it(tmp_path: Path) -> None:
+    (tmp_path / ".writable").write_text("mine")
+    parser().parse_args(["--out", str(tmp_path)])
+    assert (tmp_path / ".writable").read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [tmp_path / ".writable"]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
 def test_a_folder_without_permission_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
