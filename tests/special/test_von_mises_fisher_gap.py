@@ -125,9 +125,10 @@ def test_ends_of_the_range_give_no_nan(dim: int) -> None:
         assert (tail <= 0).all()
     quantile = von_mises_fisher_gap_quantile(dim, kappa, _double([-math.inf, -800.0, 800.0, math.inf]))
     assert ((quantile >= 0) & (quantile <= 2)).all()
-    derivative = von_mises_fisher_gap_derivative(dim, kappa, _double([1e-300, 1e-30, 1.0, 2 - 1e-15]))
+    derivative = von_mises_fisher_gap_derivative(dim, kappa, _double([0.0, 1e-300, 1e-30, 1.0, 2 - 1e-15, 2.0]))
     assert derivative.isfinite().all()
     assert (derivative <= 0).all()
+    assert (derivative[:, [0, -1]].abs() < 1e-290).all()
 
 
 @pytest.mark.parametrize("dim", [2, 3, 16, 128, 2048, 100_000])
