@@ -16,7 +16,6 @@ from ssl_as_inference.sphere import checked_dim
 # The ends t = ±1 are moved inside by this much, so that logarithms are finite there. F(−1) is then at most its square
 # root, at d = 2, and e^{−76} of it, as far as the quadrature reaches, is still above the least normal number.
 _END = torch.finfo(torch.float64).tiny ** 0.8
-_LEAST_LOG_MASS = -745.0  # of the least number above zero
 _QUANTILE_STEPS = 16  # Newton's method on a concave function; 12 are enough from d = 2 to 65,536
 
 
@@ -66,7 +65,7 @@ def _solve_quantile(probability: Tensor, concentration: Tensor, dim: int) -> tup
     near, mass, _ = beta_tail(a, b, mean, h, c)
     mass = mass * _log_density(a, b, h, c).exp()
     lower = 1 - probability <= torch.where(near, mass, 1 - mass)
-    target = torch.where(lower, 1 - probability, probability).log().clamp_min(_LEAST_LOG_MASS)
+    target = torch.where(lower, 1 - probability, probability).log()
     for _ in range(_QUANTILE_STEPS):
         log_density = _log_density(a, b, h, c)
         near, mass, _ = beta_tail(a, b, mean, h, c)
@@ -76,8 +75,10 @@ def _solve_quantile(probability: Tensor, concentration: Tensor, dim: int) -> tup
         step = (target - log_mass) * (log_mass - log_density).exp()
         ell = torch.where(lower, ell * (step / ell).exp(), ell - step)
         h, c = (-torch.expm1(-ell)).clamp_min(_END), (-ell).exp().clamp_min(_END)
-    inside = torch.where(h < 0.5, 1 - 2 * h, 2 * c - 1)
-    return torch.where(probability == 0, -1.0, torch.where(probability == 1, 1.0, inside)), h, c
+    # No step leads to the ends t = ±1, which do not move with κ.
+    h = torch.where(probability == 0, 1.0, torch.where(probability == 1, _END, h))
+    c = torch.where(probability == 1, 1.0, torch.where(probability == 0, _END, c))
+    return torch.where(h < 0.5, 1 - 2 * h, 2 * c - 1), h, c
 
 
 class _CosineQuantile(Elementwise):

@@ -102,6 +102,16 @@ def test_the_slopes_of_the_quantile_hold_where_the_cosine_rounds_to_one(kappa: f
             torch.testing.assert_close(got, slope, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("dim", [2, 3, 4, 6, 8, 9, 500])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_ends_of_the_quantile_stay_where_they_are_when_the_concentration_moves(family: str, dim: int) -> None:
+    for kappa in (0.0, 1.0, 50.0, 1e20):
+        concentration = torch.full((2,), kappa, dtype=torch.float64, requires_grad=True)
+        ends = FAMILIES[family](_pole(dim), concentration).cosine_icdf(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        (slope,) = torch.autograd.grad(ends.sum(), concentration)
+        torch.testing.assert_close(slope, torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-200)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_no_probability_or_cosine_is_refused_or_comes_out_as_such(family: str) -> None:
     checking = _law(family, 3, 2.0, validate=True)
