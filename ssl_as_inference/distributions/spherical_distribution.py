@@ -108,7 +108,7 @@ class SphericalDistribution(TorchDistribution):
     def _checked_value(self, value: Tensor) -> Tensor:
         """A value for `log_prob`, raised to float32 at least and, when validating, seen to be on the sphere."""
         require_real_tensor("value", value)
-        if value.dim() < 1 or value.shape[-1:] != self.event_shape:
+        if value.shape[-1:] != self.event_shape:
             raise ValueError(f"value must have event shape {tuple(self.event_shape)}, got shape {tuple(value.shape)}")
         for own, given in zip(reversed(self.batch_shape), reversed(value.shape[:-1]), strict=False):
             if own != given and 1 not in {own, given}:

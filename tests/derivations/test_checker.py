@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from sympy import Derivative, Expr, Function, Integer, Integral, Product, Rational, Sum, Symbol, besseli, exp, log, oo
+from sympy import Derivative, Expr, Function, Integer, Integral, Rational, Sum, Symbol, besseli, exp, log, oo
 
 from experiments.special_cases import calibration, negative_results, stop_gradient
 from experiments.verification import trajectories, witnesses
@@ -32,7 +32,6 @@ from experiments.verification.lab import (
 from experiments.verification.ledger import run
 from inference.fitting.kl_objective import KLObjective
 from ssl_as_inference.derivations import multimodal_vi, normalizers, product_of_experts, vi_simsiam
-from ssl_as_inference.derivations.dirac_guide import EXPECTATION
 from ssl_as_inference.derivations.evaluation import compile_loss
 from ssl_as_inference.derivations.notation import (
     Dirac,
@@ -560,9 +559,3 @@ def test_a_path_or_a_calibration_that_is_off_is_reported(monkeypatch: pytest.Mon
     for gap, holds in ((0.02, True), (0.04, False), (math.nan, False)):
         found = SimpleNamespace(gap=gap, by_prediction=bins, by_truth=bins)
         assert outcome(calibrated, monkeypatch, calibrate=lambda found=found, **_: (found, found)) is holds
-
-
-def test_the_rules_of_this_file_leave_the_true_derivations_standing() -> None:
-    for derivation in (TRUE, EXPECTATION, multimodal_vi.KL_IS_NOT_NEGATIVE, vi_simsiam.SLOPE_INCREASES):
-        derivation.verify()
-    assert Product(1, (i, 1, M)).doit() == 1

@@ -37,13 +37,6 @@ def passed(number: str, outcome: Outcome) -> bool:
     return all(claim.passed(outcome) for claim in claims)
 
 
-def test_every_claim_about_a_training_is_there_and_says_what_it_states() -> None:
-    assert [claim.id for claim in CLAIMS] == ["C10", "C11", "C15", "C26", "C27", "C27", "C28", "C30"]
-    for claim in CLAIMS:
-        assert claim.statement.endswith(".")
-        assert claim.statement.count("$") % 2 == 0
-
-
 @pytest.mark.parametrize("claim", [claim for claim in CLAIMS if not claim.long], ids=lambda claim: claim.statement[:40])
 def test_short_claims_hold_as_they_stand(claim: Claim) -> None:
     outcome = claim.check(LAB)

@@ -373,14 +373,3 @@ def test_a_gap_is_never_at_the_ends_where_the_sample_has_no_derivative() -> None
     assert (gap > 0).all()
     assert (gap < 2).all()
     assert half_squared_chord(_basis(2), -_basis(2)).item() == 2
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [(torch.ones(3), "unit length|within the support"), (_basis(4), "event shape")],
-    ids=["not of unit length", "other dimension"],
-)
-def test_log_prob_refuses_what_is_no_direction(value: Tensor, message: str) -> None:
-    law = PowerSpherical(_basis(3), 1.0, validate_args=True)
-    with pytest.raises(ValueError, match=message):
-        law.log_prob(value)

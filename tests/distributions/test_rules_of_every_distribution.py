@@ -174,6 +174,7 @@ def test_a_value_that_does_not_fit_is_named(name: str) -> None:
     for value, message in (
         (torch.ones(4), "value must have unit length"),
         (torch.tensor(1.0), r"value must have event shape \(4,\), got shape \(\)"),
+        (_vectors(5), r"value must have event shape \(4,\), got shape \(5,\)"),
         (_vectors(3, 4), r"value must broadcast with batch shape \(2,\)"),
         ([1.0, 0.0, 0.0, 0.0], "value must be a tensor of real numbers, got list"),
     ):
