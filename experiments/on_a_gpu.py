@@ -34,7 +34,7 @@ WHEELS = (
     "pyro-ppl", "pyro-api", "opt-einsum", "psutil", "jsonargparse", "docstring-parser", "typeshed-client",
     "importlib-resources",
 )  # fmt: skip
-"""What the parts import beside torch, torchvision, lightning, timm, torchmetrics, scikit-learn and matplotlib."""
+"""What the parts import beside torch, torchvision, lightning, timm, scikit-learn and matplotlib."""
 
 _FOR_WHICH_PYTHON = ("--python-version", "3.12", "--platform", "manylinux_2_28_x86_64")
 _MOST_MINUTES = {"tests": 2}  # the rest of a short loan is for what only a GPU can measure

@@ -87,7 +87,7 @@ class Cell:
         """
         if self.text:
             return self.text
-        if self.value is None or math.isnan(self.value):  # as it is saved
+        if self.value is None or not math.isfinite(self.value):  # as it is saved
             return _NOTHING
         form = self.form or f".{digits}f"
         shown = format(self.value, form)

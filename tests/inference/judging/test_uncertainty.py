@@ -10,7 +10,6 @@ from scipy.stats import mannwhitneyu, rankdata, spearmanr
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torchmetrics.functional.regression import spearman_corrcoef
 
 from inference.judging.uncertainty import (
     correctness_auroc,
@@ -90,13 +89,6 @@ def test_spearman_agrees_with_scipy_image_by_image(levels: int, decimals: int) -
         for column in kappa.T
     ]
     assert degradation_spearman(kappa) == pytest.approx(sum(expected) / 30, abs=1e-12)
-
-
-def test_spearman_agrees_with_torchmetrics_image_by_image() -> None:
-    kappa = random(6, 20)
-    levels = torch.arange(6, dtype=torch.float64)
-    expected = spearman_corrcoef(-kappa, levels[:, None].expand(-1, 20).contiguous()).mean().item()
-    assert degradation_spearman(kappa) == pytest.approx(expected, abs=1e-6)
 
 
 def test_concentration_that_falls_with_every_level_has_correlation_one() -> None:
