@@ -261,7 +261,8 @@ def _published(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[f
 def interval(found: Sequence[float | None]) -> Cell:
     """Mean and interval of what is there, and every seed's value."""
     known = [value for value in found if value is not None]
-    cell = over_seeds(known) if len(known) > 1 else Cell(*(value for value in known if not math.isnan(value)))
+    one = next((value for value in known if not math.isnan(value)), None)
+    cell = over_seeds(known) if len(known) > 1 else Cell(one)
     return replace(cell, each=tuple(found))
 
 
