@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from experiments.evaluation.encoders import FrozenEncoder, added_config, open_frozen_encoder, save_added
 from experiments.evaluation.opening import Opener
+from experiments.evaluation.options import require_outside
 from experiments.evaluation.report import publish
 from experiments.evaluation.uncertainty.measures import BY_CHANCE, binned, likelihood_gain
 from experiments.evaluation.uncertainty.observations import FreshViews
@@ -51,7 +52,7 @@ def run(options: Namespace) -> int:
     """Compute features, fit, judge, print and save; returns the exit status.
 
     Raises:
-        ValueError: If the encoder, the images or the features cannot be used.
+        ValueError: If the encoder, the images or the features cannot be used, or --out lies among the images.
         OSError: If something cannot be written.
     """
     opener, started = Opener(options), time.monotonic()
@@ -99,6 +100,7 @@ def run(options: Namespace) -> int:
 
 def _from_images(opener: Opener) -> _Given:
     options = opener.options
+    require_outside(options.folder, options.out)
     source = options.folder.absolute()
     encoder = open_frozen_encoder(options.encoder, options.weights, size=options.size, data=str(options.folder))
     train = opener.images(encoder.config, "train", source)

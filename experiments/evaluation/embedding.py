@@ -17,6 +17,7 @@ from experiments.evaluation.encoders import describe, load_added
 from experiments.evaluation.encoding import center_view, displayed, embeddings, no_ranking
 from experiments.evaluation.measures import quantiles
 from experiments.evaluation.opening import Opener
+from experiments.evaluation.options import require_outside
 from experiments.evaluation.view_features import read_columns
 from experiments.figures import Tile, contact_sheet_figure, save_figure
 from experiments.figures.concentration import format_concentration
@@ -32,7 +33,7 @@ def run(options: Namespace) -> int:
     """Open, embed, write and show; returns the exit status.
 
     Raises:
-        ValueError: If the checkpoint, the images or the device cannot be used.
+        ValueError: If the checkpoint, the images or the device cannot be used, or --out lies among the images.
         OSError: If the result cannot be written.
     """
     if options.features is not None:
@@ -40,6 +41,7 @@ def run(options: Namespace) -> int:
     opener = Opener(options)
     pretrained = opener.encoder(options.checkpoint)
     config = pretrained.config
+    require_outside(options.folder, options.out)
     # Absolute, so that a folder called digits is that folder and not the set of this name.
     folder = options.folder.absolute()
     images = opener.images(config, "all", folder)

@@ -35,6 +35,16 @@ def add_options(parser: CommandLineParser, *, named_sets: bool = True) -> None:
     add("--encode-batch", type=whole_number(1), default=256, help="images that are encoded at a time")
 
 
+def require_outside(folder: Path, out: Path) -> None:
+    """Refuse to write into the folder of the images, where the figure beside `out` is an image at the next start.
+
+    Raises:
+        ValueError: If `out` lies in there.
+    """
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"argument --out: expected a file outside of {folder}, which holds images alone, got {out}")
+
+
 def file_ending(*endings: str) -> Callable[[str], Path]:
     """Make a type for `add_argument` that accepts files of these endings."""
 

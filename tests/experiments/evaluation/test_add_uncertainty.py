@@ -262,6 +262,13 @@ def test_features_from_a_file_need_no_encoder_and_no_images(form: str, tmp_path:
     assert "was fitted to features from a file and has no encoder" in capsys.readouterr().err
 
 
+def test_no_figure_is_put_among_the_images(run_folder: MakeFolder, digit_folders: MakeFolder, capsys: Any) -> None:
+    images = digit_folders(classes=2, train=8, val=2)
+    assert run(run_folder("simsiam"), images, "--out", images / "a.safetensors") == 2
+    assert f"argument --out: expected a file outside of {images}, which" in capsys.readouterr().err
+    assert not [*images.glob("a*")]
+
+
 def test_a_report_is_called_as_its_file_is(tmp_path: Path) -> None:
     features = features_file(tmp_path / "texts.npz")
     names = ("head_1", "head-1", "Head 1.2")

@@ -211,6 +211,12 @@ def test_a_run_that_fails_midway_leaves_the_file_of_the_last_one_and_nothing_els
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_no_contact_sheet_is_put_among_the_images(folder: Path, run_folder: MakeFolder, capsys: Any) -> None:
+    assert run(run_folder(), folder, "--out", folder / "train" / "out.npz") == 2
+    assert f"argument --out: expected a file outside of {folder}, which" in capsys.readouterr().err
+    assert not [*folder.rglob("out*")]
+
+
 def test_a_diverged_network_is_named_instead_of_writing_nan(
     folder: Path, make_pretrained: Callable[..., Pretrained], tmp_path: Path, capsys: Any
 ) -> None:
