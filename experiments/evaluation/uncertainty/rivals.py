@@ -158,12 +158,11 @@ def edge_energy(images: Tensor) -> Tensor:
     return sum((step.mean(1) for step in steps if step.size(1)), images.new_zeros(len(images)))
 
 
-def jpeg_bytes(images: Tensor, *, quality: int = 75) -> Tensor:
-    """Size of each image as a JPEG file, in bytes: float32, on the CPU, shape `(images,)`.
+def jpeg_bytes(images: Tensor) -> Tensor:
+    """Size of each image as a JPEG file of quality 75, in bytes: float32, on the CPU, shape `(images,)`.
 
     Args:
         images: Values in [0, 1], shape `(images, channels, height, width)` with 1 or 3 channels.
-        quality: Of the compression.
 
     Example:
         >>> flat, noise = torch.full((1, 1, 64, 64), 0.5), torch.rand(1, 1, 64, 64)
@@ -173,7 +172,7 @@ def jpeg_bytes(images: Tensor, *, quality: int = 75) -> Tensor:
     sizes = []
     for pixels in _bytes(images).cpu():
         file = io.BytesIO()
-        to_pil_image(pixels).save(file, "JPEG", quality=quality)
+        to_pil_image(pixels).save(file, "JPEG", quality=75)
         sizes.append(float(file.tell()))
     return torch.tensor(sizes)
 
