@@ -51,6 +51,8 @@ def file_ending(*endings: str) -> Callable[[str], Path]:
     def checked(text: str) -> Path:
         if Path(text).suffix not in endings:
             raise ArgumentTypeError(f"expected a file that ends in {' or '.join(endings)}, got {text!r}")
+        if Path(text).is_dir():
+            raise ArgumentTypeError(f"expected a file, got the folder {text!r}")
         return Path(text)
 
     return checked

@@ -122,10 +122,13 @@ def replace_file(path: Path, write: Callable[[Path], None], *, keep: Path | None
 
 
 def replace_text(path: Path, text: str) -> Path:
-    """Make a text file, or replace it in one step; lines end as they do in `text`. Returns its path."""
+    r"""Make a text file, or replace it in one step; lines end as they do in `text`. Returns its path.
+
+    Bytes of file names that are no UTF-8 are written out, as JSON does: `\udce9`.
+    """
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
     replace_file(path, write)
     return path

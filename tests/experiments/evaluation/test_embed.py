@@ -259,6 +259,7 @@ def test_a_folder_called_like_a_set_is_that_folder(
     ("change", "message"),
     [
         ({"out": "out.csv"}, "argument --out: expected a file that ends in .parquet or .npz, got "),
+        ({"out": "taken.npz"}, "argument --out: expected a file, got the folder "),
         ({"folder": "nowhere"}, "nowhere"),
         ({"folder": "empty"}, "expected images"),
         ({"checkpoint": "nowhere"}, "does not exist: give the folder of a run, a .ckpt or a .safetensors file"),
@@ -279,7 +280,8 @@ def test_a_folder_called_like_a_set_is_that_folder(
 def test_a_users_mistake_gets_one_line_and_status_2(
     change: dict[str, str], message: str, folder: Path, run_folder: MakeFolder, tmp_path: Path, capsys: Any
 ) -> None:
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "taken.npz"):
+        (tmp_path / name).mkdir()
     for name in ("text.safetensors", "text.ckpt"):
         (tmp_path / name).write_text("not what it is called")
     given: dict[str, Any] = {"checkpoint": run_folder(), "folder": folder, "out": "out.npz", "device": "cpu"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import random
 from collections import OrderedDict
 from pathlib import Path
@@ -9,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from inference.fitting.checkpointing import CheckpointError, load_checkpoint, replace_file, save_checkpoint
+from inference.fitting.checkpointing import (
+    CheckpointError,
+    load_checkpoint,
+    replace_file,
+    replace_text,
+    save_checkpoint,
+)
 
 FORM = "test/1"
 
@@ -75,6 +83,12 @@ def test_a_save_that_fails_leaves_everything_as_it_was(tmp_path: Path) -> None:
         replace_file(last, fail, keep=previous)
     assert load_checkpoint(last, FORM)["step"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_name_that_is_no_utf_8_can_be_written_and_comes_back_from_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9")
+    file = replace_text(tmp_path / "a.json", json.dumps(name, ensure_ascii=False))
+    assert json.loads(file.read_text(encoding="utf-8")) == name
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9, 0.999])
