@@ -235,8 +235,8 @@ def run(options: argparse.Namespace) -> int:
                 f"{state} after {one['seconds']:.0f} s, see {log}" if limit > 0 else "was not started, the time is up"
             )
             print(f"{part}: {said}", flush=True)
-            if status in {0, None}:
-                break  # what follows is for the case that this failed
+            if status in {0, None} or any(Path(command[-1]).glob("*.json")):
+                break  # what follows is for the case that nothing came of this, not for one training that failed
     print(f"Results: {options.archives or options.out}/results_*.tar.gz; too large: {', '.join(left_out) or 'nothing'}")
     return 0 if {one["part"] for one in done if one["status"] == 0} == set(options.parts) else 1
 

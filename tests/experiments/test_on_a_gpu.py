@@ -72,6 +72,19 @@ def test_a_part_that_succeeds_at_the_second_try_counts_and_is_not_written_over(
     assert (tmp_path / "summary.json").read_bytes() == kept
 
 
+def test_a_training_that_fails_has_the_others_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = "import sys; from pathlib import Path; Path(sys.argv[1], 'table1.json').touch(); sys.exit(1)"
+    (tmp_path / "with_a_table.py").write_text(table)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    pairs = [["with_a_table", str(tmp_path)], ["platform"]]
+    monkeypatch.setattr(on_a_gpu, "commands", lambda *_: {"pairs": pairs})
+    assert on_a_gpu.main(["--tiny", "--out", str(tmp_path / "out"), "--parts", "pairs"]) == 1
+    (one,) = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["parts"]
+    assert one["status"] == 1
+
+
 def test_the_tests_leave_the_time_to_parts_that_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[float] = []
 
