@@ -28,7 +28,7 @@ from typing import Any
 
 from experiments.command_line.parser import CommandLineParser, existing_folder, whole_number, writable_folder
 
-PARTS = ("tests", "pairs", "benchmark")
+PARTS = ("tests", "pairs", "steps", "jobs")
 ARCHIVE_BYTES, MOST_ARCHIVES = 16 * 2**20, 8
 WHEELS = (
     "pyro-ppl", "pyro-api", "opt-einsum", "psutil", "jsonargparse", "docstring-parser", "typeshed-client",
@@ -52,14 +52,16 @@ def commands(options: argparse.Namespace, seconds: float) -> dict[str, list[list
     pairs = ["experiments.table1", "--rows", "simsiam", "vi_simsiam", "--minutes", minutes]
     pairs += ["--device", "cpu", "--scale", "tiny"] if tiny else ["--device", "gpu", "--scale", "one_gpu"]
     pairs += options.table_options
-    benchmark = ["experiments.benchmark", "pretrain", "--out", f"{out}/benchmark"]
+    benchmark = ["experiments.benchmark", "pretrain"]
     benchmark += ["--device", "cpu", "--quick"] if tiny else ["--device", "cuda", "--workers", str(options.workers)]
     benchmark += ["--images", str(options.images)] if options.images else []
     return {
         "tests": [["pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-o", f"addopts={_NO_PLUGINS}", *tests]],
         # After a recording that fails, the GPU is of no use to the same process.
         "pairs": [[*pairs, "--out", f"{out}/pairs"], [*pairs, "--eager", "--out", f"{out}/pairs_eager"]],
-        "benchmark": [benchmark],
+        # Each saves what it has measured at its end: of one for both, a stop in the longer would leave nothing.
+        "steps": [[*benchmark, "--parts", "step", "embed", "--out", f"{out}/steps"]],
+        "jobs": [[*benchmark, "--parts", "jobs", "--out", f"{out}/jobs"]],
     }
 
 

@@ -35,7 +35,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
     parts = {
         "tests": [["platform"]],
         "pairs": [["no_such_module"], ["platform"]],
-        "benchmark": [["timeit", "-n", "1000000000"], ["platform"]],
+        "jobs": [["timeit", "-n", "1000000000"], ["platform"]],
     }
     monkeypatch.setattr(on_a_gpu, "commands", lambda *_: parts)
     monkeypatch.setattr(on_a_gpu, "run_command", lambda *given, run=on_a_gpu.run_command: run(*given[:2], 3.0))
@@ -46,15 +46,15 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
 def test_a_part_that_fails_or_never_ends_keeps_no_other_from_running(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["benchmark", "pairs", "tests"]
+    names = ["jobs", "pairs", "tests"]
     assert on_a_gpu.main(["--tiny", "--out", str(tmp_path), "--parts", *names]) == 1
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     ended = [(part["part"], part["status"]) for part in summary["parts"]]
-    assert ended == [("benchmark", None), ("pairs", 1), ("pairs", 0), ("tests", 0)]
+    assert ended == [("jobs", None), ("pairs", 1), ("pairs", 0), ("tests", 0)]
     assert "torch" in summary["versions"]
     assert "no_such_module" in (tmp_path / "1_pairs.log").read_text(encoding="utf-8")
     printed = capsys.readouterr().out
-    for state in ("benchmark: was stopped for its time", "pairs: FAILED", "pairs: ended well", "tests: ended well"):
+    for state in ("jobs: was stopped for its time", "pairs: FAILED", "pairs: ended well", "tests: ended well"):
         assert state in printed
     with tarfile.open(tmp_path / "results_1.tar.gz") as archive:
         packed = set(archive.getnames())
@@ -239,12 +239,13 @@ def test_every_part_has_commands_with_and_without_a_gpu(tmp_path: Path) -> None:
     for tiny in (False, True):
         commands = on_a_gpu.commands(options(tmp_path, tiny=tiny), 600.0)
         assert tuple(commands) == on_a_gpu.PARTS
-        for part, gpu in (("benchmark", "cuda"), ("pairs", "gpu")):
+        for part, gpu in (("steps", "cuda"), ("jobs", "cuda"), ("pairs", "gpu")):
             for command in commands[part]:
                 assert command[command.index("--device") + 1] == ("cpu" if tiny else gpu)
         recorded = ["--eager" not in command for command in commands["pairs"]]
         assert recorded == [True, False]  # not in one process after a failed recording
-        assert len({command[-1] for command in commands["pairs"]}) == 2
+        folders = [command[-1] for part in ("pairs", "steps", "jobs") for command in commands[part]]
+        assert len(set(folders)) == 4  # what one has saved is neither lost nor written over when another is stopped
         assert all(command[command.index("--minutes") + 1] == "7.00" for command in commands["pairs"])  # of ten
 
 
