@@ -83,7 +83,8 @@ def measure_training_steps(
     rows, device = {}, stopwatch.device
     for network, size in networks.items():
         for method, make in METHODS.items():
-            pair = make(size, seed)
+            with device:  # all of it: the constant κ is no part of the networks that are compared
+                pair = make(size, seed)
             for training in pair:
                 training.parts.float().to(device)
             views = [torch.randn(size.batch_size, 3, size.pixels, size.pixels, device=device) for _ in range(2)]

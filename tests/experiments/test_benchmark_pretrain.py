@@ -16,6 +16,7 @@ from experiments.benchmarks import jobs, pretrain, steps
 from experiments.benchmarks.steps import peak_memory
 from experiments.benchmarks.timing import Stopwatch, Times
 from experiments.records.record import Cell, Record
+from experiments.special_cases import methods
 
 CPU = torch.device("cpu")
 
@@ -40,6 +41,20 @@ def test_peak_memory_counts_what_was_there_and_what_autograd_keeps() -> None:
     kept = 3 * 4000  # the weights, and each exponential keeps its result, the product nothing
     assert kept < peak_memory(step, [weights]) <= kept + 3 * 4000
     assert peak_memory(step, [weights]) == peak_memory(step, [weights])
+
+
+def test_all_of_a_pair_is_made_where_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    places: set[torch.device] = set()
+
+    def note(pair: nn.Module, *_: object, **__: object) -> None:
+        places.update(tensor.device for tensor in pair.state_dict().values())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(methods, "of_pair", note)
+    networks, elsewhere = {steps.ALONE: steps.QUICK_NETWORKS[steps.ALONE]}, torch.device("meta")
+    with pytest.raises(KeyboardInterrupt):
+        steps.measure_training_steps(networks, 0, Stopwatch(elsewhere, 1), {steps.ALONE: 1})
+    assert places == {elsewhere}
 
 
 def test_times_have_quartiles_and_differences_of_the_same_round() -> None:
