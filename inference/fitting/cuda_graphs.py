@@ -143,10 +143,12 @@ class GraphedStep:
 
     def _warm_up(self, inputs: Sequence[Tensor]) -> Tensor:
         # Not on the default stream, where nothing can be recorded: what the step keeps, such as an optimiser's buffers,
-        # is made on a stream like the recording's.
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(inputs[0].device)
+        # is made on a stream like the recording's. A caller's own stream serves: torch has 32, which it gives out again
+        # and again, and what is recorded on one stream shares work memory of matrix products.
         current = torch.cuda.current_stream(inputs[0].device)
+        if self._stream is None:
+            default = current == torch.cuda.default_stream(inputs[0].device)
+            self._stream = torch.cuda.Stream(inputs[0].device) if default else current
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
             output = self.step(*inputs).clone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -125,7 +125,9 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             asked.append("wait")
 
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: Stream())
+    default = Stream()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: default)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda *_: default)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: noted("on stream"))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", _FakeGraph)
     # A thread that pins memory for a data loader must not end the recording.
@@ -158,6 +160,23 @@ def test_warm_up_then_one_recording_then_replays_of_copied_inputs(fake_cuda: lis
     assert taken.recorded
     assert taken._graph.replays == 3
     assert seen[-1].as_subclass(Tensor).tolist() == [4.0, 4.0]  # the recorded input holds the last call's
+
+
+def test_a_stream_of_the_callers_is_recorded_on(fake_cuda: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    streams: list[Any] = []
+    own = torch.cuda.Stream()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: own)
+
+    def note(_: object, stream: Any, **__: object) -> AbstractContextManager[None]:
+        streams.append(stream)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "graph", note)
+    taken = GraphedStep(torch.sum, warm_up=1)
+    for _ in range(3):
+        taken(torch.ones(2).as_subclass(_CudaTensor))
+    assert streams == [own]
+    assert fake_cuda.count("stream") == 2  # the default one and the caller's
 
 
 def test_what_cannot_be_recorded_is_said(fake_cuda: list[str]) -> None:
