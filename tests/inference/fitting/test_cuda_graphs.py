@@ -75,6 +75,7 @@ def test_on_a_cpu_it_is_the_step_itself(method: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("default")  # a compiler's advice on the GPU, such as to take TF32, is no failure
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_replays_give_the_weights_of_eager_steps(method: str, compiled: bool) -> None:
