@@ -2,7 +2,7 @@
 
 The most valuable part comes first, because a machine may be taken away at any time. Each part is a command in a session
 of its own, which is ended as a whole when its time is over. The others run even if one fails or is stopped. Every
-minute and after each part, archives of at most 16 MiB are written anew. They hold what fits of logs, metrics, tables,
+minute and after each part, archives of at most 15 MiB are written anew. They hold what fits of logs, metrics, tables,
 features and weights, the smallest files first. A summary says what ran, for how long, on which device, from which
 commit. With --tiny the same parts run on a CPU with tiny settings, to see that the command works before a GPU is taken.
 --wheels fetches what such a machine lacks, if it has no network.
@@ -29,7 +29,7 @@ from typing import Any
 from experiments.command_line.parser import CommandLineParser, existing_folder, whole_number, writable_folder
 
 PARTS = ("tests", "pairs", "steps", "jobs")
-ARCHIVE_BYTES, MOST_ARCHIVES = 16 * 2**20, 8
+ARCHIVE_BYTES, MOST_ARCHIVES = 15 * 2**20, 4  # together less than 64 MiB, which is what such a machine hands back
 WHEELS = (
     "pyro-ppl", "pyro-api", "opt-einsum", "psutil", "jsonargparse", "docstring-parser", "typeshed-client",
     "importlib-resources",

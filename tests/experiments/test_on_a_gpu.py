@@ -141,6 +141,12 @@ def test_children_of_a_stopped_part_are_ended_too(tmp_path: Path, monkeypatch: p
         pytest.fail("the child lives on")
 
 
+def test_archives_are_fewer_bytes_than_are_handed_back() -> None:
+    assert on_a_gpu.MOST_ARCHIVES <= 8
+    assert on_a_gpu.ARCHIVE_BYTES < 16 * 2**20
+    assert on_a_gpu.MOST_ARCHIVES * on_a_gpu.ARCHIVE_BYTES < 64 * 2**20
+
+
 def test_archives_hold_the_smallest_files_that_fit_and_say_what_does_not(tmp_path: Path) -> None:
     work, back = tmp_path / "work", tmp_path / "back"
     (work / "run").mkdir(parents=True)
