@@ -98,12 +98,12 @@ def run_command(
 
 def _end(running: subprocess.Popen[bytes]) -> None:
     """Ask the command to save and end, and take from the GPU whatever it or its children leave there."""
-    if running.poll() is None:
-        running.terminate()
-        try:
-            running.wait(_SECONDS_TO_SAVE)
-        except subprocess.TimeoutExpired:
-            running.kill()
+    # As Ctrl-C first, on which pytest says what has failed so far; a command in the background may not listen to that.
+    for ask in (signal.SIGINT, signal.SIGTERM):
+        if running.poll() is None:
+            running.send_signal(ask)
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(_SECONDS_TO_SAVE / 2)
     with suppress(ProcessLookupError):  # nobody is left
         os.killpg(running.pid, signal.SIGKILL)
     running.wait()

@@ -141,6 +141,15 @@ def test_children_of_a_stopped_part_are_ended_too(tmp_path: Path, monkeypatch: p
         pytest.fail("the child lives on")
 
 
+@pytest.mark.usefixtures("signals")
+def test_what_is_stopped_can_say_what_it_has_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = "import time\ntry:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    print('two have failed')\n"
+    (tmp_path / "with_a_report.py").write_text(report)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert on_a_gpu.run_command(["with_a_report"], tmp_path / "log", 3.0) is None
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "two have failed\n"
+
+
 def test_archives_are_fewer_bytes_than_are_handed_back() -> None:
     assert on_a_gpu.MOST_ARCHIVES <= 8
     assert on_a_gpu.ARCHIVE_BYTES < 16 * 2**20
