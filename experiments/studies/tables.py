@@ -115,7 +115,10 @@ def run(options: argparse.Namespace) -> int:
         carry_through(study, options, prepare, workers)
     else:
         # Compiling would take more of the time than it saves, and so would a cache on the disk.
-        quick = replace(plan, machine={**plan.machine, "engine.compile": False, "data.cache": None})
+        changes: dict[str, Any] = {"engine.compile": False, "data.cache": None}
+        if plan.machine["engine.accelerator"] == "gpu":
+            changes["engine.threads"] = None  # all: the GPU waits for the ranks of the outputs, found on the processor
+        quick = replace(plan, machine={**plan.machine, **changes})
         with alone(options.out):
             plan, study = train_side_by_side(quick, options.minutes, record=not options.eager)
         options.note = f"{options.note} The learning rates were given.".strip()

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from experiments import table1
+from experiments.pretraining.configuration import PretrainConfig
 from experiments.pretraining.side_by_side import PretrainingsSideBySide
 from experiments.records.record import Record
 from experiments.studies import training
@@ -83,6 +85,20 @@ def test_a_stopped_table_of_trainings_side_by_side_says_that_it_does_not_go_on(
     monkeypatch.setattr(PretrainingsSideBySide, "fitting_epochs", stopped)
     assert table1.main([*TINY, "--minutes", "2", "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err.endswith("stopped; the trainings stay in --out, and another --out begins anew\n")
+
+
+def test_the_one_process_of_a_gpu_has_all_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int | None] = []
+
+    def note(configs: list[PretrainConfig], *, record: bool) -> None:
+        del record
+        threads.extend(config.engine.threads for config in configs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(training, "PretrainingsSideBySide", note)
+    assert table1.main([*TINY, "--device", "gpu", "--minutes", "2", "--out", str(tmp_path)]) == 130
+    assert threads == [None, None]
 
 
 def test_a_step_that_cannot_be_recorded_is_told_in_a_line_with_what_to_do(
