@@ -38,7 +38,7 @@ WHEELS = (
 
 _FOR_WHICH_PYTHON = ("--python-version", "3.12", "--platform", "manylinux_2_28_x86_64")
 _MOST_MINUTES = {"tests": 2}  # the rest of a short loan is for what only a GPU can measure
-_SHARE_FOR_TRAINING = 0.7  # of the time of the pairs; the rest is for decoding and judging
+_SHARE_FOR_TRAINING = 0.65  # of the time of the pairs; the rest is for decoding and judging
 _SECONDS_TO_SAVE = 20.0  # from the request to end until the end
 _BETWEEN_ARCHIVES = 60.0  # seconds
 _NO_PLUGINS = "--import-mode=importlib"  # instead of options that only pytest's plugins understand

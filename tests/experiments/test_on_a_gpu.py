@@ -261,7 +261,7 @@ def test_every_part_has_commands_with_and_without_a_gpu(tmp_path: Path) -> None:
         assert recorded == [True, False]  # not in one process after a failed recording
         folders = [command[-1] for part in ("pairs", "steps", "jobs") for command in commands[part]]
         assert len(set(folders)) == 4  # what one has saved is neither lost nor written over when another is stopped
-        assert all(command[command.index("--minutes") + 1] == "7.00" for command in commands["pairs"])  # of ten
+        assert all(command[command.index("--minutes") + 1] == "6.50" for command in commands["pairs"])  # of ten
 
 
 def test_only_what_a_machine_lacks_is_fetched(
