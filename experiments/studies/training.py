@@ -200,7 +200,8 @@ def prepare(results: Mapping[str, Result], runs: Sequence[Training]) -> None:
     for run in {(run.config.data, run.config.views.size): run for run in runs}.values():
         config = run.config
         train, held_out = (open_part(config.data, part) for part in PARTS)
-        train.require(f"a training with training.batch_size {config.training.batch_size}", classes=2)
+        least = config.training.batch_size
+        train.require(f"a training with training.batch_size {least}", images=least, classes=2)
         held_out.require("linear evaluation", images=2, classes=1)
         for images in (train, held_out):
             resident(images, config.data, storage_size(config), torch.device("cpu"))

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from experiments import table1
+from experiments.images.errors import ImageSetError
 from experiments.images.opening import open_images
 from experiments.pretraining import images as pretraining_images
 from experiments.records.record import Record
@@ -162,6 +163,13 @@ def test_a_result_of_images_of_the_same_name_that_lie_elsewhere_is_not_taken(tmp
     elsewhere = replace(run, config=replace(run.config, data=replace(run.config.data, name="elsewhere/digits")))
     with pytest.raises(CheckpointError, match=r"data\.name 'digits', now 'elsewhere/digits'"):
         finished(elsewhere)
+
+
+def test_too_few_images_for_a_batch_are_said_before_the_trainings(tmp_path: Path) -> None:
+    run = first_tuning(tmp_path)
+    huge = replace(run, config=replace(run.config, training=replace(run.config.training, batch_size=100_000)))
+    with pytest.raises(ImageSetError, match=r"training\.batch_size 100000 needs at least 100000 images; .* has "):
+        prepare({}, [huge])
 
 
 def test_results_of_other_images_do_not_go_into_one_table(tmp_path: Path) -> None:
