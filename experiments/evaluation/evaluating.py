@@ -101,7 +101,10 @@ def _open(opener: Opener, config: PretrainConfig) -> tuple[ImageSet, ImageSet]:
     if options.hold_out is not None:
         images = opener.images(config, "train")
         images.require("linear evaluation", **_TO_FIT_ON)
-        return images.divided(options.hold_out, options.seed)
+        try:
+            return images.divided(options.hold_out, options.seed)
+        except ValueError as error:
+            raise ValueError(f"argument --hold-out: {error}") from error
     try:
         # First, since it is missing more often and is the smaller one to check.
         held_out = opener.images(config, "val")

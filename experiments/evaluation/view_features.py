@@ -216,6 +216,8 @@ def read_columns(file: Path) -> tuple[Any, Any, Any]:
                     raise ValueError(f"{name} is empty in a row")  # noqa: TRY301  # its file is named below
             found = {name: table[name].to_numpy() for name in names}
             found["vector"] = np.stack(found["vector"])
+        if np.iscomplexobj(found["vector"]):
+            raise ValueError("vector is complex")  # noqa: TRY301
         found["vector"] = np.ascontiguousarray(found["vector"], dtype=np.float32)
     except Exception as error:  # a damaged file fails anywhere in the reader
         raise ValueError(f"{file} cannot be read, or has no item, view and vector: {error}") from error

@@ -85,7 +85,7 @@ class EpochOrder(bounds.Bounded):
         return permutation[start + self.rank : start + self.batch_size : self.world_size]
 
 
-@lru_cache(maxsize=4)  # of the orders that are in use: drawing one takes as long as many batches do
+@lru_cache(maxsize=16)  # of the orders that are in use: drawing one takes as long as many batches do
 def _permutation(images: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(images, generator=derived_generator(seed, Stream.ORDER, epoch))
 

@@ -193,13 +193,14 @@ def tuning_name(name: str, method: str, rate: float) -> str:
 
 
 def set_label(name: str) -> str:
-    """Last part of a folder, or the name.
+    """Last part of a folder, of "." and ".." too, or the name.
 
     Example:
         >>> set_label("path/of/flowers"), set_label("imagenette")
         ('flowers', 'imagenette')
     """
-    return Path(name).name
+    folder = Path(name)
+    return (folder if folder.name.strip(".") else folder.resolve()).name
 
 
 def best_rate(accuracies: Mapping[float, float]) -> float:

@@ -304,6 +304,10 @@ def with_columns(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "item": table["item"][:, None]}
 
 
+def with_complex(table: dict[str, Any]) -> dict[str, Any]:
+    return {**table, "vector": table["vector"] * 1j}
+
+
 def with_words(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "vector": table["vector"].astype(str)[:, :1] + "?"}
 
@@ -312,6 +316,7 @@ def with_words(table: dict[str, Any]) -> dict[str, Any]:
     ("arguments", "message"),
     [
         (["--features", "WORDS"], "words.npz cannot be read, or has no item, view and vector: could not convert"),
+        (["--features", "COMPLEX"], "complex.npz cannot be read, or has no item, view and vector: vector is complex"),
         (["--features", "NOVIEW"], "noview.parquet cannot be read, or has no item, view and vector: view is empty"),
         (["--features", "COLUMNS"], r"columns.npz must have as many .*; got items of shape \(\d+, 1\), views of "),
         (["--features", "MISSING"], "must have the same number of views of each item, at least 2, got 2 of 'text"),
@@ -349,6 +354,7 @@ def test_a_users_mistake_gets_one_line_and_status_2(
         "MISSING": lambda: features_file(tmp_path / "m.npz", change=missing),
         "TWICE": lambda: features_file(tmp_path / "t.npz", change=twice),
         "NOITEM": lambda: features_file(tmp_path / "n.npz", change=without_items),
+        "COMPLEX": lambda: features_file(tmp_path / "complex.npz", change=with_complex),
         "NOVIEW": lambda: features_file(tmp_path / "noview.parquet", change=without_a_view),
         "COLUMNS": lambda: features_file(tmp_path / "columns.npz", change=with_columns),
         "WORDS": lambda: features_file(tmp_path / "words.npz", change=with_words),

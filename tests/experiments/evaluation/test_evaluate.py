@@ -199,6 +199,8 @@ def test_a_set_without_a_validation_part_is_split_on_request_alone(
     images, out = digit_folders(classes=3, train=20, val=0, parts=False), tmp_path / "out.json"
     assert run(run_folder(), "--data", images, "--out", out) == 2
     assert "--hold-out 0.2" in capsys.readouterr().err
+    assert run(run_folder(), "--data", images, "--out", out, "--hold-out", 0.99) == 2
+    assert "argument --hold-out: held_out must leave an image or more for each of 3" in capsys.readouterr().err
     assert not out.exists()
     assert run(run_folder(), "--data", images, "--out", out, "--hold-out", 0.25) == 0
     content = read(out)

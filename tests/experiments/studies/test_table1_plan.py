@@ -21,7 +21,7 @@ from experiments.pretraining.configuration import DataConfig, PretrainConfig
 from experiments.pretraining.images import open_part
 from experiments.studies.engine import Result, Study
 from experiments.studies.options import ROWS, SCALES
-from experiments.studies.plan import TUNING_SEED, Plan, Row, Scale, best_rate, rows, run_name, tuning_name
+from experiments.studies.plan import TUNING_SEED, Plan, Row, Scale, best_rate, rows, run_name, set_label, tuning_name
 from experiments.studies.tables import difference, interval, table1
 from experiments.studies.training import trainings
 from models.vi_simsiam import MAX_MEAN_RESULTANT_LENGTH
@@ -119,6 +119,14 @@ def test_a_row_with_a_field_that_does_not_exist_is_refused() -> None:
     plan = replace(plan_of(), rows=(row,))
     with pytest.raises(ValueError, match=r"unknown entries: method\.colour"):
         list(plan.runs({}))
+
+
+def test_folders_that_are_named_by_dots_have_their_own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dogs" / "train").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "dogs" / "train")
+    assert [set_label(name) for name in (".", "..", "../../dogs", "imagewoof-160")] == [
+        "train", "dogs", "dogs", "imagewoof-160"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
