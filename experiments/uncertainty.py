@@ -1,10 +1,10 @@
 """Is κ an uncertainty? Measure a pretrained encoder's κ and its rivals on images that are new to it.
 
-U1 severity of degradations, U2 crops, U3 errors of nearest neighbours (R-AUROC), U4 abstention of a linear probe, U5
-foreign images, U6 calibration, U7 likelihood, U8 known ambiguity; with bootstrap intervals, and beside κ: edge energy,
-JPEG size, pixel entropy, norm of the features, distance to the nearest training image and to all of them
-(Mahalanobis), cosine of two views, and the probe's maximum softmax. Give the checkpoints of several seeds of one
-configuration for intervals over seeds, and for their ensemble as one more rival.
+U1 severity of degradations, U2 crops, U3 errors of nearest neighbours (R-AUROC, of all images and within classes), U4
+abstention of a linear probe, U5 foreign images, U6 calibration, U7 likelihood, U8 known ambiguity; with bootstrap
+intervals, and beside κ: edge energy, JPEG size, pixel entropy, norm of the features, distance to the nearest training
+image and to all of them (Mahalanobis), cosine of two views, and the probe's maximum softmax. Give the checkpoints of
+several seeds of one configuration for intervals over seeds, and for their ensemble as one more rival.
 
 With --heads a result of experiments.add_uncertainty is judged instead, over the features that lie beside it: heads of
 several seeds, and on the same features heads of MCInfoNCE, of von Mises-Fisher experts, and one that predicts the loss

@@ -20,7 +20,7 @@ _MIN_IMAGES = 2
 _ROUNDING = 1e-9  # relative size below which a residual of ranks is what rounding left of nothing
 
 
-def correctness_auroc(concentration: Tensor, is_right: Tensor) -> float:
+def correctness_auroc(concentration: Tensor, is_right: Tensor, classes: Tensor | None = None) -> float:
     """Probability that an image whose nearest neighbour is right has a larger κ than one whose neighbour is wrong.
 
     The area under the receiver operating characteristic of κ as a score for being right, ties counting half: 1 if
@@ -31,29 +31,48 @@ def correctness_auroc(concentration: Tensor, is_right: Tensor) -> float:
     (`inference.judging.evaluation.nearest_other_is_right`) this is the R-AUROC of the URL benchmark (arXiv:2307.03810,
     Section 3).
 
+    A κ that knows nothing but which classes are difficult has an area above 0.5. With `classes` only images of one
+    class are compared, over all pairs of a right and a wrong one, and such a κ has 0.5.
+
     Args:
         concentration: κ, shape `(images,)`, finite.
         is_right: Booleans, shape `(images,)`, as from `inference.judging.evaluation.nearest_neighbour_is_right`.
+        classes: Whole numbers, shape `(images,)`: compare within each class; all images are compared when not given.
 
     Returns:
-        The area, or NaN when all images are right or all are wrong, because there is nothing to rank. NaN is not an
-        error, so a very good or very bad encoder still gets a report.
+        The area, or NaN when all images are right or all are wrong (in each class), because there is nothing to rank.
+        NaN is not an error, so a very good or very bad encoder still gets a report.
 
     Raises:
-        ValueError: If the shapes disagree, κ is not finite or `is_right` is not boolean.
+        ValueError: If the shapes disagree, κ is not finite, `is_right` is not boolean or `classes` are not whole
+            numbers.
 
     Example:
         >>> right = torch.tensor([True, True, False])
         >>> correctness_auroc(torch.tensor([5.0, 2.0, 3.0]), right)
         0.5
+        >>> correctness_auroc(torch.tensor([5.0, 2.0, 3.0]), right, torch.tensor([0, 1, 1]))
+        0.0
         >>> correctness_auroc(torch.tensor([5.0, 2.0]), torch.tensor([True, True]))
         nan
     """
     check_beside_right("concentration", concentration, is_right)
-    kappa, right = concentration.detach().double().cpu().numpy(), is_right.cpu().numpy()
-    if right.all() or not right.any():
-        return math.nan
-    return _probability_of_greater(kappa[right], kappa[~right])
+    if classes is None:
+        classes = torch.zeros_like(is_right, dtype=torch.long)
+    if classes.shape != is_right.shape or classes.is_floating_point() or classes.is_complex():
+        raise ValueError(
+            f"classes must be whole numbers of shape {tuple(is_right.shape)}, got {classes.dtype} of shape "
+            f"{tuple(classes.shape)}"
+        )
+    right = is_right.cpu().numpy()
+    _, group, size = np.unique(classes.cpu().numpy(), return_inverse=True, return_counts=True)
+    # Mann and Whitney's U of all classes at once: ranked class by class, less the images of the classes before.
+    ranked = rankdata(concentration.detach().double().cpu().numpy(), method="dense") + group * (len(right) + 1)
+    rank = rankdata(ranked) - (size.cumsum() - size)[group]
+    rights = np.bincount(group, right)
+    pairs = (rights * (size - rights)).sum()
+    won = rank[right].sum() - (rights * (rights + 1)).sum() / 2
+    return float(won / pairs) if pairs else math.nan
 
 
 def check_beside_right(name: str, values: Tensor, is_right: Tensor) -> None:

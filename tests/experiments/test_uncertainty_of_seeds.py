@@ -95,6 +95,7 @@ def member(seed: int, *, scale: float = 1.0, power: float = 1.0) -> Observations
         foreign={"woof": look(FOREIGN)},
         ambiguous=look(LEVELS, IMAGES),
         control=look(LEVELS, IMAGES),
+        classes=torch.arange(IMAGES) % 3,
         neighbour_is_right=draw(IMAGES) < 0.6,
         probe_is_right=draw(IMAGES) < 0.7,
         fresh=FreshViews(32, PowerSpherical, 1 + draw(IMAGES), cosine, cosine),

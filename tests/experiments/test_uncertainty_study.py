@@ -140,6 +140,7 @@ def known(images: int = 80, *, seed: int = 0) -> Observations:
         foreign={"woof": both(torch.zeros(30, dtype=torch.float64), blank[0, :30])},
         ambiguous=both(-kappa / 1000 + levels, blank),
         control=both(-kappa, blank) | {KAPPA: (-kappa).expand(6, images)},
+        classes=torch.arange(images) % 3,
         neighbour_is_right=right,
         probe_is_right=right,
         fresh=FreshViews(32, PowerSpherical, fresh_kappa, expected, expected),
@@ -157,7 +158,7 @@ def test_an_uncertainty_that_follows_everything_meets_every_aim() -> None:
     assert measured["U1 Spearman with severity: blur"][KAPPA].value == pytest.approx(1)
     assert measured["U2 P(u of crop > u of whole)"][KAPPA].value == 1
     assert measured["U2 P(u of crop > u of whole)"][EDGES].value == 0
-    assert measured["U3 R-AUROC"][KAPPA].value == 1
+    assert measured["U3 R-AUROC"][KAPPA].value == measured["U3 R-AUROC within classes"][KAPPA].value == 1
     lead = measured["U3 κ's R-AUROC minus this one's"]
     assert set(lead) == {EDGES}
     assert lead[EDGES].value == 1 - measured["U3 R-AUROC"][EDGES].value
@@ -201,6 +202,7 @@ def without_labels(seen: Observations) -> Observations:
     return Observations(
         **{
             **vars(seen),
+            "classes": None,
             "neighbour_is_right": None,
             "probe_is_right": None,
             "ambiguous": {},

@@ -88,6 +88,7 @@ LEAST_OF_EACH, LEAST_OF_MEAN = 0.3, 0.6
 ALL_SEVERITIES = "U1 Spearman with severity, mean of all"
 CROP = "U2 P(u of crop > u of whole)"
 R_AUROC = "U3 R-AUROC"
+WITHIN = "U3 R-AUROC within classes"
 LEAD = "U3 κ's R-AUROC minus this one's"
 AURC = "U4 AURC (less is better)"
 EXCESS = "U4 AURC above the oracle's (less is better)"
@@ -131,6 +132,7 @@ def measures(seen: Observations, name: str = KAPPA) -> list[Measure]:
         kappa = None if name == KAPPA or KAPPA not in seen.names else -clean[KAPPA]
         rows += [
             Measure(R_AUROC, 0.6, interval_beyond=0.5, columns=[-u, right], statistic=correctness_auroc),
+            Measure(WITHIN, columns=[-u, right, seen.classes], statistic=correctness_auroc),
             Measure(LEAD, columns=[kappa, -u, right], statistic=_lead),
         ]
     if probed is not None:

@@ -69,6 +69,7 @@ class Observations:
         foreign: For each other set of images, its uncertainties.
         ambiguous: `(levels, images)` of superpositions of two classes, one level a weight of `WEIGHTS`.
         control: The same of superpositions of one class.
+        classes: Of the images; `None` without labels.
         neighbour_is_right: Whether the nearest other image is of the same class; `None` without labels.
         probe_is_right: Whether the linear probe is; `None` without labels.
         fresh: Pairs of random views.
@@ -83,6 +84,7 @@ class Observations:
     foreign: dict[str, Uncertainties]
     ambiguous: Uncertainties
     control: Uncertainties
+    classes: Tensor | None
     neighbour_is_right: Tensor | None
     probe_is_right: Tensor | None
     fresh: FreshViews
@@ -178,6 +180,7 @@ def look_at(
             },
             ambiguous=_superpositions(some, some_labels, look, seed, same_class=False) if labelled else {},
             control=_superpositions(some, some_labels, look, seed, same_class=True) if labelled else {},
+            classes=labels if labelled else None,
             neighbour_is_right=neighbour_is_right,
             probe_is_right=probe_is_right,
             fresh=FreshViews.of(subject.pair, *views),

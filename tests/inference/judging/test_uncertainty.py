@@ -40,6 +40,26 @@ def test_auroc_is_the_fraction_of_pairs_in_order(seed: int, distinct_values: int
     assert correctness_auroc(kappa, right) == pytest.approx(roc_auc_score(right.numpy(), kappa.numpy()), abs=1e-12)
 
 
+@pytest.mark.parametrize("decimals", [0, 6], ids=["many_ties", "no_ties"])
+def test_auroc_within_classes_counts_the_pairs_of_one_class(decimals: int) -> None:
+    classes = torch.tensor([7, -1, 300]).repeat(50)
+    right = random(150) + classes.sign() > 0.8  # some classes are easier
+    right[classes == 300] = True  # nothing to rank there
+    kappa = (random(150, seed=1) + right).round(decimals=decimals)
+    same = classes[right][:, None] == classes[~right][None, :]
+    above = kappa[right][:, None] - kappa[~right][None, :]
+    expected = (above.sign()[same].mean() + 1) / 2
+    assert correctness_auroc(kappa, right, classes) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_a_concentration_that_knows_the_class_alone_ranks_nothing_within_classes() -> None:
+    classes, right = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([True, True, False, True, False, False])
+    kappa = 9.0 - classes
+    assert correctness_auroc(kappa, right) > 0.5
+    assert correctness_auroc(kappa, right, classes) == 0.5
+    assert math.isnan(correctness_auroc(kappa, classes == 0, classes))
+
+
 def test_auroc_of_a_case_counted_by_hand() -> None:
     # Right: 4, 2, 2. Wrong: 3, 2. Pairs in order: 4>3, 4>2; ties: 2=2 twice; out of order: 2<3 twice.
     kappa = torch.tensor([4.0, 2.0, 2.0, 3.0, 2.0])
@@ -77,6 +97,12 @@ def test_auroc_is_nan_when_there_is_nothing_to_rank(right: bool) -> None:
 def test_bad_arguments_of_auroc_are_named(concentration: Tensor, is_right: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         correctness_auroc(concentration, is_right)
+
+
+@pytest.mark.parametrize("classes", [torch.zeros(2).long(), torch.zeros(3)], ids=["other_length", "not_whole"])
+def test_classes_that_do_not_fit_are_refused(classes: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"classes must be whole numbers of shape \(3,\), got torch\."):
+        correctness_auroc(torch.ones(3), torch.ones(3).bool(), classes)
 
 
 @pytest.mark.parametrize("levels", [2, 5, 9])
