@@ -69,7 +69,8 @@ def cross_entropy(q: Distribution, p: Distribution) -> Tensor:
     r"""$-\mathbb{E}_{z\sim q}\log p(z) = \mathrm{KL}(q\,\|\,p) + H(q)$, in closed form or by quadrature to rounding.
 
     For a `DeltaMixture` q it is the loss of the paper, for a `ProductOfExperts` p without its normaliser, as is its
-    `log_prob`.
+    `log_prob`. The sum above holds for two densities. Between two delta mixtures it holds if the locations of each
+    differ: equal ones count one by one in `log_prob` and `entropy`, and together in the divergence.
 
     Args:
         q: The guide.

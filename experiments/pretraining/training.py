@@ -189,8 +189,6 @@ def _fit(trainer: lightning.Trainer, loop: PretrainingLoop, batches: ViewBatches
             trainer.fit(learner, batches)
     except StoppedAtOnceError as error:
         raise KeyboardInterrupt from error
-    except RecordingError as error:
-        raise TrainingFailedError(f"{error}; train with --engine.cuda_graphs false") from error
     except (OSError, NotFiniteError, torch.OutOfMemoryError) as error:
         last = (
             f"the last good checkpoint is {path} (after step {loop.saved_step})" if loop.saved_step else "none is saved"
@@ -204,6 +202,14 @@ def _fit(trainer: lightning.Trainer, loop: PretrainingLoop, batches: ViewBatches
             reason = f"{str(error).partition(' GPU ')[0]} A smaller training.batch_size or views.size, or "
             reason += f"engine.precision bf16-mixed, needs less memory, in a new run; {last}"
         raise TrainingFailedError(reason) from error
+    except RuntimeError as error:
+        # After a recording that failed, Lightning's tidying up of the GPU may fail, too, and hide why.
+        behind: BaseException | None = error
+        while behind is not None and not isinstance(behind, RecordingError):
+            behind = behind.__context__
+        if behind is None:
+            raise
+        raise TrainingFailedError(f"{behind}; train with --engine.cuda_graphs false") from error
     if loop.interruption.received is not None and learner.step < loop.steps:
         message = f"stopped after step {learner.step} of {loop.steps}, saved in {path}; go on with: "
         message += f"python -m experiments.pretrain --out {shlex.quote(str(loop.folder.path))} --resume"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from experiments.pretraining import training
 from experiments.pretraining.building import build_learner
@@ -64,13 +65,19 @@ def test_the_learner_that_records_does_a_whole_training(
         assert torch.equal(tensor, states[1][name]), name
 
 
+@pytest.mark.parametrize("tidied_up", [True, False])
 def test_a_step_that_cannot_be_recorded_ends_the_run_with_what_to_do(
-    configuration: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tidied_up: bool, configuration: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise RecordingError("the step cannot be recorded as a CUDA graph")
 
+    def fail_again(*_: object) -> None:
+        raise RuntimeError("CUDA error: an earlier one")
+
     monkeypatch.setattr(StepwiseLearner, "training_step", fail)
+    if not tidied_up:
+        monkeypatch.setattr(SingleDeviceStrategy, "teardown", fail_again)
     with pytest.raises(TrainingFailedError, match=r"as a CUDA graph; train with --engine\.cuda_graphs false"):
         pretrain(configuration(tmp_path / "run"))
 
