@@ -20,7 +20,7 @@ from experiments.evaluation.opening import Opener
 from experiments.evaluation.options import require_outside
 from experiments.evaluation.view_features import read_columns
 from experiments.figures import Tile, contact_sheet_figure, save_figure
-from experiments.figures.concentration import format_concentration
+from experiments.figures.concentration import extremes, format_concentration
 from experiments.images.image_sets import ImageSet, valid_text
 from experiments.pretraining.export import Pretrained
 from experiments.records.environment import describe_device, device_named, installed_versions
@@ -77,9 +77,7 @@ def _report(
         return
     found = quantiles(concentration)
     print("κ: " + ", ".join(f"{percent} {format_concentration(value)}" for percent, value in found.items()))
-    order = concentration.argsort(stable=True).tolist()
-    lowest = order[: min(options.shown, (len(order) + 1) // 2)]
-    highest = order[::-1][: min(options.shown, len(order) // 2)]
+    lowest, highest = extremes(concentration, options.shown)
 
     def tile(index: int) -> Tile:
         shown = displayed(center_view(images, index, pretrained.config), pretrained.config)

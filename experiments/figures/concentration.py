@@ -22,14 +22,18 @@ _CHANNELS = (1, 3)
 
 @styled
 def concentration_figure(
-    concentration: Tensor, image: Callable[[int], Tensor], *, rows: int = 2, columns: int = 6
+    concentration: Tensor,
+    image: Callable[[int], Tensor],
+    *,
+    rows: int = 2,
+    columns: int = 6,
+    note: Callable[[int], str] | None = None,
 ) -> Figure:
     """Draw the histogram of κ, and beside it the images of lowest and highest κ: Fig. 4 of arXiv:2203.11437v1.
 
-    The images are in order, κ written under each: the lowest κ of all comes first, and the highest κ of all first
-    among the highest. The histogram is coloured where the shown images lie; its axis has a logarithmic scale if the
-    largest κ is more than 30 times the smallest. With fewer than 2 × `rows` × `columns` images none is shown twice, and
-    slots stay empty.
+    The images are in the order of `extremes`, κ written under each. The histogram is coloured where the shown images
+    lie; its axis has a logarithmic scale if the largest κ is more than 30 times the smallest. With fewer than 2 ×
+    `rows` × `columns` images none is shown twice, and slots stay empty.
 
     Args:
         concentration: κ ≥ 0, shape `(images,)`.
@@ -37,25 +41,41 @@ def concentration_figure(
             values outside [0, 1] are clipped. It is asked for the images that are shown alone.
         rows: Rows of images for each of the lowest and the highest κ.
         columns: Images in a row.
+        note: What is written below κ, for the image of a number.
 
     Raises:
         ValueError: If a shape does not fit, κ is negative or not finite, or `rows` or `columns` is less than 1.
     """
     _check(concentration)
-    order = concentration.detach().argsort(stable=True).cpu()
-    slots = rows * columns
-    lowest = order[: min(slots, (len(order) + 1) // 2)]
-    highest = order[len(order) - min(slots, len(order) // 2) :].flip(0)
+    lowest, highest = extremes(concentration.detach(), rows * columns)
     kappa = concentration.detach().double().cpu()
 
-    figure = Figure(figsize=(4.2 + 0.95 * columns, 0.8 + 2.25 * rows), layout="constrained")
+    height = 0.8 + (2.25 if note is None else 2.7) * rows
+    figure = Figure(figsize=(4.2 + 0.95 * columns, height), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[4.0, 0.95 * columns], squeeze=False)[0]
     _draw_histogram(left.subplots(), kappa, lowest, highest)
     halves = right.subfigures(2, 1, squeeze=False)[:, 0]
     for half, shown, name, colour in zip(halves, (lowest, highest), ("lowest", "highest"), (LOW, HIGH), strict=True):
-        texts = [format_concentration(float(value)) for value in kappa[shown]]
-        draw_images(half, rf"{name} $\kappa$", colour, map(image, shown.tolist()), texts, (rows, columns))
+        texts = [format_concentration(value) for value in kappa[shown].tolist()]
+        if note is not None:
+            texts = [f"{text}\n{note(index)}" for text, index in zip(texts, shown, strict=True)]
+        draw_images(half, rf"{name} $\kappa$", colour, map(image, shown), texts, (rows, columns))
     return figure
+
+
+def extremes(concentration: Tensor, most: int) -> tuple[list[int], list[int]]:
+    """The images of lowest and of highest κ, the most extreme ones first; none is among both.
+
+    Args:
+        concentration: κ, shape `(images,)`.
+        most: Images at each end.
+
+    Example:
+        >>> extremes(torch.tensor([3.0, 1.0, 2.0]), 2)
+        ([1, 2], [0])
+    """
+    order = concentration.argsort(stable=True).tolist()
+    return order[: min(most, (len(order) + 1) // 2)], order[::-1][: min(most, len(order) // 2)]
 
 
 def format_concentration(kappa: float) -> str:
@@ -108,7 +128,7 @@ def write_below(axes: Axes, text: str, points: float, **style: Any) -> None:
     axes.annotate(text, (0.5, 0), (0, -points), **place, **style)
 
 
-def _draw_histogram(axes: Axes, kappa: Tensor, lowest: Tensor, highest: Tensor) -> None:
+def _draw_histogram(axes: Axes, kappa: Tensor, lowest: list[int], highest: list[int]) -> None:
     largest = float(kappa.max())
     logarithmic = largest > _DECADES * float(kappa.min())
     if logarithmic:

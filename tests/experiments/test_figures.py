@@ -219,6 +219,16 @@ def test_images_shown_are_those_of_lowest_and_highest_concentration(channels: in
     assert [label for _, label in shown] == [format_concentration(in_order[rank]) for rank in ranks]
 
 
+def test_a_note_belongs_to_the_image_above_it() -> None:
+    kappa = log_uniform(20)
+    pixels = (torch.arange(20) / 20.0)[:, None, None, None].expand(-1, 1, 4, 4)  # brightness is the number
+    shown = shown_images(concentration_figure(kappa, pixels.__getitem__, rows=1, columns=4, note="no. {}".format))
+    assert len(shown) == 8
+    for brightness, label in shown:
+        number = round(20 * brightness)
+        assert label == f"{format_concentration(float(kappa[number]))}\nno. {number}"
+
+
 @pytest.mark.parametrize(("images", "expected"), [(1, [0]), (2, [0, 1]), (5, [0, 1, 2, 4, 3]), (11, None)])
 def test_with_few_images_none_is_shown_twice(images: int, expected: list[int] | None) -> None:
     kappa = torch.arange(images) + 1.0

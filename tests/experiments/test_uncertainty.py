@@ -19,13 +19,14 @@ from torch import Tensor
 
 from experiments import figure4, uncertainty
 from experiments.command_line.parser import CommandLineParser
+from experiments.evaluation.extremes import pairs_of_views
 from experiments.evaluation.opening import Opener
 from experiments.evaluation.options import add_options
 from experiments.evaluation.uncertainty.ensemble import ensemble_name
 from experiments.evaluation.uncertainty.observations import Observations, look_at
 from experiments.evaluation.uncertainty.rivals import EDGES, KAPPA, MAHALANOBIS, SOFTMAX, TWO_VIEWS, Rivals, edge_energy
-from experiments.evaluation.uncertainty.subject import Subject, middles
-from experiments.images.device_images import DeviceImages
+from experiments.evaluation.uncertainty.subject import Subject, fresh_generator, middles, random_view
+from experiments.images.device_images import DeviceImages, StreamedImages
 from experiments.images.opening import open_images
 from experiments.pretraining.building import build_pair
 from experiments.pretraining.configuration import (
@@ -315,12 +316,34 @@ def test_figure_4_shows_the_images_of_any_checkpoint(
     monkeypatch.delattr(DeviceImages, "load")  # the whole set may be larger than the memory
     assert figure4.main([str(checkpoints["first"]), "--device", "cpu", "--columns", "3", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figure4.png").read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    for name in ("lowest", "highest"):
+        numbers = re.search(
+            rf"the images of {name} κ: (\S+), from (\S+) to (\S+); κ of the views expects (\S+)\n", said
+        )
+        assert numbers is not None
+        mean, least, most, expected = map(float, numbers.groups())
+        assert least <= mean <= most <= 1
+        assert 0 < expected < 1
     for method, told in (
         ("simsiam", "κ is a constant of simsiam (κ = 1.00)"),
         ("constant", "κ is a constant of vi_simsiam (κ = 7.00)"),
     ):
         assert figure4.main([str(checkpoints[method]), "--device", "cpu", "--out", str(tmp_path)]) == 2
         assert f"no figure: {told}, so there is no ranking. VI-SimSiam predicts κ" in capsys.readouterr().err
+
+
+def test_each_view_of_an_image_predicts_each_other_one(subject: Subject, config: PretrainConfig) -> None:
+    images = open_images(config.data.name, "data", "val")
+    found = pairs_of_views(subject, StreamedImages(images, CPU), 3)
+    stored = opened(config, "val")
+    canvas, sizes = stored.canvas[3].expand(16, -1, -1, -1), stored.sizes[3].expand(16, 2)
+    seen = random_view(canvas, sizes, subject, fresh_generator(0, 3))
+    of_pair = cosine_similarity(seen.mean_direction.double(), seen.outputs.double())
+    others = [(i, j) for i in range(16) for j in range(16) if i != j]
+    np.testing.assert_allclose(found.cosine, [of_pair[pair] for pair in others], atol=1e-5)
+    np.testing.assert_allclose(found.concentration, [float(seen.concentration[i]) for i, _ in others], rtol=1e-5)
+    assert len(set(found.cosine.tolist())) > 200  # the views are different ones
 
 
 def test_figure_4_of_one_image_says_that_there_is_one(
